@@ -1,0 +1,68 @@
+"""What all runs on this machine share of one Drive account: the pace of writes and the bytes of the day.
+
+Two datasets may be pushed side by side, but Drive counts per account; so the tally is one small SQLite file in the
+home folder, and a write's place in the queue is reserved there.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from pathlib import Path
+
+from driveshard.pacing import DAY
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS pace (account TEXT PRIMARY KEY, next_write REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS sent (account TEXT, hour INTEGER, bytes INTEGER NOT NULL, PRIMARY KEY (account, hour));
+"""
+
+
+class AccountTally:
+    """``path`` is the shared file; ``account`` separates destinations (Google's Drive, an emulator's address)."""
+
+    def __init__(self, path: Path, account: str) -> None:
+        self._account = account
+        self._lock = threading.Lock()
+        self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=OFF")  # a tally lost in a power cut only makes us start politely again
+        self._db.executescript(_SCHEMA)
+
+    def reserve_write(self, per_second: float, now: float) -> float:
+        """Take the next free place in the queue of writes; return the seconds until it (``now`` is POSIX time)."""
+        if per_second <= 0:
+            return 0.0
+        gap = 1.0 / per_second
+        with self._lock:
+            row = self._db.execute(
+                # A place more than an hour ahead is a clock that was set back, not a queue.
+                "INSERT INTO pace VALUES (:account, :now) ON CONFLICT (account) DO UPDATE SET next_write ="
+                " CASE WHEN next_write > :now + 3600 THEN :now ELSE max(next_write + :gap, :now) END"
+                " RETURNING next_write",
+                {"account": self._account, "now": now, "gap": gap},
+            ).fetchone()
+        return max(0.0, float(row[0]) - now)
+
+    def add_sent(self, count: int, now: float) -> None:
+        """Note ``count`` bytes sent at POSIX time ``now``."""
+        with self._lock:
+            self._db.execute(
+                "INSERT INTO sent VALUES (?, ?, ?)"
+                " ON CONFLICT (account, hour) DO UPDATE SET bytes = bytes + excluded.bytes",
+                (self._account, int(now // 3600), count),
+            )
+
+    def sent_since(self, now: float) -> tuple[int, float]:
+        """Bytes sent in the 24 hours before ``now``, and the POSIX time at which the oldest of them drop out."""
+        first = int((now - DAY) // 3600) + 1
+        with self._lock:
+            total, oldest = self._db.execute(
+                "SELECT coalesce(sum(bytes), 0), coalesce(min(hour), ?) FROM sent WHERE account = ? AND hour >= ?",
+                (first, self._account, first),
+            ).fetchone()
+        return int(total), (oldest + 1) * 3600 + DAY
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()

@@ -1,0 +1,103 @@
+"""Turns the pacing calculators into waits: writes a second, bytes a second, bytes a run, bytes a day."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from driveshard.account import AccountTally
+from driveshard.clock import Clock
+from driveshard.errors import ComeBackLater, DailyCap
+from driveshard.events import Emit, Waiting
+from driveshard.pacing import DRIVE_BYTES_A_DAY, Timetable, TokenBucket
+from driveshard.text import human_size
+
+_WORTH_TELLING = 3.0  # seconds; shorter waits are the normal pace
+
+
+class Budget:
+    """One run's share of the account. ``tally`` is None for a destination without limits (a plain folder)."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        emit: Emit,
+        tally: AccountTally | None,
+        *,
+        writes_per_second: float,
+        bwlimit: Timetable | None = None,
+        max_transfer: int | None = None,
+        bytes_a_day: int = DRIVE_BYTES_A_DAY,
+    ) -> None:
+        self._clock = clock
+        self._emit = emit
+        self._tally = tally
+        self._per_second = writes_per_second
+        self._bwlimit = bwlimit
+        self._max_transfer = max_transfer
+        self._bytes_a_day = bytes_a_day
+        self._bucket = TokenBucket(0.0, 0.0)
+        self._lock = threading.Lock()
+        self.sent = 0
+        self.seconds_paced = 0.0
+
+    def write(self) -> None:
+        """Wait for this run's place in the account's queue of writes. Raises Interrupted."""
+        if self._tally is not None:
+            self._wait(
+                self._tally.reserve_write(self._per_second, self._clock.now()), "Drive takes few writes a second"
+            )
+
+    def send(self, count: int) -> None:
+        """Wait until ``count`` more bytes may leave. Raises ComeBackLater when this run's or the day's bytes are used
+        up, Interrupted on a stop."""
+        now = self._clock.now()
+        with self._lock:
+            if self._max_transfer is not None and self.sent + count > self._max_transfer:
+                raise ComeBackLater(
+                    f"this run has sent the {human_size(self._max_transfer)} that --max-transfer allows",
+                    advice="Run the same command again to go on.",
+                    resume_after=now,
+                )
+            self._check_day(count, now)
+            self.sent += count
+            seconds = self._take(count)
+        if self._tally is not None:
+            self._tally.add_sent(count, now)
+        self._wait(seconds, "--bwlimit")
+
+    def _check_day(self, count: int, now: float) -> None:
+        if self._tally is None:
+            return
+        sent, again = self._tally.sent_since(now)
+        if sent + count > self._bytes_a_day:
+            raise DailyCap(
+                f"{human_size(sent)} were sent in 24 hours, and Drive takes {human_size(self._bytes_a_day)} a day",
+                resume_after=again,
+            )
+
+    def _take(self, count: int) -> float:
+        if self._bwlimit is None:
+            return 0.0
+        local = time.localtime(self._clock.now())
+        rate = self._bwlimit.rate_at(local.tm_hour * 3600 + local.tm_min * 60 + local.tm_sec)
+        if rate is None:
+            return 0.0
+        self._bucket.rate = self._bucket.capacity = rate
+        return self._bucket.take(count, self._clock.monotonic())
+
+    def chunk_limit(self, unit: int) -> int | None:
+        """The largest chunk that keeps a limited rate smooth (about two seconds' worth), or None."""
+        if self._bwlimit is None:
+            return None
+        slowest = min((rate for _, rate in self._bwlimit.entries if rate), default=None)
+        return None if slowest is None else max(unit, int(slowest * 2) // unit * unit)
+
+    def _wait(self, seconds: float, why: str) -> None:
+        if seconds <= 0:
+            return
+        if seconds > _WORTH_TELLING:
+            self._emit(Waiting(why, seconds))
+        with self._lock:
+            self.seconds_paced += seconds
+        self._clock.sleep(seconds)

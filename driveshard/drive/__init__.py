@@ -1,0 +1,1 @@
+"""Google Drive: the only rooms that know HTTP, status codes and Google's libraries."""

@@ -1,0 +1,181 @@
+"""Who we are on Drive: the desktop login, its token file, service accounts, and what to say when any of them fails.
+
+The scope is ``drive.file`` (files this app made) unless more is asked for. The token file is written whole or not at
+all, readable by its owner only. Google's default console state "Testing" lets a login die after 7 days, and a login
+dies when it was unused for six months, so every failure says how to log in again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import google.auth.credentials
+import google.auth.exceptions
+from google.oauth2 import credentials as oauth2
+from google.oauth2 import service_account
+
+from driveshard.drive.client import is_loopback
+from driveshard.errors import AuthError, ConfigError, UsageError
+
+SCOPES = {
+    "drive.file": "https://www.googleapis.com/auth/drive.file",
+    "drive": "https://www.googleapis.com/auth/drive",
+    "drive.readonly": "https://www.googleapis.com/auth/drive.readonly",
+}
+EMULATOR_TOKEN = "emulator"  # noqa: S105 - the emulator's fixed, public token
+
+
+class EmulatorCredentials(google.auth.credentials.Credentials):
+    """The fixed token of an emulator on this machine. Refreshing gives the same one, so that a reply of 401 is met
+    with one more try, as a real login would."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.token = EMULATOR_TOKEN
+
+    def refresh(self, request: Any) -> None:
+        self.token = EMULATOR_TOKEN
+
+
+class StoredCredentials(oauth2.Credentials):
+    """A login that writes its token file again whenever it is refreshed, by one thread at a time."""
+
+    store: Path | None = None
+    _refreshing = threading.Lock()
+
+    def refresh(self, request: Any) -> None:
+        stale = self.token
+        with self._refreshing:
+            if self.token != stale:
+                return  # another thread was quicker
+            super().refresh(request)  # type: ignore[no-untyped-call]
+            if self.store is not None:
+                write_token(self.store, self)
+
+
+def credentials_for(base_url: str, settings: Any) -> Any:
+    """The credentials to use with ``base_url``. A loopback address is never sent real ones.
+
+    Raises AuthError when nobody is logged in and ``settings.anonymous`` does not allow to go on without.
+    """
+    if is_loopback(base_url):
+        return EmulatorCredentials()
+    if settings.drive_url:
+        raise ConfigError(
+            "DRIVESHARD_DRIVE_URL names an address that is not on this machine",
+            advice="Real credentials go to Google only. Unset it, or give a http://127.0.0.1:PORT address.",
+        )
+    if settings.service_account:
+        return _service_account(settings.service_account, settings.subject)
+    token_file: Path = settings.token_file
+    if token_file.exists():
+        return read_token(token_file)
+    if settings.anonymous:
+        return google.auth.credentials.AnonymousCredentials()
+    raise AuthError("nobody is logged in to Google Drive")
+
+
+def api_key_for(credentials: Any, settings: Any) -> str | None:
+    """The API key, for reading what is shared without a login."""
+    anonymous = isinstance(credentials, google.auth.credentials.AnonymousCredentials)
+    return settings.api_key if anonymous else None
+
+
+def _service_account(path: Path, subject: str | None) -> Any:
+    try:
+        found = service_account.Credentials.from_service_account_file(str(path), scopes=[SCOPES["drive"]])
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} is not a service account's key file ({error})") from error
+    return found.with_subject(subject) if subject else found
+
+
+def read_token(path: Path) -> StoredCredentials:
+    """The stored login. Raises AuthError when the file is damaged."""
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        expiry = stored.get("expiry")
+        found = StoredCredentials(  # type: ignore[no-untyped-call]
+            token=stored.get("token"),
+            refresh_token=stored["refresh_token"],
+            token_uri=stored["token_uri"],
+            client_id=stored["client_id"],
+            client_secret=stored["client_secret"],
+            scopes=stored.get("scopes"),
+            # google-auth compares with naive UTC
+            expiry=datetime.datetime.fromisoformat(expiry.removesuffix("Z")).replace(tzinfo=None) if expiry else None,
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise AuthError(f"the token file {path} cannot be used ({type(error).__name__}: {error})") from error
+    found.store = path
+    return found
+
+
+def write_token(path: Path, credentials: oauth2.Credentials) -> None:
+    """Write the login, mode 0600, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(credentials.to_json())
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def read_client(path: Path) -> dict[str, Any]:
+    """The OAuth client's file. Raises ConfigError that says what is wrong with it."""
+    how = "Make one at https://console.cloud.google.com/apis/credentials (OAuth client ID, type Desktop app)."
+    try:
+        client = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"there is no OAuth client file at {path}", advice=how) from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} is not a JSON file ({error})", advice=how) from error
+    if isinstance(client, dict) and "web" in client:
+        raise ConfigError(f"{path} is of type Web application", advice=how)
+    if isinstance(client, dict) and client.get("type") == "service_account":
+        raise ConfigError(
+            f"{path} is a service account's key", advice="Set DRIVESHARD_SERVICE_ACCOUNT to its path instead."
+        )
+    installed = client.get("installed") if isinstance(client, dict) else None
+    needed = ("client_id", "client_secret", "auth_uri", "token_uri")
+    if not isinstance(installed, dict) or any(not isinstance(installed.get(key), str) for key in needed):
+        raise ConfigError(f"{path} is not a desktop OAuth client's file", advice=how)
+    if "replace-me" in installed["client_id"]:
+        raise ConfigError(f"{path} is the example, not your own client", advice=how)
+    return dict(client)
+
+
+def login(client_file: Path, token_file: Path, *, scope: str, port: int, open_browser: bool) -> Path:
+    """Authorise in a browser on this machine; returns the token file written. Raises ConfigError, AuthError."""
+    from google_auth_oauthlib.flow import InstalledAppFlow
+    from oauthlib.oauth2.rfc6749.errors import OAuth2Error
+
+    if scope not in SCOPES:
+        raise UsageError(f"{scope!r} is not a scope", advice=f"Give one of {', '.join(SCOPES)}.")
+    flow = InstalledAppFlow.from_client_config(read_client(client_file), scopes=[SCOPES[scope]])
+    try:
+        granted = flow.run_local_server(
+            host="localhost",
+            port=port,
+            open_browser=open_browser,
+            timeout_seconds=300,
+            authorization_prompt_message="Open this address to allow driveshard to use your Drive:\n{url}",
+            success_message="driveshard may use your Drive now. You can close this page.",
+        )
+    except (OAuth2Error, google.auth.exceptions.GoogleAuthError) as error:
+        raise AuthError(f"Google did not grant the login ({error})", advice="Run `driveshard login` again.") from error
+    except (OSError, AttributeError) as error:  # AttributeError: the library's way to say that nobody answered in time
+        raise AuthError(f"the login was not completed ({error})", advice="Run `driveshard login` again.") from error
+    write_token(token_file, granted)
+    return token_file

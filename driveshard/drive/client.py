@@ -1,0 +1,212 @@
+"""HTTP to Drive: Google's client builds the requests, google-auth signs them, and this module sends each exactly once.
+
+Neither library is let retry: httplib2 repeats a request whose connection closed without a reply, and googleapiclient
+repeats a chunk with an empty body; whether to try again is ``retry``'s to say, after the server was asked what it
+holds. httplib2 is not thread safe, so every thread has its own.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import logging
+import socket
+import ssl
+import threading
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import google.auth.exceptions
+import httplib2
+from google_auth_httplib2 import AuthorizedHttp
+from googleapiclient import discovery, discovery_cache
+from googleapiclient.http import HttpRequest, build_http
+
+from driveshard.clock import Clock
+from driveshard.drive.errors import translate
+from driveshard.drive.session import Reply, Request
+from driveshard.errors import AuthError, ConfigError, Interrupted, Unavailable
+
+GOOGLE = "https://www.googleapis.com/"
+# Servers drop idle connections after a minute or more; a fresh one is cheaper than a lost request.
+_IDLE_SECONDS = 25.0
+
+log = logging.getLogger("driveshard.http")
+
+
+class _NoResend:
+    """httplib2 sends a request again on BadStatusLine; as a reset connection it comes to us instead."""
+
+    def getresponse(self) -> http.client.HTTPResponse:
+        try:
+            return super().getresponse()  # type: ignore[misc, no-any-return]
+        except http.client.BadStatusLine as error:
+            raise ConnectionResetError("the connection was closed without a reply") from error
+
+
+class _PlainConnection(_NoResend, httplib2.HTTPConnectionWithTimeout):
+    pass
+
+
+class _SecureConnection(_NoResend, httplib2.HTTPSConnectionWithTimeout):
+    pass
+
+
+class _Wire:
+    """One thread's connection."""
+
+    def __init__(self, authorized: AuthorizedHttp) -> None:
+        self.authorized = authorized
+        self.last_used = 0.0
+
+    def drop(self) -> None:
+        for connection in list(self.authorized.http.connections.values()):
+            _shut(connection)
+            connection.close()
+        self.authorized.http.connections.clear()
+
+
+def _shut(connection: http.client.HTTPConnection) -> None:
+    sock = connection.sock
+    if sock is not None:
+        try:
+            sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return  # the other side was quicker
+
+
+class DriveClient:
+    """Sends requests to the Drive at ``base_url`` (``https://www.googleapis.com/`` or a loopback address).
+
+    ``timeout`` in seconds bounds each wait for the network, so that a stalled connection is noticed.
+    """
+
+    def __init__(
+        self, base_url: str, credentials: Any, clock: Clock, *, timeout: float = 60.0, api_key: str | None = None
+    ) -> None:
+        self.base_url = base_url
+        self._credentials = credentials
+        self._clock = clock
+        self._timeout = timeout
+        self._local = threading.local()
+        self._wires: list[_Wire] = []
+        self._lock = threading.Lock()
+        self._aborted = False
+        self.requests = 0
+        self.files, self.permissions, self.about = self._resources(api_key)
+
+    def _resources(self, api_key: str | None) -> tuple[Any, Any, Any]:
+        document = json.loads(discovery_cache.get_static_doc("drive", "v3"))
+        if self.base_url != GOOGLE:
+            document["rootUrl"] = self.base_url
+            document.pop("mtlsRootUrl", None)
+        service = discovery.build_from_document(document, http=httplib2.Http(), developerKey=api_key)
+        return service.files(), service.permissions(), service.about()
+
+    def execute(self, request: HttpRequest) -> Any:
+        """Send a request that Google's client built and return its JSON ({} for 204). Raises the kinds of
+        ``drive.errors``."""
+        reply = self.send(Request(request.method, request.uri, request.headers, request.body))
+        if not 200 <= reply.status < 300:
+            raise translate(reply.status, reply.headers, reply.body)
+        if not reply.body:
+            return {}
+        try:
+            return json.loads(reply.body)
+        except ValueError as error:
+            raise Unavailable("Drive's answer was cut short") from error
+
+    def send(self, request: Request) -> Reply:
+        """Send one request once. Raises Unavailable when the network fails, AuthError when the login does; a reply of
+        any status is returned."""
+        wire = self._wire()
+        with self._lock:
+            self.requests += 1
+        try:
+            response, content = wire.authorized.request(
+                request.uri,
+                method=request.method,
+                body=request.body,
+                headers=dict(request.headers),
+                redirections=0,
+                connection_type=_SecureConnection if request.uri.startswith("https:") else _PlainConnection,
+            )
+        except (
+            google.auth.exceptions.GoogleAuthError,
+            httplib2.HttpLib2Error,
+            http.client.HTTPException,
+            OSError,
+        ) as error:
+            wire.drop()
+            raise self._failure(error) from error
+        wire.last_used = self._clock.monotonic()
+        # The query of a session URI is a secret; path and status are enough to follow what happens.
+        log.debug("%s %s -> %s", request.method, urlsplit(request.uri).path, response.status)
+        return Reply(response.status, {key.lower(): value for key, value in response.items()}, content)
+
+    def _failure(self, error: Exception) -> Exception:
+        if self._aborted:
+            return Interrupted("stopped in the middle of a request")
+        if isinstance(error, google.auth.exceptions.RefreshError):
+            return AuthError(f"the login is no longer valid ({_first_argument(error)})")
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return ConfigError(
+                f"the certificate of {urlsplit(self.base_url).hostname} is not trusted ({error.verify_message})",
+                advice="Check the clock of this machine, and any proxy between it and Drive.",
+            )
+        if isinstance(error, TimeoutError):
+            return Unavailable(f"no answer from Drive for {self._timeout:.0f} s")
+        if isinstance(error, httplib2.ServerNotFoundError | socket.gaierror):
+            return Unavailable("Drive's address cannot be found; is the network up?")
+        if isinstance(error, ConnectionRefusedError):
+            return Unavailable(f"nothing answers at {urlsplit(self.base_url).netloc}")
+        return Unavailable(f"the connection to Drive broke ({_first_argument(error)})")
+
+    def _wire(self) -> _Wire:
+        if self._aborted:
+            raise Interrupted("stopped")
+        wire: _Wire | None = getattr(self._local, "wire", None)
+        if wire is None:
+            wire = _Wire(AuthorizedHttp(self._credentials, http=self._new_http()))
+            self._local.wire = wire
+            with self._lock:
+                self._wires.append(wire)
+        elif self._clock.monotonic() - wire.last_used > _IDLE_SECONDS:
+            wire.drop()
+        return wire
+
+    def _new_http(self) -> httplib2.Http:
+        plain: httplib2.Http = build_http()  # takes 308 out of the redirects, where Drive means "resume incomplete"
+        plain.timeout = self._timeout
+        if self.base_url != GOOGLE:
+            plain.proxy_info = None
+        return plain
+
+    def abort(self) -> None:
+        """Break every connection: requests under way raise Interrupted."""
+        self._aborted = True
+        with self._lock:
+            wires = list(self._wires)
+        for wire in wires:
+            for connection in list(wire.authorized.http.connections.values()):
+                _shut(connection)
+
+
+def _first_argument(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = str(error.args[0]) if error.args else type(error).__name__
+    return text[:200] or type(error).__name__
+
+
+def is_loopback(url: str) -> bool:
+    """True for an http address on this machine."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return parts.scheme == "http" and (host == "localhost" or host == "::1" or host.startswith("127."))
+
+
+def headers_of(request: HttpRequest, extra: Mapping[str, str]) -> dict[str, str]:
+    """The request's own headers with ``extra`` laid over them, names in lower case."""
+    return {**{key.lower(): value for key, value in request.headers.items()}, **extra}

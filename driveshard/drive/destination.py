@@ -1,0 +1,279 @@
+"""Drive as a destination: joins the client, the upload protocol and the error table to the contract."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from googleapiclient.http import HttpRequest, MediaInMemoryUpload, MediaIoBaseUpload
+
+from driveshard.clock import Clock
+from driveshard.destination import Held, Progress, Stored
+from driveshard.drive import auth
+from driveshard.drive.client import GOOGLE, DriveClient, headers_of
+from driveshard.drive.errors import translate
+from driveshard.drive.session import (
+    CHUNK_UNIT,
+    Done,
+    Gone,
+    Offset,
+    Reply,
+    Request,
+    chunk_request,
+    query_request,
+    read_reply,
+)
+from driveshard.errors import NotFound, Refused, SessionGone, ShareRefused, Unavailable, UsageError
+from driveshard.model import RemoteFile, UploadSession
+
+FOLDER = "application/vnd.google-apps.folder"
+_FIELDS = "id,name,mimeType,size,md5Checksum,sha256Checksum,webViewLink,trashed,appProperties"
+_ID = re.compile(r"[A-Za-z0-9_-]{6,200}")
+
+
+def open_drive(rest: str, settings: Any) -> DriveDestination:
+    """A Drive destination whose dataset folders go into the folder ``rest`` (an id or a link; empty: My Drive)."""
+    parent = folder_id_of(rest) if rest else None
+    base_url = settings.drive_url or GOOGLE
+    credentials = auth.credentials_for(base_url, settings)
+    clock = settings.clock
+    client = DriveClient(
+        base_url, credentials, clock, timeout=settings.timeout, api_key=auth.api_key_for(credentials, settings)
+    )
+    return DriveDestination(client, clock, parent)
+
+
+def folder_id_of(text: str) -> str:
+    """The folder id in a link or in a bare id. Raises UsageError."""
+    candidate = text
+    if "/" in text:
+        parts = urlsplit(text)
+        match = re.search(r"/folders/([A-Za-z0-9_-]+)", parts.path)
+        candidate = match[1] if match else parse_qs(parts.query).get("id", [""])[0]
+    if not _ID.fullmatch(candidate):
+        raise UsageError(f"{text!r} is not a Drive folder", advice="Give its id or its link (.../drive/folders/ID).")
+    return candidate
+
+
+class DriveDestination:
+    """Parts as files in a Drive folder. ``parent`` is the id of the folder that dataset folders go into, or None."""
+
+    chunk_unit = CHUNK_UNIT
+
+    def __init__(self, client: DriveClient, clock: Clock, parent: str | None = None) -> None:
+        self._client = client
+        self._clock = clock
+        self._parent = parent
+
+    @property
+    def identity(self) -> str:
+        return f"drive {self._client.base_url} {self._parent or 'root'}"
+
+    @property
+    def account(self) -> str:
+        return f"drive {self._client.base_url}"
+
+    @property
+    def requests(self) -> int:
+        return self._client.requests
+
+    def describe(self) -> str:
+        where = "Google Drive" if self._client.base_url == GOOGLE else f"Drive at {self._client.base_url.rstrip('/')}"
+        return f"{where}, folder {self._parent}" if self._parent else where
+
+    def abort(self) -> None:
+        """Break all requests under way."""
+        self._client.abort()
+
+    # -- ids and folders -----------------------------------------------------------------------------------------
+
+    def reserve_ids(self, count: int) -> list[str]:
+        request = self._client.files.generateIds(count=count, space="drive", type="files", fields="ids")
+        return [str(one) for one in self._client.execute(request)["ids"]]
+
+    def find_folders(self, name: str) -> list[RemoteFile]:
+        escaped = name.replace("\\", "\\\\").replace("'", "\\'")
+        query = (
+            f"name = '{escaped}' and mimeType = '{FOLDER}' and trashed = false"
+            f" and '{self._parent or 'root'}' in parents"
+        )
+        # Whether name = ignores case is not documented, so names are compared again here.
+        return [one for one in self._list(query) if one.name == name and "driveshard" in one.properties]
+
+    def children(self, folder_id: str) -> list[RemoteFile]:
+        return self._list(f"'{folder_id}' in parents and trashed = false")
+
+    def _list(self, query: str) -> list[RemoteFile]:
+        found: list[RemoteFile] = []
+        token: str | None = None
+        while True:
+            request = self._client.files.list(
+                q=query,
+                pageSize=1000,
+                pageToken=token,
+                spaces="drive",
+                supportsAllDrives=True,
+                includeItemsFromAllDrives=True,
+                fields=f"nextPageToken,files({_FIELDS})",
+            )
+            page = self._client.execute(request)
+            found += [_remote(item) for item in page.get("files", [])]
+            token = page.get("nextPageToken")
+            if not token:
+                return found
+
+    def make_folder(self, file_id: str, name: str, properties: Mapping[str, str]) -> RemoteFile:
+        body: dict[str, Any] = {"id": file_id, "name": name, "mimeType": FOLDER, "appProperties": dict(properties)}
+        if self._parent:
+            body["parents"] = [self._parent]
+        request = self._client.files.create(body=body, fields=_FIELDS, supportsAllDrives=True)
+        return _remote(self._client.execute(request))
+
+    # -- resumable uploads ---------------------------------------------------------------------------------------
+
+    def begin(self, file_id: str, folder_id: str, name: str, size: int, properties: Mapping[str, str]) -> UploadSession:
+        body = {"id": file_id, "name": name, "parents": [folder_id], "appProperties": dict(properties)}
+        empty = MediaIoBaseUpload(io.BytesIO(), mimetype="application/zip", resumable=True)
+        built = self._client.files.create(body=body, media_body=empty, fields=_FIELDS, supportsAllDrives=True)
+        headers = {
+            "content-type": "application/json; charset=UTF-8",
+            "x-upload-content-type": "application/zip",
+            "x-upload-content-length": str(size),
+        }
+        reply = self._client.send(Request(built.method, built.uri, headers_of(built, headers), built.body))
+        if not 200 <= reply.status < 300:
+            raise translate(reply.status, reply.headers, reply.body)
+        location = reply.headers.get("location")
+        if not location:
+            raise Unavailable("Drive began an upload without saying where")
+        return UploadSession(file_id, location, self._clock.now())
+
+    def send(self, session: UploadSession, offset: int, data: bytes | memoryview, size: int) -> Progress:
+        return self._progress(session, self._client.send(chunk_request(session.uri, offset, data, size)), size)
+
+    def query(self, session: UploadSession, size: int) -> Progress:
+        return self._progress(session, self._client.send(query_request(session.uri, size)), size)
+
+    def _progress(self, session: UploadSession, reply: Reply, size: int) -> Progress:
+        outcome = read_reply(reply, size)
+        if isinstance(outcome, Offset):
+            return Held(outcome.value)
+        if isinstance(outcome, Gone):
+            raise SessionGone(f"the upload session is no more ({outcome.why})")
+        if isinstance(outcome, Done):
+            # The reply may be of an older form or cut short; then the file itself is asked.
+            complete = "id" in outcome.fields and "size" in outcome.fields
+            return Stored(_remote(outcome.fields) if complete else self.get(session.file_id))
+        raise outcome.error
+
+    # -- files ---------------------------------------------------------------------------------------------------
+
+    def get(self, file_id: str) -> RemoteFile:
+        item = self._client.execute(self._client.files.get(fileId=file_id, fields=_FIELDS, supportsAllDrives=True))
+        if item.get("trashed"):
+            raise NotFound(
+                f"{item.get('name', file_id)!r} is in Drive's trash", advice="Restore it, or use another name."
+            )
+        return _remote(item)
+
+    def put(self, file_id: str, folder_id: str, name: str, data: bytes, mime_type: str, *, replace: bool) -> RemoteFile:
+        media = MediaInMemoryUpload(data, mimetype=mime_type, resumable=False)
+        if replace:
+            built = self._client.files.update(fileId=file_id, media_body=media, fields=_FIELDS, supportsAllDrives=True)
+        else:
+            body = {"id": file_id, "name": name, "parents": [folder_id], "appProperties": {"driveshard": "artifact"}}
+            built = self._client.files.create(body=body, media_body=media, fields=_FIELDS, supportsAllDrives=True)
+        return _remote(self._client.execute(built))
+
+    def read(self, file_id: str, start: int, length: int) -> bytes:
+        built: HttpRequest = self._client.files.get_media(fileId=file_id, supportsAllDrives=True)
+        extra = {"range": f"bytes={start}-{start + length - 1}", "accept-encoding": "identity"}
+        reply = self._client.send(Request("GET", built.uri, headers_of(built, extra)))
+        if reply.status == 416:
+            return b""
+        if reply.status == 200:  # a range is a wish; the whole file is a valid answer
+            return reply.body[start : start + length]
+        if reply.status != 206:
+            raise translate(reply.status, reply.headers, reply.body)
+        return reply.body
+
+    def remove(self, file_id: str) -> None:
+        try:
+            self._client.execute(self._client.files.delete(fileId=file_id, supportsAllDrives=True))
+        except NotFound:
+            return
+
+    # -- sharing -------------------------------------------------------------------------------------------------
+
+    def share(self, folder_id: str, who: str) -> None:
+        wanted = _permission(who)
+        present = self._permissions(folder_id)
+        if wanted is None:
+            for permission in present:
+                if permission.get("role") != "owner" and not permission.get("permissionDetails"):
+                    self._client.execute(
+                        self._client.permissions.delete(
+                            fileId=folder_id, permissionId=permission["id"], supportsAllDrives=True
+                        )
+                    )
+            return
+        if any(_grants(permission, wanted) for permission in present):
+            return
+        extra = {"sendNotificationEmail": False} if wanted["type"] == "user" else {}
+        request = self._client.permissions.create(
+            fileId=folder_id, body=wanted, fields="id,type,role", supportsAllDrives=True, **extra
+        )
+        try:
+            self._client.execute(request)
+        except Refused as error:
+            raise ShareRefused(f"Drive refused to share the folder: {error}") from error
+
+    def _permissions(self, folder_id: str) -> list[dict[str, Any]]:
+        request = self._client.permissions.list(
+            fileId=folder_id,
+            pageSize=100,
+            fields="permissions(id,type,role,emailAddress,domain,permissionDetails)",
+            supportsAllDrives=True,
+        )
+        return list(self._client.execute(request).get("permissions", []))
+
+    def who_am_i(self) -> dict[str, Any]:
+        """User and storage quota, as Drive's ``about`` gives them (numbers are strings)."""
+        return dict(self._client.execute(self._client.about.get(fields="user,storageQuota")))
+
+
+def _permission(who: str) -> dict[str, Any] | None:
+    kind, _, value = who.partition(":")
+    if who == "nobody":
+        return None
+    if who == "anyone":
+        return {"type": "anyone", "role": "reader", "allowFileDiscovery": False}
+    if kind == "domain" and value:
+        return {"type": "domain", "role": "reader", "domain": value, "allowFileDiscovery": False}
+    if kind == "user" and "@" in value:
+        return {"type": "user", "role": "reader", "emailAddress": value}
+    raise UsageError(f"{who!r} is nobody to share with", advice="Give anyone, domain:D, user:EMAIL or nobody.")
+
+
+def _grants(permission: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    return permission.get("type") == wanted["type"] and all(
+        str(permission.get(key, "")).lower() == str(wanted[key]).lower()
+        for key in ("domain", "emailAddress")
+        if key in wanted
+    )
+
+
+def _remote(item: Mapping[str, Any]) -> RemoteFile:
+    return RemoteFile(
+        id=str(item["id"]),
+        name=str(item.get("name", "")),
+        size=int(item.get("size") or 0),
+        md5=item.get("md5Checksum"),
+        sha256=item.get("sha256Checksum"),
+        link=item.get("webViewLink"),
+        properties=dict(item.get("appProperties") or {}),
+        folder=item.get("mimeType") == FOLDER,
+    )

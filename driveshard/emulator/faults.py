@@ -1,0 +1,218 @@
+"""Fault words: what can be made to go wrong, on which requests, and the plan that decides when.
+
+A plan is `word[:kind][@N][*K][%P]`, comma separated:
+
+    @N    begin at the Nth matching request (1-based, default 1)
+    *K    hit K matching requests in a row (default 1); `*` alone: for ever
+    %P    hit each matching request from @N on with a probability of P percent (seeded); with *K at most K times
+    :kind match these requests instead of the word's own (a key of KINDS), e.g. `503:permission`
+
+A request is hit by one word at most; words after the one that hit do not count that request.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+
+from driveshard.emulator.errors import ApiError, invalid_credentials
+from driveshard.emulator.wire import Reply
+
+KINDS = {
+    "call": "any API call, uploads and session requests included; not pages, tokens or /_emulator",
+    "write": "creates, updates, deletes, copies, permission changes, upload starts; not chunks",
+    "start": "the start of an upload that brings content: resumable initiation, media, multipart",
+    "initiation": "the start of a resumable session",
+    "create-id": "a create (metadata or initiation) whose metadata names an id",
+    "create": "a request that makes a file or folder exist: metadata create, copy, last request of a new upload",
+    "session": "any request to a session URI",
+    "chunk": "a session request that carries content, the last one included",
+    "final": "a request that completes an upload: last chunk, media, multipart",
+    "body": "a request that carries upload content: chunks, media, multipart",
+    "query": "a status query of a session",
+    "get": "files.get of metadata",
+    "list": "files.list",
+    "download": "content: alt=media and the pages' download links",
+    "permission": "permissions.create",
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault word: the kind of request it matches (a key of KINDS) and what the server then does."""
+
+    word: str
+    matches: str
+    does: str
+
+
+FAULTS: tuple[Fault, ...] = (
+    Fault("503", "call", "answers 503 backendError; a chunk's bytes are read and not kept"),
+    Fault("500", "call", "answers 500 internalError; a chunk's bytes are read and not kept"),
+    Fault("502-html", "call", "answers 502 with Google's HTML error page"),
+    Fault("408", "call", "answers 408 with an HTML page"),
+    Fault("429", "call", "answers 429 rateLimitExceeded"),
+    Fault("429-html", "call", 'answers 429 with the HTML page "We\'re sorry... automated queries"'),
+    Fault("403-userRateLimit", "call", "answers 403 userRateLimitExceeded"),
+    Fault("403-userRateLimit-dot", "call", 'the same reason with the text "User rate limit exceeded."'),
+    Fault("403-rateLimit", "call", "answers 403 rateLimitExceeded"),
+    Fault(
+        "403-dailyCap",
+        "write",
+        "answers 403 dailyLimitExceeded to this and every further write until the faults are replaced or a restart",
+    ),
+    Fault("403-storageFull", "start", "answers 403 storageQuotaExceeded"),
+    Fault(
+        "401-expired",
+        "call",
+        "refuses the bearer token in use for good with 401 authError; the token `emulator` for this request only",
+    ),
+    Fault("reset", "body", "reads half of the body, keeps whole 256 KiB units, resets the connection"),
+    Fault("503-after-256K", "chunk", "keeps the first 256 KiB of the chunk, reads the rest, answers 503"),
+    Fault("reset-before-reply", "chunk", "accepts and stores everything, resets the connection before the reply"),
+    Fault("stall", "chunk", "keeps 256 KiB, then reads nothing and answers nothing for 10 minutes (or until stop)"),
+    Fault("slow-session", "initiation", "the session begun by this request takes 64 KiB a second"),
+    Fault("308-short", "chunk", "keeps the first half of what was sent (whole 256 KiB units) and answers 308"),
+    Fault("308-no-range", "chunk", "the session forgets every byte and answers 308 without Range"),
+    Fault("lost-final", "final", "the upload completes and the file exists; the connection is reset without a reply"),
+    Fault("final-201", "final", "completes with 201 instead of 200"),
+    Fault("session-404", "session", "the session is gone for good: 404 now and ever after"),
+    Fault("session-410", "session", "the session is gone for good: 410 now and ever after"),
+    Fault("wrong-md5", "final", "flips a bit of the stored content, so that content and checksums are wrong"),
+    Fault("md5-late", "final", "md5/sha1/sha256 are missing from the reply and from the first 2 files.get"),
+    Fault("list-lag", "create", "the new file is absent from lists until 3 lists or 5 seconds later; get finds it"),
+    Fault("409-id-in-use", "create-id", "the id turns out to be somebody else's file: 409 for ever, files.get 404"),
+    Fault("publish-refused", "permission", "answers 403 publishOutNotPermitted"),
+    Fault("download-quota", "download", "answers 403 downloadQuotaExceeded"),
+)
+
+WORDS = {fault.word: fault for fault in FAULTS}
+_CLAUSE = re.compile(r"(?P<word>[^:@*%]+)(?::(?P<kind>[a-z-]+))?(?P<marks>(?:[@*%][\d.]*)*)$")
+_MARK = re.compile(r"([@*%])([\d.]*)")
+
+
+@dataclass
+class Clause:
+    """One parsed word of a plan with its counters: matching requests seen, hits made."""
+
+    word: str
+    kind: str
+    at: int
+    times: int | None
+    percent: float | None
+    seen: int = field(default=0, compare=False)
+    hits: int = field(default=0, compare=False)
+
+    def hit(self, dice: random.Random) -> bool:
+        """Count one matching request and say whether it is hit."""
+        self.seen += 1
+        if self.times is not None and self.hits >= self.times:
+            return False
+        hit = self.seen >= self.at and (self.percent is None or dice.random() * 100 < self.percent)
+        self.hits += hit
+        return hit
+
+
+def parse_faults(words: str) -> list[Clause]:
+    """Parse a plan. Raises ValueError that names the bad word and lists the known ones."""
+    return [_parse_clause(text.strip()) for text in words.split(",") if text.strip()]
+
+
+def _parse_clause(text: str) -> Clause:
+    match = _CLAUSE.match(text)
+    if not match or match["word"] not in WORDS:
+        raise ValueError(f"unknown fault {text!r}; the words are: {', '.join(WORDS)}")
+    kind = match["kind"] or WORDS[match["word"]].matches
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind of request in {text!r}; the kinds are: {', '.join(KINDS)}")
+    marks = dict(_MARK.findall(match["marks"]))
+    try:
+        at = int(marks.get("@", "1"))
+        percent = float(marks["%"]) if "%" in marks else None
+        # A bare star means for ever, and so does a probability without a star.
+        times = int(marks["*"]) if marks.get("*") else None if marks.keys() & {"*", "%"} else 1
+    except ValueError:
+        raise ValueError(f"not a number in {text!r}: @N, *K and %P") from None
+    if at < 1 or times == 0 or not 0 <= (percent or 0) <= 100:
+        raise ValueError(f"out of range in {text!r}: @N and *K begin at 1, %P is a percentage from 0 to 100")
+    return Clause(match["word"], kind, at, times, percent)
+
+
+class FaultPlan:
+    """Decides for each request which fault hits it. Thread-safe; the same seed and requests give the same faults."""
+
+    def __init__(self, words: str = "", seed: int = 0) -> None:
+        self._lock = threading.Lock()
+        self.fired: Counter[str] = Counter()
+        self.replace(words, seed)
+
+    def replace(self, words: str, seed: int = 0) -> None:
+        """Take a new plan; counters start anew and a lasting daily cap is lifted. Raises ValueError for a bad word."""
+        clauses = parse_faults(words)
+        with self._lock:
+            self.words = words
+            self._clauses = clauses
+            self._dice = random.Random(seed)
+            self._capped = False
+
+    def pick(self, kinds: frozenset[str]) -> str | None:
+        """The word that hits a request of these kinds, or None."""
+        with self._lock:
+            word = "403-dailyCap" if self._capped and "write" in kinds else None
+            if word is None:
+                word = next((c.word for c in self._clauses if c.kind in kinds and c.hit(self._dice)), None)
+            if word is not None:
+                self.fired[word] += 1
+                self._capped = self._capped or word == "403-dailyCap"
+            return word
+
+
+HTML_ERROR = """<!DOCTYPE html>
+<html lang=en>
+  <meta charset=utf-8>
+  <title>Error {status} ({phrase})!!1</title>
+  <p><b>{status}.</b> <ins>That's an error.</ins>
+  <p>{text} <ins>That's all we know.</ins>
+"""
+SORRY = """<html><head><title>Sorry...</title></head><body><h1>We're sorry...</h1>
+<p>... but your computer or network may be sending automated queries.
+To protect our users, we can't process your request right now.</p></body></html>
+"""
+
+
+def fault_reply(word: str) -> Reply | None:
+    """The reply of a fault that answers instead of the handler; None for faults that act elsewhere."""
+    if word == "502-html":
+        text = "The server encountered a temporary error and could not complete your request."
+        return Reply.html(HTML_ERROR.format(status=502, phrase="Server Error", text=text), 502)
+    if word == "408":
+        text = "Your client has taken too long to issue its request."
+        return Reply.html(HTML_ERROR.format(status=408, phrase="Request Timeout", text=text), 408)
+    if word == "429-html":
+        return Reply.html(SORRY, 429)
+    error = _ERRORS.get(word)
+    return error.reply() if error else None
+
+
+_ERRORS = {
+    "503": ApiError(503, "backendError", "Service Unavailable. Please try again."),
+    "500": ApiError(500, "internalError", "Internal Error"),
+    "429": ApiError(429, "rateLimitExceeded", "Rate Limit Exceeded", domain="usageLimits"),
+    "403-userRateLimit": ApiError(
+        403,
+        "userRateLimitExceeded",
+        "User Rate Limit Exceeded. Rate of requests for user exceed configured project quota, you may consider"
+        " re-evaluating expected per-user traffic to the API and adjust project quota limits accordingly.",
+        domain="usageLimits",
+    ),
+    "403-userRateLimit-dot": ApiError(403, "userRateLimitExceeded", "User rate limit exceeded.", domain="usageLimits"),
+    "403-rateLimit": ApiError(403, "rateLimitExceeded", "Rate Limit Exceeded", domain="usageLimits"),
+    "403-dailyCap": ApiError(403, "dailyLimitExceeded", "Daily Limit Exceeded", domain="usageLimits"),
+    "403-storageFull": ApiError(403, "storageQuotaExceeded", "The user's Drive storage quota has been exceeded."),
+    "401-expired": invalid_credentials(),
+    "publish-refused": ApiError(403, "publishOutNotPermitted", ""),
+    "download-quota": ApiError(403, "downloadQuotaExceeded", "The download quota for this file has been exceeded."),
+}

@@ -1,0 +1,342 @@
+"""The server: connections, the way of a request through faults, access and limits to its handler, and the log."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import socket
+import socketserver
+import struct
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import parse_qs
+
+from driveshard.emulator.auth import PUBLIC, bearer
+from driveshard.emulator.batch import serve_batch
+from driveshard.emulator.calls import Call, Drive
+from driveshard.emulator.control import serve_control, stats
+from driveshard.emulator.errors import ApiError, UploadError
+from driveshard.emulator.faults import fault_reply
+from driveshard.emulator.routes import API, SESSION, Match, find_route
+from driveshard.emulator.wire import BadRequestError, BrokenBodyError, Reply, Request, read_request, write_reply
+
+RESET = struct.pack("ii", 1, 0)
+
+
+class Emulator:
+    """Drive v3 on 127.0.0.1, its state under `root`. A context manager; `start` returns the URL.
+
+    port: 0 takes a free one. faults: a plan, see `faults`; ValueError for a bad word. latency_ms: delay of each
+    request. bandwidth: upload bytes a second, all connections together. writes_per_second: more are answered
+    403 rateLimitExceeded. strict: protocol slips are remembered, see `stats()["violations"]`.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        port: int = 0,
+        faults: str = "",
+        seed: int = 0,
+        latency_ms: float = 0,
+        bandwidth: int | None = None,
+        writes_per_second: float | None = None,
+        strict: bool = False,
+    ) -> None:
+        self.drive = Drive(
+            Path(root),
+            faults=faults,
+            seed=seed,
+            bandwidth=bandwidth,
+            writes_per_second=writes_per_second,
+            strict=strict,
+        )
+        self._latency = latency_ms / 1000
+        self._port = port
+        self._server: _Server | None = None
+
+    @property
+    def url(self) -> str:
+        """`http://127.0.0.1:PORT`, once started."""
+        if self._server is None:
+            raise RuntimeError("the emulator is not started")
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def start(self) -> str:
+        """Listen and serve in threads; returns the URL. Raises OSError when the port is taken."""
+        self._server = _Server(("127.0.0.1", self._port), self)
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self.url
+
+    def stop(self) -> None:
+        """Close every connection, end stalls, close the files. What is under `root` can be started again."""
+        self.drive.stopping.set()
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
+        self.drive.close()
+
+    def __enter__(self) -> Emulator:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def set_faults(self, words: str, seed: int = 0) -> None:
+        """Replace the fault plan. Raises ValueError for a bad word."""
+        self.drive.faults.replace(words, seed)
+
+    def stats(self) -> dict[str, Any]:
+        """What `GET /_emulator/stats` answers."""
+        return stats(self.drive)
+
+    def log(self, since: int = 0) -> list[dict[str, Any]]:
+        """What `GET /_emulator/log?since=N` answers, as a list."""
+        return self.drive.journal.entries(since)
+
+    def answer(self, request: Request) -> Reply:
+        """Answer one request. Raises BrokenBodyError when the client went away in the middle of the body."""
+        if request.path.startswith("/_emulator/"):
+            try:
+                return serve_control(self.drive, request)
+            except ApiError as error:
+                return error.reply()
+        if self._latency:
+            self.drive.stopping.wait(self._latency)
+        return self._logged(request)
+
+    def _logged(self, request: Request) -> Reply:
+        call = Call(self.drive, request)
+        started = time.perf_counter()
+        reply = Reply(0, drop=True)
+        try:
+            reply = self._refusals_caught(call)
+            if not reply.drop and request.body.before_read is None:
+                request.body.drain()
+            return reply
+        finally:
+            self._record(call, reply, time.perf_counter() - started)
+
+    def _refusals_caught(self, call: Call) -> Reply:
+        try:
+            return self._routed(call)
+        except (ApiError, UploadError) as error:
+            return error.reply()
+        except BrokenBodyError:
+            raise
+        except Exception:
+            traceback.print_exc(file=sys.stderr)
+            return ApiError(500, "internalError", "Internal Error").reply()
+
+    def _routed(self, call: Call) -> Reply:
+        request = call.request
+        _override_method(request)
+        special = self._outside_drive(request)
+        if special is not None:
+            return special
+        match = find_route(self.drive, request)
+        call.ids = match.ids
+        call.kinds = match.kinds
+        self._meter(request, match)
+        if match.kinds & {"create", "initiation"} and "body" not in match.kinds and "id" in call.metadata:
+            call.kinds |= {"create-id"}
+        if "write" in match.kinds:
+            self.drive.journal.write(time.monotonic())
+        call.fault = self.drive.faults.pick(call.kinds)
+        page = match.route.access not in (API, SESSION)
+        answer = fault_reply(call.fault) if call.fault and not page else None
+        if call.fault == "401-expired":
+            self.drive.auth.refuse(request)
+        if answer is not None:
+            return answer
+        self._admit(call, match)
+        reply = match.route.handler(call)
+        if call.fault == "reset-before-reply" or (call.fault == "lost-final" and reply.status in (200, 201)):
+            return Reply(reply.status, drop=True)
+        return reply
+
+    def _outside_drive(self, request: Request) -> Reply | None:
+        if request.method == "POST" and request.path.rstrip("/") in ("/batch/drive/v3", "/batch"):
+            return serve_batch(request, self._logged)
+        if request.method == "POST" and request.path in ("/token", "/oauth2/v4/token"):
+            return self.drive.auth.token(request)
+        if request.method == "POST" and request.path == "/revoke":
+            return self.drive.auth.revoke(request)
+        if request.method == "GET" and request.path in ("/auth", "/o/oauth2/auth", "/o/oauth2/v2/auth"):
+            return self.drive.auth.authorize(request)
+        return None
+
+    def _meter(self, request: Request, match: Match) -> None:
+        if "body" not in match.kinds:
+            return
+        request.body.block = self.drive.throttle.block or request.body.block
+
+        def meter(count: int) -> None:
+            self.drive.journal.received(count)
+            if match.session and match.session.received:
+                match.session.received.add("received", count)
+            self.drive.throttle.take(count)
+
+        request.body.meter = meter
+
+    def _admit(self, call: Call, match: Match) -> None:
+        """Raise ApiError when the caller may not make this call, or not now."""
+        if match.route.access == API or (match.route.access == SESSION and bearer(call.request)):
+            call.caller = self.drive.auth.caller(call.request)
+        elif match.route.access == SESSION:
+            call.caller = "owner"
+        if call.caller == PUBLIC and "write" in call.kinds:
+            raise ApiError(401, "required", "Login Required.", location="Authorization", location_type="header")
+        if "write" in call.kinds and not self.drive.writes.admit(time.monotonic()):
+            raise ApiError(403, "rateLimitExceeded", "Rate Limit Exceeded", domain="usageLimits")
+
+    def _record(self, call: Call, reply: Reply, seconds: float) -> None:
+        request = call.request
+        session = call.drive.sessions.find(request.query.get("upload_id", ""), call.drive.clock.now())
+        if session and session.received:
+            session.received.release()
+        entry = {
+            "time": round(time.time(), 3),
+            "method": request.method,
+            "path": request.target,
+            "kinds": sorted(call.kinds),
+            "status": reply.status,
+            "dropped": reply.drop,
+            "content_range": request.headers.get("content-range"),
+            "range": reply.headers.get("Range") or reply.headers.get("Content-Range"),
+            "bytes": request.body.received,
+            "seconds": round(seconds, 4),
+            "fault": call.fault,
+        }
+        self.drive.journal.record(entry)
+
+
+def _override_method(request: Request) -> None:
+    """Long GETs come as POST with the query in a form body and the true method in a header."""
+    method = request.headers.get("x-http-method-override")
+    if not method or request.method != "POST":
+        return
+    request.method = method.upper()
+    if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        form = parse_qs(request.body.read().decode("utf-8", "replace"))
+        request.query |= {name: values[-1] for name, values in form.items()}
+
+
+class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
+    daemon_threads = True
+    block_on_close = False
+    allow_reuse_address = True
+    request_queue_size = 128
+
+    def __init__(self, address: tuple[str, int], emulator: Emulator) -> None:
+        self.emulator = emulator
+        self._open: dict[socket.socket, threading.Thread] = {}
+        self._lock = threading.Lock()
+        super().__init__(address, _Connection)
+
+    def enter(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._open[connection] = threading.current_thread()
+
+    def leave(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._open.pop(connection, None)
+
+    def stop(self) -> None:
+        self.shutdown()
+        self.server_close()
+        with self._lock:
+            held = dict(self._open)
+        for connection in held:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        for thread in held.values():
+            thread.join(5)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        traceback.print_exc(file=sys.stderr)
+
+
+class _Connection(socketserver.BaseRequestHandler):
+    """One client connection: requests one after another until somebody closes it."""
+
+    server: _Server
+    request: socket.socket
+
+    def handle(self) -> None:
+        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.server.enter(self.request)
+        try:
+            with self.request.makefile("rb", buffering=1 << 16) as reader:
+                while self._serve_one(reader):
+                    pass
+        except OSError:
+            pass
+        finally:
+            self.server.leave(self.request)
+
+    def _serve_one(self, reader: Any) -> bool:
+        """Answer the next request; False when the connection is to be closed."""
+        try:
+            request = read_request(reader, self.request)
+        except BadRequestError as error:
+            write_reply(self.request, Reply.text(str(error), 400), head_only=False, keep_alive=False)
+            return False
+        if request is None:
+            return False
+        try:
+            reply = self.server.emulator.answer(request)
+        except BrokenBodyError:
+            return False
+        if reply.drop:
+            # Lingering for zero seconds makes the close a reset.
+            self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            self.request.close()
+            return False
+        keep = request.keep_alive and request.body.finished
+        write_reply(self.request, reply, head_only=request.method == "HEAD", keep_alive=keep)
+        return keep
+
+
+def run(
+    root: Path,
+    *,
+    port: int = 0,
+    faults: str = "",
+    seed: int = 0,
+    latency_ms: float = 0,
+    bandwidth: int | None = None,
+    writes_per_second: float | None = None,
+    strict: bool = False,
+) -> int:
+    """Serve until SIGINT or SIGTERM; the first line on stdout is `{"url": ...}`. Returns the exit code 0.
+
+    Options as for Emulator. Raises ValueError for a bad fault word, OSError when the port is taken.
+    """
+    emulator = Emulator(
+        root,
+        port=port,
+        faults=faults,
+        seed=seed,
+        latency_ms=latency_ms,
+        bandwidth=bandwidth,
+        writes_per_second=writes_per_second,
+        strict=strict,
+    )
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    sys.stdout.write(json.dumps({"url": emulator.start()}) + "\n")
+    sys.stdout.flush()
+    ended.wait()
+    emulator.stop()
+    return 0

@@ -1,0 +1,187 @@
+"""Where parts are built: in this process, in worker processes, or on any other ``concurrent.futures.Executor``.
+
+Worker processes never outlive the coordinator, not even one that was killed: each holds the reading end of a pipe, the
+lifeline, whose writing end only the coordinator has. Nothing is ever sent through it; its end is the message.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from driveshard.errors import Defect, Interrupted, UsageError
+from driveshard.model import Part, PartSpec
+from driveshard.packer import build_part
+from driveshard.sources.base import Source
+
+WorkerLost = BrokenExecutor
+"""What a part's Future raises when a worker died: submit the part again."""
+
+ENGINES = ("processes", "threads", "serial")
+
+_REBUILDS = 5
+_PRELOAD = ["driveshard.engine", "driveshard.sources.folder"]
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Crew:
+    """A running executor. ``arguments`` go to build_part after the usual ones; ``stop`` ends running builds at once."""
+
+    executor: Executor
+    stop: Callable[[], None]
+    arguments: tuple[Any, ...] = ()
+
+
+class Engine:
+    """Builds parts on the executors that ``start`` makes: one, and another whenever its workers were lost.
+
+    Thread-safe. Left as a context manager it waits for running builds, or stops them when leaving by an exception.
+    """
+
+    def __init__(self, start: Callable[[], Crew], workers: int = 1) -> None:
+        self.workers = workers
+        self._start = start
+        self._crew: Crew | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+        self._losses = 0  # crews lost since a build last ended by itself
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.close(cancel=kind is not None)
+
+    def submit(self, spec: PartSpec, source: Source, target: Path, max_bytes: int) -> Future[Part]:
+        """Build a part soon, as packer.build_part does; its errors come out of the Future.
+
+        The Future raises WorkerLost when a worker died (the temporary file may then be left behind, for the caller to
+        sweep), and Interrupted or WorkerLost after ``close(cancel=True)``. Raises Interrupted when already closed, and
+        Defect when workers were lost again and again.
+        """
+        with self._lock:
+            if self._closed:
+                raise Interrupted("Stopped before all parts were built.")
+            try:
+                future = self._submit(spec, source, target, max_bytes)
+            except BrokenExecutor:
+                self._dismiss()
+                future = self._submit(spec, source, target, max_bytes)
+        future.add_done_callback(self._note_success)
+        return future
+
+    def close(self, cancel: bool = False) -> None:
+        """Let running and waiting builds end; with ``cancel``, end them now, in the middle of a part too."""
+        with self._lock:
+            self._closed = True
+            crew, self._crew = self._crew, None
+        if crew is not None:
+            if cancel:
+                crew.stop()
+            crew.executor.shutdown(wait=True, cancel_futures=cancel)
+            crew.stop()
+
+    def _submit(self, spec: PartSpec, source: Source, target: Path, max_bytes: int) -> Future[Part]:
+        with _bare_main():
+            crew = self._crew = self._crew or self._start()
+            return crew.executor.submit(build_part, spec, source, target, max_bytes, *crew.arguments)
+
+    def _dismiss(self) -> None:
+        self._losses += 1
+        if self._losses > _REBUILDS:
+            raise Defect(
+                f"Worker processes were killed {self._losses} times in a row.",
+                advice="Most often the system kills them for lack of memory: try --workers 1, or close other programs.",
+            )
+        if self._crew is not None:
+            self._crew.stop()
+            self._crew.executor.shutdown(wait=False)
+            self._crew = None
+
+    def _note_success(self, future: Future[Part]) -> None:
+        if not future.cancelled() and not isinstance(future.exception(), BrokenExecutor):
+            self._losses = 0
+
+
+def open_engine(name: str, workers: int) -> Engine:
+    """An engine by its name: ``processes`` is fastest; ``threads`` and ``serial`` stay in this process, ``serial``
+    with one thread, for sources that can only be gone through once. Raises UsageError for another name."""
+    if name == "processes":
+        return Engine(lambda: _start_processes(workers), workers)
+    if name in ("threads", "serial"):
+        workers = workers if name == "threads" else 1
+        return Engine(lambda: _start_threads(workers), workers)
+    raise UsageError(f"There is no engine {name!r}.", advice=f"Choose one of: {', '.join(ENGINES)}.")
+
+
+def default_workers() -> int:
+    """The number of CPUs this process may use."""
+    if sys.version_info >= (3, 13):
+        return os.process_cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _start_threads(workers: int) -> Crew:
+    stopped = threading.Event()
+
+    def check() -> None:
+        if stopped.is_set():
+            raise Interrupted("Stopped in the middle of a part.")
+
+    return Crew(ThreadPoolExecutor(workers, thread_name_prefix="pack"), stopped.set, (check,))
+
+
+def _start_processes(workers: int) -> Crew:
+    # Forking this process would copy its threads' locks as they happen to be; the fork server has no threads.
+    server = "forkserver" in multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if server else "spawn")
+    if server:
+        context.set_forkserver_preload(_PRELOAD)
+    lifeline, held = context.Pipe(duplex=False)
+    executor = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(lifeline, server))
+    return Crew(executor, held.close)
+
+
+def _start_worker(lifeline: Connection, forked: bool) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches everybody; what it means, the coordinator decides
+    if forked and sys.platform == "linux":
+        # The kernel's own way, for a worker too busy or suspended to notice the lifeline. Only under a fork server,
+        # which ends with its coordinator: the signal comes when the forking thread ends, and that may be early.
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    threading.Thread(target=_exit_at_end_of, args=(lifeline,), name="lifeline", daemon=True).start()
+
+
+def _exit_at_end_of(lifeline: Connection) -> None:
+    with contextlib.suppress(EOFError, OSError):
+        lifeline.recv_bytes()
+    os._exit(1)
+
+
+@contextlib.contextmanager
+def _bare_main() -> Iterator[None]:
+    """Start workers without the script that is running: they need nothing from it. Importing it again costs each of
+    them the time of all its imports and, in a script without an ``if __name__`` guard, would run it again."""
+    main = sys.modules["__main__"].__dict__
+    kept: dict[str, Any] = {name: main[name] for name in ("__file__", "__spec__") if name in main}
+    main.pop("__file__", None)
+    main["__spec__"] = None
+    try:
+        yield
+    finally:
+        main.update(kept)

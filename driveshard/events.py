@@ -1,0 +1,127 @@
+"""What happens during a run, as values. The pipeline says them; ``report`` draws bars, log lines or JSON from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A run begins. ``parts_done`` and ``bytes_done`` are what earlier runs finished."""
+
+    name: str
+    source: str
+    destination: str
+    parts_done: int
+    bytes_done: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """How much of the source has been looked at so far. ``complete`` on the last one."""
+
+    files: int
+    bytes: int
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A part was planned, or taken over from an earlier run."""
+
+    number: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PackStarted:
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartPacked:
+    number: int
+    file_name: str
+    bytes: int
+    samples: int
+    files: int
+
+
+@dataclass(frozen=True, slots=True)
+class UploadStarted:
+    """``offset`` bytes are already there from an earlier session."""
+
+    number: int
+    file_name: str
+    bytes: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class BytesSent:
+    """The server now holds ``offset`` bytes of the part; ``sent`` were sent to get there from the last event."""
+
+    number: int
+    offset: int
+    sent: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartReleased:
+    """Drive proved the part; its temp file is gone."""
+
+    number: int
+    file_name: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Somebody waits ``seconds`` because of ``why``; ``number`` is the part, if one."""
+
+    why: str
+    seconds: float
+    number: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A sentence the user should see: a part started afresh, a session replaced, a ledger rebuilt."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFailed:
+    path: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Manifest, card and preview are up."""
+
+    link: str | None
+
+
+Event = (
+    Started
+    | Scanned
+    | Planned
+    | PackStarted
+    | PartPacked
+    | UploadStarted
+    | BytesSent
+    | PartReleased
+    | Waiting
+    | Notice
+    | SourceFailed
+    | Published
+)
+Emit = Callable[[Event], None]
+"""Called from any thread; must be quick and must not raise."""
+
+
+def ignore(event: Event) -> None:
+    """An Emit for callers that do not watch."""

@@ -1,0 +1,300 @@
+"""One ``push`` from its options to its result: names, locks and opens everything, runs the pipeline, publishes."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from driveshard.account import AccountTally
+from driveshard.budget import Budget
+from driveshard.config import PushOptions, Settings
+from driveshard.destination import Destination, open_destination
+from driveshard.engine import default_workers, open_engine
+from driveshard.errors import ComeBackLater, DriveshardError, IdInUse, Mismatch, Refused, SourceMissing, UsageError
+from driveshard.events import Emit, Notice, Published, Started
+from driveshard.ledger import Ledger, LedgerDamaged
+from driveshard.lock import hold
+from driveshard.model import Failure, RemoteFile
+from driveshard.pacing import parse_bwlimit
+from driveshard.pipeline import Pipeline, defect_of, spool_directory
+from driveshard.planner import Cut, planner_for
+from driveshard.reconcile import Reconciler
+from driveshard.recover import recover_ledger
+from driveshard.retry import Retry
+from driveshard.share import Publisher
+from driveshard.sources.base import Source
+from driveshard.spool import Spool
+from driveshard.uploader import Dataset, Uploader
+
+_NAME_BYTES = 100
+_PARTS_IN_TEMP = 2  # beyond those being packed and uploaded
+
+
+@dataclass
+class PushResult:
+    """What ``push --json`` prints. Counts and bytes are the whole dataset's; ``sent_bytes``, ``requests`` and
+    ``seconds`` this run's; ``resume_after`` is a POSIX time in seconds or None."""
+
+    name: str
+    state: str = "incomplete"
+    folder_id: str | None = None
+    link: str | None = None
+    parts: int = 0
+    samples: int = 0
+    files: int = 0
+    bytes: int = 0
+    sent_bytes: int = 0
+    requests: int = 0
+    seconds: float = 0.0
+    failed: list[Failure] = field(default_factory=list)
+    resume_after: float | None = None
+    error: DriveshardError | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields that scripts rely on, in their order."""
+        document = asdict(self)
+        del document["error"]
+        document["seconds"] = round(self.seconds, 3)
+        return document
+
+
+def push(options: PushOptions, source: Source, settings: Settings, emit: Emit) -> PushResult:
+    """Pack and upload; the same call again finishes the job, or adds what is new.
+
+    Errors of the run come back in ``result.error`` together with what was achieved; wrong use raises UsageError.
+    """
+    name = dataset_name(options, source)
+    destination = open_destination(options.to, settings)
+    began = time.monotonic()
+    result = PushResult(name)
+    job = Job(name, options, source, settings, destination, emit, result)
+    try:
+        job.run()
+    except Exception as error:  # the edge of a run: whatever it is becomes a kind with an exit code
+        result.error = defect_of(error)
+        if not isinstance(error, DriveshardError):
+            result.error.__cause__ = error
+        if isinstance(result.error, ComeBackLater):
+            result.resume_after = result.error.resume_after
+    result.seconds = time.monotonic() - began
+    result.requests = destination.requests
+    return result
+
+
+def dataset_name(options: PushOptions, source: Source) -> str:
+    """The name asked for, or the source's own. Raises UsageError when it cannot be a file name everywhere."""
+    name = options.name or re.sub(r"[^\w.-]+", "-", _own_name(source), flags=re.UNICODE).strip("-.") or "dataset"
+    bad = re.search(r'[/\\:*?"<>|\x00-\x1f\x7f]', name)
+    if bad or name in (".", "..") or name.startswith(".") or len(name.encode()) > _NAME_BYTES or name != name.strip():
+        raise UsageError(
+            f"{name!r} cannot be a dataset's name",
+            advice="Give --name with letters, digits, spaces, dots, - and _ (at most 100 bytes, no leading dot).",
+        )
+    return name
+
+
+def _own_name(source: Source) -> str:
+    root = getattr(source, "root", None)
+    if root is not None:
+        return Path(root).resolve().name
+    return source.describe().rpartition(":")[2]
+
+
+def ledger_stem(name: str, identity: str) -> str:
+    """The file name of the ledger of dataset ``name`` at a destination: readable, and different for each place."""
+    return f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}"
+
+
+class Job:
+    """One run. Opens in the order of what may fail most cheaply, closes in reverse."""
+
+    def __init__(
+        self,
+        name: str,
+        options: PushOptions,
+        source: Source,
+        settings: Settings,
+        destination: Destination,
+        emit: Emit,
+        result: PushResult,
+    ) -> None:
+        self.name = name
+        self.options = options
+        self.source = source
+        self.settings = settings
+        self.destination = destination
+        self.emit = emit
+        self.result = result
+        self.clock = settings.clock
+        self.retry = Retry(self.clock, settings.patience, emit)
+        self.stem = ledger_stem(name, destination.identity)
+
+    def run(self) -> None:
+        """Everything from the lock to the link."""
+        path = self.settings.ledgers / f"{self.stem}.sqlite"
+        check = getattr(self.source, "check", None)
+        if check is not None:
+            check()
+        with (
+            hold(path.with_suffix(".lock"), self.name, self.clock, self.emit, wait=self.options.wait),
+            ExitStack() as stack,
+        ):
+            ledger = stack.enter_context(self._open_ledger(path))
+            budget = stack.enter_context(self._budget())
+            spool = self._spool()
+            try:
+                self._check_same_source(ledger)
+                folder = self._folder(ledger, budget)
+                self.result.folder_id, self.result.link = folder.id, folder.link
+                self._fill(ledger, spool, budget, folder)
+            finally:
+                self._tell(ledger, budget)
+
+    def _open_ledger(self, path: Path) -> Ledger:
+        try:
+            return Ledger(path)
+        except LedgerDamaged as damage:
+            aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
+            for suffix in ("", "-wal", "-shm"):
+                piece = path.with_name(path.name + suffix)
+                if piece.exists():
+                    piece.rename(aside.with_name(aside.name + suffix))
+            self.emit(Notice(f"The ledger of {self.name} cannot be used ({damage}); it is kept as {aside.name}"))
+            return Ledger(path)
+
+    @contextmanager
+    def _budget(self) -> Iterator[Budget]:
+        account = getattr(self.destination, "account", None)
+        tally = AccountTally(self.settings.home / "account.sqlite", account) if account else None
+        try:
+            yield Budget(
+                self.clock,
+                self.emit,
+                tally,
+                writes_per_second=self.options.writes_per_second,
+                bwlimit=parse_bwlimit(self.options.bwlimit) if self.options.bwlimit else None,
+                max_transfer=self.options.max_transfer,
+            )
+        finally:
+            if tally is not None:
+                tally.close()
+
+    def _spool(self) -> Spool:
+        options = self.options
+        busy = (options.workers or default_workers()) + options.uploads + _PARTS_IN_TEMP
+        limit = options.temp_limit or max(options.part_size, 1) * busy
+        return Spool(spool_directory(options.temp, self.settings.spools, self.stem), limit, self.clock)
+
+    def _check_same_source(self, ledger: Ledger) -> None:
+        """A name stands for one source: other settings would cut other parts, and mix two datasets in one folder."""
+        wanted = {"kind": self.source.kind, **self.source.settings()}
+        if ledger.is_new:
+            return
+        known = ledger.get("settings")
+        where, here = ledger.get("where"), _where(self.source)
+        moved = where is not None and where != here and self.source.kind == "folder" and Path(where).exists()
+        if known == wanted and not moved:
+            return
+        raise UsageError(
+            f"{self.name} is already the dataset of {ledger.get('source')}"
+            + ("" if moved else ", made with other settings"),
+            advice="Give this one another --name, or push with the same source and settings as before.",
+        )
+
+    # -- the folder ----------------------------------------------------------------------------------------------
+
+    def _folder(self, ledger: Ledger, budget: Budget) -> RemoteFile:
+        """The dataset's folder: the one the ledger knows, one that is found (the ledger was lost), or a new one."""
+        if ledger.is_new:
+            wanted = {"kind": self.source.kind, **self.source.settings()}
+            found = recover_ledger(ledger, self.name, self.source, wanted, self.destination, self.retry, self.emit)
+            facts = {"settings": wanted, "source": self.source.describe(), "where": _where(self.source)}
+            if found is not None:
+                ledger.note(**facts, to=self.options.to, folder_id=found.id, folder_made=True, name=self.name)
+                ledger.note(job=found.properties["job"])
+                return found
+            ledger.create_job(self.name, **facts, to=self.options.to)
+        if not ledger.get("folder_made"):
+            self._make_folder(ledger, budget)
+        folder_id = ledger.get("folder_id")
+        return self.retry.call(lambda: self.destination.get(folder_id), doing="looking for the dataset's folder")
+
+    def _make_folder(self, ledger: Ledger, budget: Budget) -> None:
+        folder_id = ledger.get("folder_id")
+        if folder_id is None:
+            folder_id = self.retry.call(lambda: self.destination.reserve_ids(1), doing="reserving a folder id")[0]
+            ledger.note(folder_id=folder_id)
+        properties = {"driveshard": "folder", "job": ledger.get("job")}
+
+        def step() -> None:
+            budget.write()
+            self.destination.make_folder(folder_id, self.name, properties)
+
+        try:
+            self.retry.call(step, doing="making the dataset's folder")
+        except IdInUse:
+            there = self.retry.call(lambda: self.destination.get(folder_id), doing="looking for the dataset's folder")
+            if there.properties.get("job") != properties["job"]:
+                ledger.note(folder_id=None)
+                raise Refused(
+                    "the reserved folder id belongs to another file", advice="Run the same command again."
+                ) from None
+        ledger.note(folder_made=True)
+
+    # -- the parts -----------------------------------------------------------------------------------------------
+
+    def _fill(self, ledger: Ledger, spool: Spool, budget: Budget, folder: RemoteFile) -> None:
+        parts_done, bytes_done = ledger.released_totals()
+        self.emit(Started(self.name, self.source.describe(), self.destination.describe(), parts_done, bytes_done))
+        reconciler = Reconciler(self.destination, ledger, self.retry, budget, self.emit)
+        reconciler.reconcile(folder.id, ledger.get("job"))
+        self._run_pipeline(ledger, spool, budget, folder)
+        if ledger.totals().parts == 0:
+            raise SourceMissing(
+                f"{self.source.describe()} has no files to push", advice="Check the path and the globs."
+            )
+        if budget.sent:
+            reconciler.reconcile(folder.id, ledger.get("job"))
+            if ledger.parts(unfinished=True):
+                raise Mismatch("a part vanished from the folder during the run", advice="Run the same command again.")
+        publisher = Publisher(self.destination, folder.id, ledger, budget, self.retry, self.emit)
+        publisher.publish()
+        if self.options.share is not None and self.options.share != ledger.get("shared"):
+            publisher.share(self.options.share)
+        self.result.state = "complete"
+        spool.remove_if_empty()
+        self.emit(Published(self.result.link))
+
+    def _run_pipeline(self, ledger: Ledger, spool: Spool, budget: Budget, folder: RemoteFile) -> None:
+        options = self.options
+        cut = Cut(self.name, options.part_size, options.part_samples)
+        planner = planner_for(self.source, ledger, cut, self.clock, self.emit)
+        workers = options.workers or default_workers()
+        engine = open_engine("serial" if planner.sequential else options.engine, workers)
+        dataset = Dataset(ledger.get("job"), folder.id)
+        uploader = Uploader(self.destination, dataset, ledger, spool, budget, self.retry, self.clock, self.emit)
+        pipeline = Pipeline(
+            self.source, planner, ledger, spool, engine, uploader, self.clock, self.emit, uploads=options.uploads
+        )
+        try:
+            pipeline.run(getattr(self.destination, "abort", lambda: None))
+        finally:
+            self.result.failed = [*getattr(planner, "failures", []), *pipeline.failed]
+
+    def _tell(self, ledger: Ledger, budget: Budget) -> None:
+        totals = ledger.totals()
+        self.result.parts, self.result.samples = totals.parts, totals.samples
+        self.result.files, self.result.bytes = totals.files, totals.bytes
+        self.result.sent_bytes = budget.sent
+
+
+def _where(source: Source) -> str | None:
+    root = getattr(source, "root", None)
+    return str(Path(root).resolve()) if root is not None else None
+

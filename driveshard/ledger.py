@@ -1,0 +1,402 @@
+"""The journal of one dataset: a SQLite file in which every step is noted before, and proved after, it is taken.
+
+One process writes it (the run holds the dataset's lock); threads share one connection behind a lock. Every method
+that changes a part is one transition of the state machine in docs/design.md and one transaction, on disk when the
+method returns. The file holds session URIs, so it is readable by its owner only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import sys
+import threading
+import uuid
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from driveshard.errors import Defect
+from driveshard.model import FileList, Part, PartSpec, PartState, SampleRange, Selection, UploadSession
+
+SCHEMA_VERSION = 1
+_APPLICATION_ID = 0x64727368  # "drsh"
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE parts (
+    number INTEGER PRIMARY KEY,
+    state TEXT NOT NULL,
+    file_name TEXT NOT NULL UNIQUE,
+    generation INTEGER NOT NULL,      -- the planning run that cut it; within one, parts follow path order
+    estimate INTEGER NOT NULL,
+    part_size INTEGER NOT NULL,
+    superseded_files INTEGER NOT NULL DEFAULT 0,    -- of its members, how many replace one in an older part
+    superseded_samples INTEGER NOT NULL DEFAULT 0,
+    files INTEGER, samples INTEGER, size INTEGER, md5 TEXT, sha256 TEXT, first TEXT, last TEXT,
+    file_id TEXT, session_uri TEXT, session_created REAL, offset INTEGER NOT NULL DEFAULT 0,
+    repairs INTEGER NOT NULL DEFAULT 0              -- times that wrong bytes were found on the destination
+);
+CREATE TABLE selections (number INTEGER PRIMARY KEY REFERENCES parts ON DELETE CASCADE, data BLOB NOT NULL);
+CREATE TABLE artifacts (name TEXT PRIMARY KEY, file_id TEXT NOT NULL, md5 TEXT) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerPart:
+    """A part's row. ``session`` is set from *begun* on; sizes in bytes; checksums once packed."""
+
+    number: int
+    state: PartState
+    file_name: str
+    estimate: int
+    part_size: int
+    files: int | None
+    samples: int | None
+    size: int | None
+    md5: str | None
+    sha256: str | None
+    first: str | None
+    last: str | None
+    file_id: str | None
+    session: UploadSession | None
+    repairs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The dataset as planned so far: distinct files and samples, and the parts' bytes, released or not."""
+
+    parts: int
+    released: int
+    samples: int
+    files: int
+    bytes: int
+
+
+class LedgerDamaged(Exception):
+    """The file is not a ledger this version can trust: corrupt, cut short, or of another schema version."""
+
+
+_COLUMNS = (
+    "number, state, file_name, estimate, part_size, files, samples, size, md5, sha256, first, last, file_id,"
+    " session_uri, session_created, offset, repairs"
+)
+
+
+class Ledger:
+    """Open or create the journal at ``path``. Raises LedgerDamaged."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _create_private(path)
+        try:
+            self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+            self._prepare()
+        except sqlite3.DatabaseError as error:
+            self._close_quietly()
+            raise LedgerDamaged(str(error)) from error
+        except LedgerDamaged:
+            self._close_quietly()
+            raise
+
+    def _prepare(self) -> None:
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.execute("PRAGMA foreign_keys=ON")
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        tables = {row[0] for row in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if version == 0 and not tables:
+            with self._write() as db:
+                for statement in _SCHEMA.split(";\n"):
+                    db.execute(statement)
+                db.execute(f"PRAGMA application_id={_APPLICATION_ID}")
+                db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+            return
+        if version != SCHEMA_VERSION:
+            raise LedgerDamaged(f"it has schema version {version}, this driveshard knows {SCHEMA_VERSION}")
+        if not {"meta", "parts", "selections", "artifacts"} <= tables:
+            raise LedgerDamaged("tables are missing")
+        verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise LedgerDamaged(verdict)
+
+    def _close_quietly(self) -> None:
+        with contextlib.suppress(AttributeError, sqlite3.Error):
+            self._db.close()
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def _rows(self, sql: str, *arguments: Any) -> list[tuple[Any, ...]]:
+        with self._lock:
+            return self._db.execute(sql, arguments).fetchall()
+
+    # -- the dataset ---------------------------------------------------------------------------------------------
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """A JSON value noted about the dataset."""
+        rows = self._rows("SELECT value FROM meta WHERE key = ?", key)
+        return json.loads(rows[0][0]) if rows else default
+
+    def note(self, **values: Any) -> None:
+        """Note JSON values about the dataset, all or none."""
+        with self._write() as db:
+            for key, value in values.items():
+                db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value, sort_keys=True)))
+
+    @property
+    def is_new(self) -> bool:
+        return self.get("job") is None
+
+    def create_job(self, name: str, **values: Any) -> str:
+        """Name the dataset and give it an id that its parts carry on the destination; returns the id."""
+        job = uuid.uuid4().hex
+        self.note(job=job, name=name, **values)
+        return job
+
+    def totals(self) -> Totals:
+        """Counts over all parts, a member replaced by a newer part counted once."""
+        row = self._rows(
+            "SELECT count(*), coalesce(sum(state = 'released'), 0), coalesce(sum(samples - superseded_samples), 0),"
+            " coalesce(sum(files - superseded_files), 0), coalesce(sum(size), 0) FROM parts"
+        )[0]
+        return Totals(*(int(value) for value in row))
+
+    def released_totals(self) -> tuple[int, int]:
+        """(parts, bytes) that are proved and released."""
+        row = self._rows("SELECT count(*), coalesce(sum(size), 0) FROM parts WHERE state = 'released'")[0]
+        return int(row[0]), int(row[1])
+
+    # -- parts: reading ------------------------------------------------------------------------------------------
+
+    def parts(self, *, unfinished: bool = False) -> list[LedgerPart]:
+        """All parts, or those not yet released, by number."""
+        where = "WHERE state != 'released' " if unfinished else ""
+        return [_part(row) for row in self._rows(f"SELECT {_COLUMNS} FROM parts {where}ORDER BY number")]  # noqa: S608
+
+    def part(self, number: int) -> LedgerPart:
+        """One part's row; raises Defect when there is none."""
+        rows = self._rows(f"SELECT {_COLUMNS} FROM parts WHERE number = ?", number)  # noqa: S608
+        if not rows:
+            raise Defect(f"part {number} is not in the ledger")
+        return _part(rows[0])
+
+    def spec(self, number: int) -> PartSpec:
+        """What the part is to hold, as planned or, once packed, as it was really packed."""
+        rows = self._rows(
+            "SELECT p.number, p.file_name, s.data, p.estimate, p.part_size"
+            " FROM parts p JOIN selections s USING (number) WHERE p.number = ?",
+            number,
+        )
+        if not rows:
+            raise Defect(f"part {number} has no selection in the ledger")
+        number, file_name, data, estimate, part_size = rows[0]
+        return PartSpec(number, file_name, decode_selection(data), estimate, part_size)
+
+    def generations(self) -> list[list[int]]:
+        """Part numbers of each planning run, in path order within one, oldest run first."""
+        runs: dict[int, list[int]] = {}
+        for generation, number in self._rows("SELECT generation, number FROM parts ORDER BY generation, number"):
+            runs.setdefault(generation, []).append(number)
+        return list(runs.values())
+
+    def selection(self, number: int) -> Selection:
+        return self.spec(number).selection
+
+    def next_number(self) -> int:
+        return int(self._rows("SELECT coalesce(max(number) + 1, 0) FROM parts")[0][0])
+
+    # -- parts: transitions --------------------------------------------------------------------------------------
+
+    def plan(self, spec: PartSpec, generation: int, superseded: tuple[int, int] = (0, 0)) -> None:
+        """-> planned. ``superseded`` is (files, samples) that replace older ones."""
+        with self._write() as db:
+            db.execute(
+                "INSERT INTO parts (number, state, file_name, generation, estimate, part_size, superseded_files,"
+                " superseded_samples) VALUES (?, 'planned', ?, ?, ?, ?, ?, ?)",
+                (spec.number, spec.file_name, generation, spec.estimate, spec.part_size, *superseded),
+            )
+            db.execute("INSERT INTO selections VALUES (?, ?)", (spec.number, encode_selection(spec.selection)))
+
+    def packed(self, part: Part) -> None:
+        """planned -> packed: the zip is in the spool under its final name. Also notes a part built again, whose
+        upload (if the bytes are the same) goes on: a later state is kept then."""
+        with self._write() as db:
+            row = db.execute("SELECT state, sha256 FROM parts WHERE number = ?", (part.number,)).fetchone()
+            if row[0] != PartState.PLANNED and row[1] == part.sha256:
+                return
+            db.execute(
+                "UPDATE parts SET state = 'packed', files = ?, samples = ?, size = ?, md5 = ?, sha256 = ?, first = ?,"
+                " last = ?, session_uri = NULL, session_created = NULL, offset = 0 WHERE number = ?",
+                (part.files, part.samples, part.size, part.md5, part.sha256, part.first, part.last, part.number),
+            )
+            db.execute(
+                "UPDATE selections SET data = ? WHERE number = ?", (encode_selection(part.selection), part.number)
+            )
+
+    def drop(self, number: int) -> None:
+        """Forget a part of which nothing could be read, so that its files count as new next time."""
+        with self._write() as db:
+            db.execute("DELETE FROM parts WHERE number = ?", (number,))
+
+    def reserve(self, number: int, file_id: str | None) -> None:
+        """Note the id the part will have on the destination, or None to have another one reserved."""
+        with self._write() as db:
+            db.execute(
+                "UPDATE parts SET file_id = ?, session_uri = NULL, session_created = NULL, offset = 0 WHERE number = ?",
+                (file_id, number),
+            )
+
+    def begun(self, number: int, session: UploadSession) -> None:
+        """packed -> begun: id and session URI are known before the first byte leaves."""
+        with self._write() as db:
+            db.execute(
+                "UPDATE parts SET state = 'begun', file_id = ?, session_uri = ?, session_created = ?, offset = 0"
+                " WHERE number = ?",
+                (session.file_id, session.uri, session.created, number),
+            )
+
+    def confirmed(self, number: int, offset: int) -> None:
+        """The server holds ``offset`` bytes. For ``status`` only: after a crash the server is asked."""
+        with self._write() as db:
+            db.execute("UPDATE parts SET offset = ? WHERE number = ?", (offset, number))
+
+    def session_gone(self, number: int) -> None:
+        """begun -> packed: the session is no more; the id stays reserved."""
+        with self._write() as db:
+            db.execute(
+                "UPDATE parts SET state = 'packed', session_uri = NULL, session_created = NULL, offset = 0"
+                " WHERE number = ?",
+                (number,),
+            )
+
+    def stored(self, number: int) -> None:
+        """begun -> stored: the destination has the whole file; its checksum is not compared yet."""
+        with self._write() as db:
+            db.execute(
+                "UPDATE parts SET state = 'stored', session_uri = NULL, session_created = NULL, offset = size"
+                " WHERE number = ?",
+                (number,),
+            )
+
+    def verified(self, number: int) -> None:
+        """stored -> verified: the destination's checksum equals ours."""
+        self._set_state(number, PartState.VERIFIED)
+
+    def released(self, number: int) -> None:
+        """verified -> released: the spool file is gone."""
+        self._set_state(number, PartState.RELEASED)
+
+    def wrong_bytes(self, number: int) -> int:
+        """stored -> packed: what is stored is not what was sent; the id is given up. Returns the repairs so far."""
+        with self._write() as db:
+            db.execute(
+                "UPDATE parts SET state = 'packed', file_id = NULL, session_uri = NULL, session_created = NULL,"
+                " offset = 0, repairs = repairs + 1 WHERE number = ?",
+                (number,),
+            )
+            return int(db.execute("SELECT repairs FROM parts WHERE number = ?", (number,)).fetchone()[0])
+
+    def _set_state(self, number: int, state: PartState) -> None:
+        with self._write() as db:
+            db.execute("UPDATE parts SET state = ? WHERE number = ?", (state.value, number))
+
+    def adopt(self, part: Part, file_id: str, generation: int) -> None:
+        """-> released: a part found on the destination when the ledger itself was lost."""
+        with self._write() as db:
+            db.execute(
+                "INSERT INTO parts (number, state, file_name, generation, estimate, part_size, files, samples, size,"
+                " md5, sha256, first, last, file_id, offset)"
+                " VALUES (?, 'released', ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(part.number, part.file_name, generation, part.size, part.files, part.samples, part.size),
+                    *(part.md5, part.sha256, part.first, part.last, file_id, part.size),
+                ),
+            )
+            db.execute("INSERT INTO selections VALUES (?, ?)", (part.number, encode_selection(part.selection)))
+
+    # -- the small files beside the parts ------------------------------------------------------------------------
+
+    def artifact(self, name: str) -> tuple[str, str | None] | None:
+        """(file id, md5 once it is stored) of manifest, card or preview; None when it was never begun."""
+        rows = self._rows("SELECT file_id, md5 FROM artifacts WHERE name = ?", name)
+        return (rows[0][0], rows[0][1]) if rows else None
+
+    def artifacts(self) -> dict[str, tuple[str, str | None]]:
+        return {name: (file_id, md5) for name, file_id, md5 in self._rows("SELECT name, file_id, md5 FROM artifacts")}
+
+    def note_artifact(self, name: str, file_id: str, md5: str | None) -> None:
+        with self._write() as db:
+            db.execute("INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?)", (name, file_id, md5))
+
+
+def _part(row: tuple[Any, ...]) -> LedgerPart:
+    *columns, file_id, uri, created, offset, repairs = row
+    session = UploadSession(file_id, uri, created, offset) if uri else None
+    number, state, *rest = columns
+    return LedgerPart(number, PartState(state), *rest, file_id, session, repairs)  # type: ignore[call-arg]
+
+
+def _create_private(path: Path) -> None:
+    """SQLite gives its journal files the mode of the database, so the mode must be right before it is opened."""
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+
+# -- selections as bytes ---------------------------------------------------------------------------------------------
+
+_FILES, _RANGE = b"F", b"R"
+
+
+def encode_selection(selection: Selection) -> bytes:
+    """``F`` + count + sizes + mtimes + NUL-joined paths, or ``R`` + JSON [start, stop]."""
+    if isinstance(selection, SampleRange):
+        return _RANGE + json.dumps([selection.start, selection.stop]).encode()
+    count = len(selection).to_bytes(8, "little")
+    return b"".join((_FILES, count, _little(selection.sizes), _little(selection.mtimes), selection.paths))
+
+
+def decode_selection(data: bytes) -> Selection:
+    if data[:1] == _RANGE:
+        return SampleRange(*json.loads(data[1:]))
+    count = int.from_bytes(data[1:9], "little")
+    sizes, mtimes = array("q"), array("q")
+    sizes.frombytes(data[9 : 9 + 8 * count])
+    mtimes.frombytes(data[9 + 8 * count : 9 + 16 * count])
+    return FileList(data[9 + 16 * count :], _native(sizes), _native(mtimes))
+
+
+def _little(column: array[int]) -> bytes:
+    return _native(array("q", column)).tobytes()
+
+
+def _native(column: array[int]) -> array[int]:
+    """Little-endian on disk; swapped in place on a big-endian machine."""
+    if sys.byteorder == "big":
+        column.byteswap()
+    return column

@@ -1,0 +1,160 @@
+"""The nouns everything else is about: plain frozen values, picklable, that touch neither a disk nor a wire."""
+
+from __future__ import annotations
+
+import enum
+from array import array
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+# A list of files is kept in columns: at a million files a tuple each would cost 200 MB.
+_SEPARATOR = b"\0"
+
+
+class PartState(enum.StrEnum):
+    """A part's life, in order. See docs/design.md for what each step proves."""
+
+    PLANNED = "planned"
+    PACKED = "packed"
+    BEGUN = "begun"
+    STORED = "stored"
+    VERIFIED = "verified"
+    RELEASED = "released"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a Python source yields. ``fields`` maps a field name (``"image.jpg"``, ``"json"``) to bytes, text,
+    a PIL image, a numpy array, or anything JSON can hold; each field becomes the member ``key + "." + field``."""
+
+    key: str
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A source file (or sample) that could not be read, and why, for the user."""
+
+    path: str
+    why: str
+
+
+class FileList:
+    """Files below a source's root in path order, as three columns of equal length.
+
+    Paths are bytes relative to the root with ``/`` between the steps, as the file system gave them (they need not be
+    UTF-8); sizes are in bytes; mtimes in nanoseconds since the epoch.
+    """
+
+    __slots__ = ("mtimes", "paths", "sizes")
+
+    def __init__(self, paths: bytes = b"", sizes: array[int] | None = None, mtimes: array[int] | None = None) -> None:
+        self.paths = paths  # joined by NUL, which no path can hold
+        self.sizes = array("q") if sizes is None else sizes
+        self.mtimes = array("q") if mtimes is None else mtimes
+
+    @classmethod
+    def of(cls, rows: list[tuple[bytes, int, int]]) -> FileList:
+        """Build from (path, size, mtime_ns) rows that are in path order."""
+        paths = _SEPARATOR.join([row[0] for row in rows])
+        return cls(paths, array("q", [row[1] for row in rows]), array("q", [row[2] for row in rows]))
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __iter__(self) -> Iterator[tuple[bytes, int, int]]:
+        return zip(self.split_paths(), self.sizes, self.mtimes, strict=True)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, FileList):
+            return NotImplemented
+        return self.paths == other.paths and self.sizes == other.sizes and self.mtimes == other.mtimes
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def split_paths(self) -> list[bytes]:
+        return self.paths.split(_SEPARATOR) if self.sizes else []
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FileList, (self.paths, self.sizes, self.mtimes)
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRange:
+    """Samples ``start`` up to, not including, ``stop`` of a source that makes its samples.
+
+    ``stop`` None means: as many as fit the part, for a source of unknown length.
+    """
+
+    start: int
+    stop: int | None
+
+
+Selection = FileList | SampleRange
+
+
+@dataclass(frozen=True, slots=True)
+class PartSpec:
+    """What one part is to hold. ``estimate`` is the zip's size in bytes: exact for files, a guess for generated
+    samples; ``part_size`` is the size at which an open-ended range stops."""
+
+    number: int
+    file_name: str
+    selection: Selection
+    estimate: int
+    part_size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A finished zip part. ``selection`` is what really went in: files that could not be read are out of it and in
+    ``failed``. ``first`` and ``last`` are its first and last member's paths. ``exhausted`` says that an open-ended
+    source ended within this part."""
+
+    number: int
+    file_name: str
+    size: int
+    md5: str
+    sha256: str
+    samples: int
+    files: int
+    first: str
+    last: str
+    selection: Selection
+    failed: tuple[Failure, ...] = ()
+    exhausted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UploadSession:
+    """A resumable upload that was begun: ``uri`` is a secret; ``created`` is POSIX seconds; ``offset`` is the last
+    offset in bytes that the server confirmed."""
+
+    file_id: str
+    uri: str
+    created: float
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file as the destination reports it. Checksums are lower-case hex, None while the destination has none."""
+
+    id: str
+    name: str
+    size: int
+    md5: str | None = None
+    sha256: str | None = None
+    link: str | None = None
+    properties: Mapping[str, str] = field(default_factory=dict)
+    folder: bool = False
+
+
+def sample_key(path: str) -> str:
+    """The sample a member belongs to: its path up to the first dot of the base name (the WebDataset rule).
+
+    A leading dot belongs to the name: ``a/.hidden.txt`` has the key ``a/.hidden``.
+    """
+    cut = path.find(".", path.rfind("/") + 2)
+    return path if cut < 0 else path[:cut]

@@ -1,0 +1,50 @@
+"""Builds one part: a pure function of its spec, its source and a place to write to, to be run anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from driveshard.model import Part, PartSpec
+from driveshard.sources.base import Packed, Source
+from driveshard.zipwriter import ZipSummary, ZipWriter
+
+
+def build_part(
+    spec: PartSpec, source: Source, target: Path, max_bytes: int, check: Callable[[], None] | None = None
+) -> Part:
+    """Build the part ``spec`` asks for as a zip at ``target``, forced to the disk (fsync), and describe it.
+
+    ``target`` is a temporary name in the caller's own directory. It never has more than ``max_bytes``, and it is
+    removed when anything is raised. When nothing could be packed the part has ``files`` 0 and there is no file.
+    ``check`` is called before every member and may raise to stop the work.
+
+    Raises TempFull when the disk is full or not writable, PartTooLarge beyond ``max_bytes``, SourceMissing when the
+    source as a whole is gone, and what ``check`` and the source raise.
+    """
+    with ZipWriter(target, max_bytes=max_bytes, check=check) as writer:
+        packed = source.pack(spec.selection, writer, spec.part_size)
+        summary = writer.close() if writer.members else ZipSummary(0, "", "")
+    return _describe(spec, packed, summary, writer)
+
+
+def _describe(spec: PartSpec, packed: Packed, summary: ZipSummary, writer: ZipWriter) -> Part:
+    return Part(
+        number=spec.number,
+        file_name=spec.file_name,
+        size=summary.size,
+        md5=summary.md5,
+        sha256=summary.sha256,
+        samples=packed.samples,
+        files=packed.files,
+        first=_text(writer.first),
+        last=_text(writer.last),
+        selection=packed.selection,
+        failed=packed.failed,
+        exhausted=packed.exhausted,
+    )
+
+
+def _text(path: bytes | None) -> str:
+    """A member's path as text that JSON and SQLite take, whatever bytes it has."""
+    return (path or b"").decode("utf-8", "backslashreplace")

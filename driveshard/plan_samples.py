@@ -1,0 +1,121 @@
+"""Planning sources that make their samples: index ranges of equal length, or an iterable's parts one after another."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterator
+
+from driveshard.clock import Clock
+from driveshard.errors import DriveshardError, SourceMissing
+from driveshard.events import Emit, Planned, Scanned
+from driveshard.ledger import Ledger
+from driveshard.model import Part, SampleRange
+from driveshard.planner import Cut
+from driveshard.sources.estimate import SizedSource, estimate_sample_bytes
+
+_SPREAD = 1.15  # parts of equal counts differ in size; room is set aside for one this much above the mean
+_POLL = 0.5
+
+
+class RangePlanner:
+    """An indexable source: samples ``0 .. len-1`` in equal runs; a source that grew goes on in new parts."""
+
+    sequential = False
+
+    def __init__(self, source: SizedSource, ledger: Ledger, cut: Cut, emit: Emit) -> None:
+        self._source = source
+        self._ledger = ledger
+        self._cut = cut
+        self._emit = emit
+
+    def packed(self, part: Part) -> None:
+        """Ranges do not depend on each other."""
+
+    def numbers(self) -> Iterator[int]:
+        length = len(self._source)
+        start = planned_until(self._ledger)
+        if not length:
+            raise SourceMissing(f"{self._source.describe()} has no samples")
+        if start < length:
+            sample_bytes, a_part = self._part_samples(length)
+            generation = int(self._ledger.get("generation", 0)) + 1
+            self._ledger.note(generation=generation)
+            for number, first in enumerate(range(start, length, a_part), self._ledger.next_number()):
+                chosen = SampleRange(first, min(first + a_part, length))
+                estimate = int((chosen.stop - first) * sample_bytes * _SPREAD) + 4096  # type: ignore[operator]
+                self._ledger.plan(self._cut.spec(number, chosen, estimate), generation)
+                self._emit(Planned(number, int(estimate / _SPREAD)))
+                yield number
+        self._emit(Scanned(length, 0, complete=True))
+
+    def _part_samples(self, length: int) -> tuple[int, int]:
+        """(bytes a sample, samples a part), decided once for the dataset and noted, so that every run cuts alike."""
+        asked = [self._cut.part_size, self._cut.part_samples]
+        noted = self._ledger.get("part_samples")
+        if noted and noted["asked"] == asked:
+            return int(noted["sample_bytes"]), int(noted["a_part"])
+        sample_bytes = estimate_sample_bytes(self._source)
+        a_part = self._cut.part_samples or max(1, self._cut.part_size // sample_bytes)
+        if not self._cut.part_samples:
+            parts = -(-length // a_part)
+            a_part = -(-length // parts)  # equal parts: no short one at the end
+        self._ledger.note(part_samples={"asked": asked, "sample_bytes": sample_bytes, "a_part": a_part})
+        return sample_bytes, a_part
+
+
+class StreamPlanner:
+    """A plain iterable: each part begins where the one before turned out to end."""
+
+    sequential = True
+
+    def __init__(self, ledger: Ledger, cut: Cut, clock: Clock) -> None:
+        self._ledger = ledger
+        self._cut = cut
+        self._clock = clock
+        self._outcomes: queue.Queue[Part] = queue.Queue()
+
+    def packed(self, part: Part) -> None:
+        self._outcomes.put(part)
+
+    def numbers(self) -> Iterator[int]:
+        if self._ledger.get("exhausted"):
+            return
+        last = self._ledger.next_number() - 1
+        if last >= 0 and _is_open(self._ledger, last) and self._await(last):
+            return  # the part an earlier run was at is packed first
+        while True:
+            number = self._ledger.next_number()
+            chosen = SampleRange(planned_until(self._ledger), None)
+            self._ledger.plan(self._cut.spec(number, chosen, self._cut.part_size), number)
+            yield number
+            if self._await(number):
+                return
+
+    def _await(self, number: int) -> bool:
+        """Wait until the part is packed; True when the iterable ended in it, which is noted."""
+        while True:
+            self._clock.check()
+            try:
+                part = self._outcomes.get(timeout=_POLL)
+            except queue.Empty:
+                continue
+            if part.number == number:
+                if part.exhausted:
+                    self._ledger.note(exhausted=True)
+                return part.exhausted
+
+
+def planned_until(ledger: Ledger) -> int:
+    """The first sample index that no part holds."""
+    stop = 0
+    for part in ledger.parts():
+        selection = ledger.selection(part.number)
+        if not isinstance(selection, SampleRange):
+            raise DriveshardError(f"part {part.number} of the ledger is not of this kind of source")
+        stop = max(stop, selection.stop or 0)
+    return stop
+
+
+def _is_open(ledger: Ledger, number: int) -> bool:
+    selection = ledger.selection(number)
+    return isinstance(selection, SampleRange) and selection.stop is None

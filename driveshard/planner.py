@@ -1,0 +1,61 @@
+"""Cuts a source into parts, durably: what a part is to hold is in the ledger before it is packed.
+
+Cutting is greedy and in order, so a plan that was interrupted goes on where it stopped and cuts as if it had not been.
+What was planned once is never cut again: files that are new, or changed, since then go to new parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from driveshard.clock import Clock
+from driveshard.events import Emit
+from driveshard.ledger import Ledger
+from driveshard.model import Part, PartSpec, Selection
+from driveshard.sources.base import Source
+from driveshard.sources.folder import FolderSource
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How to cut: the dataset's name, a part's size in bytes and, if given, its number of samples."""
+
+    name: str
+    part_size: int
+    part_samples: int | None = None
+
+    def spec(self, number: int, selection: Selection, estimate: int) -> PartSpec:
+        return PartSpec(number, part_file_name(self.name, number), selection, estimate, self.part_size)
+
+
+class Planner(Protocol):
+    """Plans what the ledger does not hold yet."""
+
+    sequential: bool
+    """True when parts must be packed in order, in this process, one at a time."""
+
+    def numbers(self) -> Iterator[int]:
+        """Plan on; yield each new part's number once it is in the ledger."""
+
+    def packed(self, part: Part) -> None:
+        """Told of every part that was packed; may be called from any thread."""
+
+
+def part_file_name(name: str, number: int) -> str:
+    """``photos-00007.zip``"""
+    return f"{name}-{number:05d}.zip"
+
+
+def planner_for(source: Source, ledger: Ledger, cut: Cut, clock: Clock, emit: Emit) -> Planner:
+    """The planner that suits the source."""
+    if isinstance(source, FolderSource):
+        from driveshard.plan_files import FilePlanner
+
+        return FilePlanner(source, ledger, cut, clock, emit)
+    from driveshard.plan_samples import RangePlanner, StreamPlanner
+
+    if getattr(source, "indexable", True):
+        return RangePlanner(source, ledger, cut, emit)  # type: ignore[arg-type]
+    return StreamPlanner(ledger, cut, clock)

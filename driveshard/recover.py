@@ -1,0 +1,160 @@
+"""Rebuilds a lost ledger from the dataset's own records on the destination, before anything is uploaded.
+
+A part carries its job, number, checksum and counts in its properties; which files it holds is in its zip directory,
+read by ranges. A source file counts as packed only when its present content has the CRC recorded there.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from array import array
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from driveshard.destination import Destination
+from driveshard.errors import Mismatch, UsageError
+from driveshard.events import Emit, Notice
+from driveshard.ledger import Ledger
+from driveshard.model import FileList, Part, RemoteFile, SampleRange, Selection
+from driveshard.remote_zip import member_path, open_zip
+from driveshard.retry import Retry
+from driveshard.sources.base import Source, printable
+from driveshard.sources.folder import FolderSource
+
+_BLOCK = 1024 * 1024
+_UNKNOWN = -1  # an mtime that no file has: the file counts as changed
+
+
+def recover_ledger(
+    ledger: Ledger,
+    name: str,
+    source: Source,
+    settings: Mapping[str, Any],
+    destination: Destination,
+    retry: Retry,
+    emit: Emit,
+) -> RemoteFile | None:
+    """Fill an empty ledger from the folder of that name if there is one; returns the folder, or None.
+
+    Raises UsageError when several folders have the name, or when the one found was made from another kind of source.
+    """
+    folders = retry.call(lambda: destination.find_folders(name), doing="looking for an earlier upload")
+    if not folders:
+        return None
+    if len(folders) > 1:
+        raise UsageError(
+            f"there are {len(folders)} dataset folders named {name}, and no ledger that says which is meant",
+            advice="Delete or rename all but one of them, or give another --name.",
+        )
+    folder = folders[0]
+    listed = retry.call(lambda: destination.children(folder.id), doing="reading the folder's records")
+    recovery = _Recovery(ledger, source, destination, retry, emit, folder.properties["job"])
+    recovery.adopt(listed)
+    return folder
+
+
+class _Recovery:
+    def __init__(
+        self, ledger: Ledger, source: Source, destination: Destination, retry: Retry, emit: Emit, job: str
+    ) -> None:
+        self._ledger = ledger
+        self._source = source
+        self._destination = destination
+        self._retry = retry
+        self._emit = emit
+        self._job = job
+        self._generation = 0
+
+    def adopt(self, listed: list[RemoteFile]) -> None:
+        """Take over every intact part, and the small files beside them."""
+        seen: set[int] = set()
+        parts = [
+            one for one in listed if one.properties.get("job") == self._job and one.properties.get("part", "").isdigit()
+        ]
+        for remote in sorted(parts, key=lambda one: int(one.properties["part"])):
+            number = int(remote.properties["part"])
+            if number not in seen and self._intact(remote):
+                seen.add(number)
+                self._adopt_part(number, remote)
+        for remote in listed:
+            if remote.properties.get("driveshard") == "artifact":
+                self._ledger.note_artifact(remote.name, remote.id, remote.md5 or "")
+        self._ledger.note(generation=self._generation)
+        self._emit(Notice(f"The ledger was lost; {len(seen)} parts that are on Drive already were found and kept"))
+
+    def _intact(self, remote: RemoteFile) -> bool:
+        said = remote.properties.get("sha256")
+        return remote.md5 is not None and bool(said) and (remote.sha256 is None or remote.sha256.lower() == said)
+
+    def _adopt_part(self, number: int, remote: RemoteFile) -> None:
+        properties = remote.properties
+        selection, first, last = self._selection(remote)
+        part = Part(
+            number=number,
+            file_name=remote.name,
+            size=remote.size,
+            md5=(remote.md5 or "").lower(),
+            sha256=properties["sha256"],
+            samples=int(properties.get("samples", 0)),
+            files=int(properties.get("files", 0)),
+            first=first,
+            last=last,
+            selection=selection,
+        )
+        # Which runs cut which parts is not recorded; a run of its own for each part is always right.
+        self._generation += 1
+        self._ledger.adopt(part, remote.id, self._generation)
+
+    def _selection(self, remote: RemoteFile) -> tuple[Selection, str, str]:
+        members = self._members(remote)
+        first = printable(members[0][0]) if members else ""
+        last = printable(members[-1][0]) if members else ""
+        limits = remote.properties.get("range")
+        if limits:
+            start, stop = limits.split("-")
+            return SampleRange(int(start), int(stop)), first, last
+        if not isinstance(self._source, FolderSource):
+            raise UsageError(
+                f"the folder of that name on Drive was made from another kind of source than {self._source.describe()}",
+                advice="Give another --name.",
+            )
+        root = self._source.root
+        mtimes = array("q", [_mtime_if_same(root, path, size, crc) for path, size, crc in members])
+        paths = b"\0".join([path for path, _, _ in members])
+        return FileList(paths, array("q", [size for _, size, _ in members]), mtimes), first, last
+
+    def _members(self, remote: RemoteFile) -> list[tuple[bytes, int, int]]:
+        """(path, size, crc) of every member."""
+
+        def read(start: int, length: int) -> bytes:
+            return self._retry.call(
+                lambda: self._destination.read(remote.id, start, length),
+                doing=f"reading the directory of {remote.name}",
+            )
+
+        try:
+            with open_zip(read, remote.size) as archive:
+                return [(member_path(info), info.file_size, info.CRC) for info in archive.infolist()]
+        except zipfile.BadZipFile as error:
+            raise Mismatch(
+                f"{remote.name} on Drive is not a zip ({error})", advice="Delete that file, then run again."
+            ) from error
+
+
+def _mtime_if_same(root: Path, path: bytes, size: int, crc: int) -> int:
+    """The file's mtime if its content is what the part holds, else one that makes it count as changed."""
+    file = os.path.join(os.fsencode(root.absolute()), path)
+    try:
+        with open(file, "rb") as stream:
+            status = os.fstat(stream.fileno())
+            if status.st_size != size:
+                return _UNKNOWN
+            found = 0
+            while block := stream.read(_BLOCK):
+                found = zlib.crc32(block, found)
+    except OSError:
+        return _UNKNOWN
+    return status.st_mtime_ns if found == crc else _UNKNOWN

@@ -1,0 +1,93 @@
+"""Whether, when and how long to try again: the one retry layer, as tenacity policies. No HTTP is seen here.
+
+An attempt that made progress ends its policy and the next step starts a fresh one, so that a long upload is not
+given up because of many small hiccups: only failures in a row count.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from tenacity import RetryCallState, Retrying, retry_if_exception_type
+
+from driveshard.clock import Clock
+from driveshard.errors import DailyCap, Throttled, Unavailable
+from driveshard.events import Emit, Waiting
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long failures in a row are borne, in seconds and attempts.
+
+    Waits double from ``first`` up to ``longest`` with up to one second of jitter (Google's advice for Drive). A
+    server's own Retry-After wins. ``throttled`` bounds a run of "slow down" replies: after it they are taken for the
+    daily cap.
+    """
+
+    attempts: int = 12
+    first: float = 1.0
+    longest: float = 64.0
+    throttled: float = 1800.0
+
+
+class Retry:
+    """Runs a step again while its failures are of the kinds that pass."""
+
+    def __init__(self, clock: Clock, patience: Patience, emit: Emit, rng: random.Random | None = None) -> None:
+        self._clock = clock
+        self._patience = patience
+        self._emit = emit
+        self._rng = rng or random.Random()
+
+    def call(self, step: Callable[[], T], *, doing: str, number: int | None = None) -> T:
+        """``step()``, again after every Unavailable or Throttled until it succeeds or patience ends.
+
+        ``doing`` names the step for the user. Raises the last failure, or DailyCap when Drive kept asking to slow
+        down for too long; anything else passes through at once.
+        """
+        began = self._clock.monotonic()
+
+        def stop(state: RetryCallState) -> bool:
+            error = _failure(state)
+            if isinstance(error, Throttled):
+                return self._clock.monotonic() - began >= self._patience.throttled
+            return state.attempt_number >= self._patience.attempts
+
+        def before_sleep(state: RetryCallState) -> None:
+            assert state.next_action is not None
+            self._emit(Waiting(f"{_failure(state)} ({doing})", state.next_action.sleep, number))
+
+        retrying = Retrying(
+            retry=retry_if_exception_type((Unavailable, Throttled)),
+            wait=self._wait,
+            stop=stop,
+            sleep=self._clock.sleep,
+            before_sleep=before_sleep,
+            reraise=True,
+        )
+        try:
+            return retrying(step)
+        except Throttled as error:
+            raise self._as_daily_cap(error) from error
+
+    def _wait(self, state: RetryCallState) -> float:
+        error = _failure(state)
+        asked = getattr(error, "retry_after", None)
+        if asked is not None:
+            return float(asked) + self._rng.random()
+        doubled = self._patience.first * 2.0 ** min(state.attempt_number - 1, 16)
+        return float(min(doubled, self._patience.longest) + self._rng.random() * min(1.0, self._patience.first))
+
+    def _as_daily_cap(self, error: Throttled) -> DailyCap:
+        minutes = self._patience.throttled / 60
+        again = self._clock.now() + (86_400.0 if error.perhaps_daily else 3_600.0)
+        return DailyCap(f"Drive has refused writes for {minutes:.0f} minutes ({error})", resume_after=again)
+
+
+def _failure(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome is not None else None

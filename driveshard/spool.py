@@ -1,0 +1,147 @@
+"""The bounded temp directory in which finished parts wait for their upload.
+
+Room is reserved before a part is built and given back when it is released, so that the bytes on disk never exceed the
+limit. A part is built under a hidden name and renamed when it is whole and on disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from driveshard.clock import Clock
+from driveshard.errors import TempFull
+from driveshard.text import human_size
+
+_BUILDING = ".building-"
+_KEEP_FREE = 64 * 2**20  # bytes left to everybody else on the disk
+_POLL = 0.5  # seconds between looks at the stop event and at a disk that others fill
+
+
+class Spool:
+    """``directory`` is this dataset's alone; ``limit`` is in bytes. Raises TempFull when it cannot be written."""
+
+    def __init__(self, directory: Path, limit: int, clock: Clock) -> None:
+        self.directory = directory
+        self.limit = limit
+        self._clock = clock
+        self._room = threading.Condition()
+        self._held: dict[int, int] = {}
+        self.peak = 0
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            probe = directory / f"{_BUILDING}probe"
+            probe.write_bytes(b"x")
+            probe.unlink()
+        except OSError as error:
+            raise TempFull(f"the temp folder {directory} cannot be written: {error.strerror or error}") from error
+
+    def sweep(self, keep: Iterable[str]) -> int:
+        """Remove what a crash left: unfinished builds and parts nobody waits for. Returns how many files went."""
+        wanted = set(keep)
+        removed = 0
+        for entry in list(os.scandir(self.directory)):
+            if entry.name not in wanted and entry.is_file(follow_symlinks=False):
+                os.unlink(entry.path)
+                removed += 1
+        return removed
+
+    def adopt(self, number: int, file_name: str) -> None:
+        """Count a finished part that an earlier run left here."""
+        with self._room:
+            self._held[number] = (self.directory / file_name).stat().st_size
+            self.peak = max(self.peak, self.used)
+
+    def reserve(self, number: int, size: int, on_wait: Callable[[], None] | None = None) -> int:
+        """Wait until ``size`` bytes are free for the part; returns the bytes it may use.
+
+        A part whose reservation turned out too small is given the whole limit once nothing else is held: call again
+        with ``size`` equal to ``limit``. Raises TempFull when it can never fit, Interrupted on a stop.
+        """
+        if size > self.limit:
+            raise TempFull(
+                f"part {number} needs {human_size(size)}, but the temp limit is {human_size(self.limit)}",
+                advice="Give a larger --temp-limit, or a smaller --part-size for a new dataset.",
+            )
+        told = False
+        with self._room:
+            while True:
+                others = sum(held for other, held in self._held.items() if other != number)
+                if others + size <= self.limit and self._disk_has_room(size, idle=others == 0):
+                    self._held[number] = size
+                    self.peak = max(self.peak, self.used)
+                    return size
+                if on_wait and not told:
+                    on_wait()
+                    told = True
+                self._clock.check()
+                self._room.wait(_POLL)
+
+    def _disk_has_room(self, size: int, *, idle: bool) -> bool:
+        free = shutil.disk_usage(self.directory).free
+        if free >= size + _KEEP_FREE:
+            return True
+        if idle:
+            raise TempFull(f"{self.directory} has {human_size(free)} free, a part needs {human_size(size)}")
+        return False
+
+    @property
+    def used(self) -> int:
+        """Bytes reserved or on disk."""
+        return sum(self._held.values())
+
+    def building(self, number: int) -> Path:
+        """Where the part is written until it is whole."""
+        return self.directory / f"{_BUILDING}{number:05d}"
+
+    def path(self, file_name: str) -> Path:
+        return self.directory / file_name
+
+    def commit(self, number: int, file_name: str, size: int) -> Path:
+        """Give a whole, fsynced part its final name, durably, and keep only the room it really takes."""
+        final = self.directory / file_name
+        try:
+            os.replace(self.building(number), final)
+            _sync_directory(self.directory)
+        except OSError as error:
+            raise TempFull(f"{final} cannot be written: {error.strerror or error}") from error
+        with self._room:
+            self._held[number] = size
+            self._room.notify_all()
+        return final
+
+    def cancel(self, number: int) -> None:
+        """Give back the room of a part that was not built."""
+        with contextlib.suppress(FileNotFoundError):
+            self.building(number).unlink()
+        self._give_back(number)
+
+    def release(self, number: int, file_name: str) -> None:
+        """Delete a part that the destination has proved to hold."""
+        with contextlib.suppress(FileNotFoundError):
+            (self.directory / file_name).unlink()
+        self._give_back(number)
+
+    def _give_back(self, number: int) -> None:
+        with self._room:
+            self._held.pop(number, None)
+            self._room.notify_all()
+
+    def remove_if_empty(self) -> None:
+        """Leave no trace of a finished dataset."""
+        with contextlib.suppress(OSError):
+            self.directory.rmdir()
+
+
+def _sync_directory(directory: Path) -> None:
+    if os.name == "nt":  # Windows cannot open a directory for fsync; NTFS journals the rename itself
+        return
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

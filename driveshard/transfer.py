@@ -1,0 +1,190 @@
+"""Sends one part through one upload session: chunk by chunk, always from what the destination says it holds.
+
+Retry and resume are one loop. After any failure of a chunk the next step asks first; bytes accepted end the step, so
+that only failures in a row count.
+"""
+
+from __future__ import annotations
+
+import statistics
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import BinaryIO
+
+from driveshard.budget import Budget
+from driveshard.clock import Clock
+from driveshard.destination import Destination, Held, Progress, Stored
+from driveshard.errors import SessionGone, TempLost, Throttled, Unavailable
+from driveshard.events import BytesSent, Emit
+from driveshard.model import RemoteFile, UploadSession
+from driveshard.retry import Retry
+
+FIRST_CHUNK = 1024 * 1024
+LARGEST_CHUNK = 16 * 1024 * 1024  # held in memory once per upload
+_QUICK, _SLOW = 1.0, 8.0  # seconds a chunk may take before the next one is made larger, smaller
+
+
+class Crawling(Exception):
+    """This session is so much slower than its siblings that a new one would finish first."""
+
+
+class ChunkSizer:
+    """Chunks sized to the line: large enough that requests do not matter, small enough to see a stall soon.
+
+    Sizes are bytes and multiples of ``unit``.
+    """
+
+    def __init__(self, unit: int, largest: int = LARGEST_CHUNK) -> None:
+        self._unit = unit
+        self._largest = max(unit, largest // unit * unit)
+        self.size = min(self._largest, max(unit, FIRST_CHUNK // unit * unit))
+
+    def took(self, length: int, seconds: float) -> None:
+        """Note that a chunk of ``length`` bytes took ``seconds``."""
+        if length < self.size:
+            return
+        if seconds < _QUICK:
+            self.size = min(self._largest, self.size * 2)
+        elif seconds > _SLOW:
+            self.failed()
+
+    def failed(self) -> None:
+        """A chunk was lost: risk less next time."""
+        self.size = max(self._unit, self.size // 2 // self._unit * self._unit)
+
+
+class Fleet:
+    """The rates of sibling sessions, to know which one crawls. Rates are bytes a second."""
+
+    _ENOUGH_SECONDS = 5.0
+    _FAR_BELOW = 8.0
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._rates: deque[tuple[int, float]] = deque(maxlen=24)
+
+    def report(self, number: int, length: int, seconds: float) -> None:
+        with self._lock:
+            self._rates.append((number, length / max(seconds, 1e-6)))
+
+    def crawls(self, number: int, rate: float, watched: float, remaining: int, size: int) -> bool:
+        """Whether part ``number``, which made ``rate`` over ``watched`` seconds, should begin a new session: it is far
+        below its siblings, and sending everything again at their rate ends well before the rest at its own."""
+        with self._lock:
+            others = [one for other, one in self._rates if other != number]
+        if len(others) < 3 or watched < self._ENOUGH_SECONDS:
+            return False
+        usual = statistics.median(others)
+        return rate * self._FAR_BELOW < usual and 2 * size / usual + self._ENOUGH_SECONDS < remaining / max(rate, 1.0)
+
+
+class Transfer:
+    """One part's bytes on their way into ``session``. ``source`` is the spool file, open; ``size`` in bytes."""
+
+    def __init__(
+        self,
+        destination: Destination,
+        session: UploadSession,
+        source: BinaryIO,
+        *,
+        number: int,
+        name: str,
+        size: int,
+        chunks: ChunkSizer,
+        budget: Budget,
+        fleet: Fleet,
+        retry: Retry,
+        clock: Clock,
+        emit: Emit,
+        confirmed: Callable[[int], None],
+        may_replace: bool,
+        fresh: bool,
+    ) -> None:
+        self._destination = destination
+        self._session = session
+        self._source = source
+        self._number = number
+        self._name = name
+        self._size = size
+        self._chunks = chunks
+        self._budget = budget
+        self._fleet = fleet
+        self._retry = retry
+        self._clock = clock
+        self._emit = emit
+        self._confirmed = confirmed
+        self._may_replace = may_replace
+        self._offset: int | None = 0 if fresh else None
+        self._sent = 0
+        self._watched_since = clock.monotonic()
+        self._watched_sent = 0
+
+    def run(self) -> RemoteFile:
+        """Send until the destination says that the file is stored; returns its description.
+
+        Raises SessionGone, Crawling, TempLost, and whatever ``retry`` gives up with.
+        """
+        while True:
+            progress = self._retry.call(self._step, doing=f"sending {self._name}", number=self._number)
+            if isinstance(progress, Stored):
+                self._emit(BytesSent(self._number, self._size, 0))
+                return progress.file
+            self._clock.check()
+            self._check_worth()
+
+    def _step(self) -> Progress:
+        """One chunk accepted, or the end. Any failure leaves the offset unknown, so that the next try asks first."""
+        offset, self._offset = self._offset, None
+        if offset is None:
+            progress = self._destination.query(self._session, self._size)
+            if isinstance(progress, Stored):
+                return progress
+            offset = progress.offset
+            self._emit(BytesSent(self._number, offset, 0))
+        try:
+            progress = self._send(offset)
+        except (Unavailable, Throttled):
+            self._chunks.failed()
+            raise
+        if isinstance(progress, Held):
+            self._confirmed(progress.offset)
+            if progress.offset <= offset and offset < self._size:
+                raise Unavailable("Drive kept nothing of what was sent")
+            self._offset = progress.offset if progress.offset < self._size else None
+        return progress
+
+    def _send(self, offset: int) -> Progress:
+        unit = self._destination.chunk_unit
+        # Everything held and yet not finished: send the last piece again, which is skipped and ends the upload.
+        start = offset if offset < self._size else (self._size - 1) // unit * unit
+        length = min(self._chunks.size, self._size - start)
+        self._source.seek(start)
+        data = self._source.read(length)
+        if len(data) != length:
+            raise TempLost(f"{self._name} is shorter in the temp folder than it was when it was packed")
+        self._budget.send(length)
+        began = self._clock.monotonic()
+        progress = self._destination.send(self._session, start, data, self._size)
+        seconds = self._clock.monotonic() - began
+        self._note(progress, start, length, seconds)
+        return progress
+
+    def _note(self, progress: Progress, start: int, length: int, seconds: float) -> None:
+        self._sent += length
+        self._watched_sent += length
+        self._chunks.took(length, seconds)
+        self._fleet.report(self._number, length, seconds)
+        held = progress.offset if isinstance(progress, Held) else self._size
+        self._emit(BytesSent(self._number, held, length))
+
+    def _check_worth(self) -> None:
+        if self._sent > 4 * self._size + 64 * LARGEST_CHUNK:
+            raise SessionGone("the upload session goes back again and again")
+        watched = self._clock.monotonic() - self._watched_since
+        if self._may_replace and self._offset is not None:
+            rate = self._watched_sent / max(watched, 1e-6)
+            if self._fleet.crawls(self._number, rate, watched, self._size - self._offset, self._size):
+                raise Crawling
+        if watched > 60:  # judge a session by its last minute, not by a bad start long ago
+            self._watched_since, self._watched_sent = self._clock.monotonic(), 0

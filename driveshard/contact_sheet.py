@@ -72,7 +72,9 @@ def _open(data: bytes, edge: int) -> Image.Image | None:
             with Image.open(io.BytesIO(data)) as image:
                 image.draft(image.mode, (edge, edge))
                 upright = ImageOps.exif_transpose(image).convert("RGBA")
-                return ImageOps.contain(upright, (edge, edge), Image.Resampling.LANCZOS)
+                factor = edge / max(upright.size)
+                shown = (max(1, round(upright.width * factor)), max(1, round(upright.height * factor)))
+                return upright.resize(shown, Image.Resampling.LANCZOS)
     except MemoryError:
         raise
     except Exception:  # Pillow's decoders raise nearly anything on bad bytes; a preview shows what it can

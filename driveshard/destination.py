@@ -94,7 +94,7 @@ class Destination(Protocol):
 
 
 def split_where(where: str) -> tuple[str, str]:
-    """Scheme and rest of a WHERE: ``drive:``, ``drive:FOLDER_ID``, a folder link, or ``file:DIR``. Raises UsageError."""
+    """Scheme and rest of a WHERE: ``drive:``, ``drive:ID``, a folder link, or ``file:DIR``. Raises UsageError."""
     if where.startswith(("http://", "https://")):
         return "drive", where
     scheme, colon, rest = where.partition(":")

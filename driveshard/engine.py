@@ -1,13 +1,13 @@
 """Where parts are built: in this process, in worker processes, or on any other ``concurrent.futures.Executor``.
 
 Worker processes never outlive the coordinator, not even one that was killed: each holds the reading end of a pipe, the
-lifeline, whose writing end only the coordinator has. Nothing is ever sent through it; its end is the message.
+lifeline, whose writing end only the coordinator has. Nothing is ever sent through it; its end is the message. (Linux's
+parent-death signal would not do: a worker's parent is the fork server, and that lives for as long as its children.)
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -33,7 +33,6 @@ ENGINES = ("processes", "threads", "serial")
 
 _REBUILDS = 5
 _PRELOAD = ["driveshard.engine", "driveshard.sources.folder"]
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -153,17 +152,12 @@ def _start_processes(workers: int) -> Crew:
     if server:
         context.set_forkserver_preload(_PRELOAD)
     lifeline, held = context.Pipe(duplex=False)
-    executor = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(lifeline, server))
+    executor = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(lifeline,))
     return Crew(executor, held.close)
 
 
-def _start_worker(lifeline: Connection, forked: bool) -> None:
+def _start_worker(lifeline: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches everybody; what it means, the coordinator decides
-    if forked and sys.platform == "linux":
-        # The kernel's own way, for a worker too busy or suspended to notice the lifeline. Only under a fork server,
-        # which ends with its coordinator: the signal comes when the forking thread ends, and that may be early.
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     threading.Thread(target=_exit_at_end_of, args=(lifeline,), name="lifeline", daemon=True).start()
 
 

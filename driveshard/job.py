@@ -29,6 +29,7 @@ from driveshard.recover import recover_ledger
 from driveshard.retry import Retry
 from driveshard.share import Publisher
 from driveshard.sources.base import Source
+from driveshard.sources.folder import FolderSource
 from driveshard.spool import Spool
 from driveshard.uploader import Dataset, Uploader
 
@@ -200,6 +201,7 @@ class Job:
         where, here = ledger.get("where"), _where(self.source)
         moved = where is not None and where != here and self.source.kind == "folder" and Path(where).exists()
         if known == wanted and not moved:
+            ledger.note(where=here)
             return
         raise UsageError(
             f"{self.name} is already the dataset of {ledger.get('source')}"
@@ -207,11 +209,19 @@ class Job:
             advice="Give this one another --name, or push with the same source and settings as before.",
         )
 
+    def _check_not_empty(self) -> None:
+        """Before anything is made on the destination."""
+        if isinstance(self.source, FolderSource) and next(self.source.scan(), None) is None:
+            raise SourceMissing(
+                f"{self.source.describe()} has no files to push", advice="Check the path, --include and --exclude."
+            )
+
     # -- the folder ----------------------------------------------------------------------------------------------
 
     def _folder(self, ledger: Ledger, budget: Budget) -> RemoteFile:
         """The dataset's folder: the one the ledger knows, one that is found (the ledger was lost), or a new one."""
         if ledger.is_new:
+            self._check_not_empty()
             wanted = {"kind": self.source.kind, **self.source.settings()}
             found = recover_ledger(ledger, self.name, self.source, wanted, self.destination, self.retry, self.emit)
             facts = {"settings": wanted, "source": self.source.describe(), "where": _where(self.source)}

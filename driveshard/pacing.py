@@ -20,7 +20,7 @@ DRIVE_UNITS_A_MINUTE = 325_000
 # Drive stops sustained writing at about 3/s; evenly spaced starts at 2.5/s never put 4 into one second.
 DEFAULT_WRITES_PER_SECOND = 2.5
 
-UNITS = {"read": 5, "list": 100, "write": 50, "download": 200, "upload": 50}
+UNITS = {"read": 5, "list": 100, "write": 50, "download": 200}
 
 
 @dataclass

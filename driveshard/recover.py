@@ -67,6 +67,7 @@ class _Recovery:
         self._emit = emit
         self._job = job
         self._generation = 0
+        self._last_path = b""
 
     def adopt(self, listed: list[RemoteFile]) -> None:
         """Take over every intact part, and the small files beside them."""
@@ -104,12 +105,11 @@ class _Recovery:
             last=last,
             selection=selection,
         )
-        # Which runs cut which parts is not recorded; a run of its own for each part is always right.
-        self._generation += 1
         self._ledger.adopt(part, remote.id, self._generation)
 
     def _selection(self, remote: RemoteFile) -> tuple[Selection, str, str]:
         members = self._members(remote)
+        self._count_generation(members)
         first = printable(members[0][0]) if members else ""
         last = printable(members[-1][0]) if members else ""
         limits = remote.properties.get("range")
@@ -125,6 +125,13 @@ class _Recovery:
         mtimes = array("q", [_mtime_if_same(root, path, size, crc) for path, size, crc in members])
         paths = b"\0".join([path for path, _, _ in members])
         return FileList(paths, array("q", [size for _, size, _ in members]), mtimes), first, last
+
+    def _count_generation(self, members: list[tuple[bytes, int, int]]) -> None:
+        """Which runs cut which parts is not recorded; parts whose paths go on in order may share a generation."""
+        if not self._generation or (members and members[0][0] <= self._last_path):
+            self._generation += 1
+        if members:
+            self._last_path = members[-1][0]
 
     def _members(self, remote: RemoteFile) -> list[tuple[bytes, int, int]]:
         """(path, size, crc) of every member."""

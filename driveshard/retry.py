@@ -26,13 +26,15 @@ class Patience:
 
     Waits double from ``first`` up to ``longest`` with up to one second of jitter (Google's advice for Drive). A
     server's own Retry-After wins. ``throttled`` bounds a run of "slow down" replies: after it they are taken for the
-    daily cap.
+    daily cap. Before anything was answered at all, only ``first_contact`` attempts are made: the address or the
+    network is more likely wrong than busy.
     """
 
     attempts: int = 12
     first: float = 1.0
     longest: float = 64.0
     throttled: float = 1800.0
+    first_contact: int = 5
 
 
 class Retry:
@@ -43,6 +45,7 @@ class Retry:
         self._patience = patience
         self._emit = emit
         self._rng = rng or random.Random()
+        self._reached = False
 
     def call(self, step: Callable[[], T], *, doing: str, number: int | None = None) -> T:
         """``step()``, again after every Unavailable or Throttled until it succeeds or patience ends.
@@ -55,8 +58,10 @@ class Retry:
         def stop(state: RetryCallState) -> bool:
             error = _failure(state)
             if isinstance(error, Throttled):
+                self._reached = True
                 return self._clock.monotonic() - began >= self._patience.throttled
-            return state.attempt_number >= self._patience.attempts
+            most = self._patience.attempts if self._reached else self._patience.first_contact
+            return state.attempt_number >= min(most, self._patience.attempts)
 
         def before_sleep(state: RetryCallState) -> None:
             assert state.next_action is not None
@@ -71,7 +76,9 @@ class Retry:
             reraise=True,
         )
         try:
-            return retrying(step)
+            outcome = retrying(step)
+            self._reached = True
+            return outcome
         except Throttled as error:
             raise self._as_daily_cap(error) from error
 

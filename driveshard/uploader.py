@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -28,6 +29,7 @@ _MOST_RESTARTS = 5
 _MOST_REPAIRS = 3
 _MOST_REPLACED = 2
 _IDS_AT_ONCE = 10
+_NOTE_EVERY = 2.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +72,13 @@ class Uploader:
         Raises TempLost when its bytes are needed and gone, Mismatch when the destination keeps storing other bytes,
         and the kinds that end a run.
         """
+        reported: RemoteFile | None = None
         while True:
             part = self._ledger.part(number)
             if part.state in (PartState.PACKED, PartState.BEGUN):
-                self._transfer(part)
+                reported = self._transfer(part)
             elif part.state is PartState.STORED:
-                self._verify(part)
+                self._verify(part, reported)
             elif part.state is PartState.VERIFIED:
                 self._release(part)
             else:
@@ -112,7 +115,8 @@ class Uploader:
 
     # -- packed, begun -> stored ---------------------------------------------------------------------------------
 
-    def _transfer(self, part: LedgerPart) -> None:
+    def _transfer(self, part: LedgerPart) -> RemoteFile | None:
+        """Send the part until it is stored; returns the destination's description if the upload's reply had it."""
         assert part.size is not None
         session = part.session
         if session is not None and self._clock.now() - session.created > SESSION_LIFE:
@@ -124,9 +128,9 @@ class Uploader:
                 fresh = session is None
                 session = session or self._begin(part)
                 if session is None:
-                    return  # the id's file turned out to be this part
+                    return None  # the id's file turned out to be this part
                 try:
-                    self._send(part, session, source, fresh=fresh, may_replace=replaced < _MOST_REPLACED)
+                    return self._send(part, session, source, fresh=fresh, may_replace=replaced < _MOST_REPLACED)
                 except SessionGone as gone:
                     restarts += 1
                     if restarts > _MOST_RESTARTS:
@@ -154,7 +158,7 @@ class Uploader:
 
     def _send(
         self, part: LedgerPart, session: UploadSession, source: BinaryIO, *, fresh: bool, may_replace: bool
-    ) -> None:
+    ) -> RemoteFile | None:
         assert part.size is not None
         unit = self._destination.chunk_unit
         largest = self._budget.chunk_limit(unit)
@@ -172,17 +176,31 @@ class Uploader:
             retry=self._retry,
             clock=self._clock,
             emit=self._emit,
-            confirmed=lambda offset: self._ledger.confirmed(part.number, offset),
+            confirmed=self._noting_offsets(part.number),
             may_replace=may_replace,
             fresh=fresh,
         )
+        remote = None
         try:
-            transfer.run()
+            remote = transfer.run()
         except IdInUse:
             if not self._stored_under_id(part):
                 self._ledger.reserve(part.number, None)
                 raise SessionGone("the reserved id belongs to another file") from None
         self._ledger.stored(part.number)
+        return remote
+
+    def _noting_offsets(self, number: int) -> Callable[[int], None]:
+        """Notes offsets for ``status`` every few seconds; each note is a write to disk."""
+        noted = self._clock.monotonic()
+
+        def note(offset: int) -> None:
+            nonlocal noted
+            if self._clock.monotonic() - noted >= _NOTE_EVERY:
+                noted = self._clock.monotonic()
+                self._ledger.confirmed(number, offset)
+
+        return note
 
     def _begin(self, part: LedgerPart) -> UploadSession | None:
         """A new session under the part's id, noted before a byte leaves; None when the id's file is the part."""
@@ -242,9 +260,13 @@ class Uploader:
 
     # -- stored -> verified -> released --------------------------------------------------------------------------
 
-    def _verify(self, part: LedgerPart) -> None:
+    def _verify(self, part: LedgerPart, reported: RemoteFile | None) -> None:
+        """Compare checksums: those that came with the upload's reply, else those the file itself is asked for."""
         assert part.file_id is not None
         file_id = part.file_id
+        if reported is not None and reported.id == file_id and matches(reported, part):
+            self._ledger.verified(part.number)
+            return
         try:
             remote = self._retry.call(lambda: self._with_checksum(file_id, part), doing=f"verifying {part.file_name}")
         except NotFound:

@@ -27,6 +27,7 @@ from driveshard.clock import Clock
 from driveshard.drive.errors import translate
 from driveshard.drive.session import Reply, Request
 from driveshard.errors import AuthError, ConfigError, Interrupted, Unavailable
+from driveshard.pacing import DRIVE_UNITS_A_MINUTE, UNITS, Pacer, TokenBucket
 
 GOOGLE = "https://www.googleapis.com/"
 # Servers drop idle connections after a minute or more; a fresh one is cheaper than a lost request.
@@ -94,6 +95,8 @@ class DriveClient:
         self._lock = threading.Lock()
         self._aborted = False
         self.requests = 0
+        # A tenth of a minute's units may be spent at once.
+        self._units = Pacer(TokenBucket(DRIVE_UNITS_A_MINUTE / 60, DRIVE_UNITS_A_MINUTE / 10))
         self.files, self.permissions, self.about = self._resources(api_key)
 
     def _resources(self, api_key: str | None) -> tuple[Any, Any, Any]:
@@ -121,6 +124,7 @@ class DriveClient:
         """Send one request once. Raises Unavailable when the network fails, AuthError when the login does; a reply of
         any status is returned."""
         wire = self._wire()
+        self._spend_units(request)
         with self._lock:
             self.requests += 1
         try:
@@ -144,6 +148,11 @@ class DriveClient:
         # The query of a session URI is a secret; path and status are enough to follow what happens.
         log.debug("%s %s -> %s", request.method, urlsplit(request.uri).path, response.status)
         return Reply(response.status, {key.lower(): value for key, value in response.items()}, content)
+
+    def _spend_units(self, request: Request) -> None:
+        seconds = self._units.wait_for(_units(request), self._clock.monotonic())
+        if seconds:
+            self._clock.sleep(seconds)
 
     def _failure(self, error: Exception) -> Exception:
         if self._aborted:
@@ -191,6 +200,15 @@ class DriveClient:
         for wire in wires:
             for connection in list(wire.authorized.http.connections.values()):
                 _shut(connection)
+
+
+def _units(request: Request) -> int:
+    """The quota units a request costs. What a chunk costs is not documented; it is counted as an edit."""
+    if request.method != "GET":
+        return UNITS["write"]
+    if "alt=media" in request.uri:
+        return UNITS["download"]
+    return UNITS["list"] if urlsplit(request.uri).path.endswith("/files") else UNITS["read"]
 
 
 def _first_argument(error: BaseException) -> str:

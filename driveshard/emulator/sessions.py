@@ -114,7 +114,7 @@ class Session:
     digests: Digests = field(default_factory=Digests)
     received: Tally | None = None
     turn: int = 0
-    writers: int = 0
+    writing: bool = False
 
     def settle(self) -> None:
         """End the turn of an older writer, so that the offset told next stays true.
@@ -123,12 +123,13 @@ class Session:
         """
         deadline = time.monotonic() + SETTLE_SECONDS
         seen, quiet = self.held, time.monotonic() + QUIET_SECONDS
-        while self.writers and time.monotonic() < min(quiet, deadline):
+        while self.writing and time.monotonic() < min(quiet, deadline):
             time.sleep(0.005)
             if self.held != seen:
                 seen, quiet = self.held, time.monotonic() + QUIET_SECONDS
         with self.lock:
             self.turn += 1
+            self.writing = False
             if self.state == OPEN:
                 self.truncate(floor(self.held))
 
@@ -164,7 +165,7 @@ class Writer:
         self._session = session
         with session.lock:
             session.turn += 1
-            session.writers += 1
+            session.writing = True
             self._turn = session.turn
             self._blob = session.path.open("r+b", buffering=0)
 
@@ -188,7 +189,8 @@ class Writer:
     def __exit__(self, *_: object) -> None:
         self._blob.close()
         with self._session.lock:
-            self._session.writers -= 1
+            if self.current:
+                self._session.writing = False
 
 
 class Sessions:

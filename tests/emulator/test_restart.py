@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -48,53 +49,67 @@ def test_everything_is_there_after_a_restart(start: Start, tmp_path: Path) -> No
     assert len((tmp_path / "drive" / "requests.jsonl").read_text().splitlines()) > before["requests"]
 
 
-def serve(root: Path) -> tuple[subprocess.Popen[str], str]:
-    command = [sys.executable, "-m", "driveshard.emulator", "--root", str(root)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout
-    return process, json.loads(process.stdout.readline())["url"]
+class Served:
+    """`python -m driveshard.emulator` in a process of its own."""
+
+    def __init__(self, root: Path) -> None:
+        command = [sys.executable, "-m", "driveshard.emulator", "--root", str(root)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout
+        self.url = json.loads(self.process.stdout.readline())["url"]
+
+    def end(self, number: int) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(10)
 
 
-def end(process: subprocess.Popen[str], number: int) -> int:
-    process.send_signal(number)
-    code = process.wait(10)
-    assert process.stdout
-    process.stdout.close()
-    return code
+@pytest.fixture
+def serve() -> Iterator[Callable[[Path], Served]]:
+    running: list[Served] = []
+
+    def begin(root: Path) -> Served:
+        running.append(Served(root))
+        return running[-1]
+
+    yield begin
+    for served in running:
+        served.process.kill()
+        served.process.wait(10)
+        served.process.__exit__(None, None, None)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_end_it_well(tmp_path: Path, number: int) -> None:
-    process, url = serve(tmp_path)
-    assert Client(url).get(f"{FILES}/root").status == 200
-    assert end(process, number) == 0
+def test_signals_end_it_well(serve: Callable[[Path], Served], tmp_path: Path, number: int) -> None:
+    served = serve(tmp_path)
+    assert Client(served.url).get(f"{FILES}/root").status == 200
+    assert served.end(number) == 0
 
 
-def test_kill_in_the_middle_of_a_body(tmp_path: Path) -> None:
-    process, url = serve(tmp_path)
-    client = Client(url)
+def test_kill_in_the_middle_of_a_body(serve: Callable[[Path], Served], tmp_path: Path) -> None:
+    served = serve(tmp_path)
+    client = Client(served.url)
     session = client.begin(len(DATA), name="a")
     parts = urlsplit(session)
+    sent = 5 * UNIT + 1000
     with socket.create_connection((parts.hostname, parts.port)) as raw:
         head = f"PUT {parts.path}?{parts.query} HTTP/1.1\r\nContent-Length: {len(DATA)}\r\n"
         raw.sendall(head.encode() + f"Content-Range: bytes 0-{len(DATA) - 1}/{len(DATA)}\r\n\r\n".encode())
-        raw.sendall(DATA[: 5 * UNIT])
+        raw.sendall(DATA[:sent])
         deadline = time.monotonic() + 10
-        while client.get("/_emulator/stats").json["received_bytes"] < 5 * UNIT and time.monotonic() < deadline:
+        while client.get("/_emulator/stats").json["sessions"][0]["stored"] < sent and time.monotonic() < deadline:
             pass
-        end(process, signal.SIGKILL)
+        served.end(signal.SIGKILL)
 
-    process, url = serve(tmp_path)
-    client = Client(url)
+    served = serve(tmp_path)
+    client = Client(served.url)
     stats = client.get("/_emulator/stats").json
-    assert stats["received_bytes"] == stats["sessions"][0]["received"] == 5 * UNIT
+    assert stats["received_bytes"] == stats["sessions"][0]["received"] == sent
     path = f"{parts.path}?{parts.query}"
-    offset = int(client.ask(path).headers["Range"].split("-")[1]) + 1
-    assert offset == 4 * UNIT
-    done = client.put(path, DATA[offset:], offset, len(DATA))
+    assert client.ask(path).headers["Range"] == f"bytes=0-{5 * UNIT - 1}"
+    done = client.put(path, DATA[5 * UNIT :], 5 * UNIT, len(DATA))
     assert done.json["md5Checksum"] == hashlib.md5(DATA).hexdigest()
     assert client.names() == ["a"]
-    assert end(process, signal.SIGTERM) == 0
+    assert served.end(signal.SIGTERM) == 0
 
 
 def test_leftovers_are_swept(start: Start, tmp_path: Path) -> None:

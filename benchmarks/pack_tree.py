@@ -1,0 +1,134 @@
+"""Packing a tree of many small files, checksums included, against zip, zipfile and tar, which compute none.
+
+The tree is made on the spot and in the page cache for everybody. Ours is timed from the first look at the tree to the
+last finished part, with the workers' start and the fsync of every part, which the others leave out.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import harness
+
+from driveshard.engine import open_engine
+from driveshard.model import FileList, Part, PartSpec
+from driveshard.sources.folder import FolderSource
+from driveshard.zipwriter import EMPTY_ZIP, member_cost
+
+FILES_A_DIRECTORY = 1000
+
+
+def make_tree(root: Path, count: int, size: int) -> None:
+    """``count`` files of ``size`` bytes, a half more or less, in directories of 1,000."""
+    rng = random.Random(1)
+    pool = [rng.randbytes(rng.randint(size // 2, size * 3 // 2)) for _ in range(1000)]
+    for at in range(count):
+        directory = root / f"bg_{at // FILES_A_DIRECTORY:04d}"
+        if at % FILES_A_DIRECTORY == 0:
+            directory.mkdir(parents=True)
+        with open(f"{directory}/fg_{at % FILES_A_DIRECTORY:04d}.image.jpg", "wb", buffering=0) as file:
+            file.write(pool[at % len(pool)])
+
+
+def cut(source: FolderSource, part_size: int) -> Iterator[PartSpec]:
+    """Parts of at most ``part_size`` bytes, as soon as the scan has seen enough for one."""
+    rows: list[tuple[bytes, int, int]] = []
+    size, number = EMPTY_ZIP, 0
+    for block in source.scan():
+        for row in block:
+            cost = member_cost(len(row[0]), row[1])
+            if size + cost > part_size and rows:
+                yield PartSpec(number, f"x-{number:05d}.zip", FileList.of(rows), size)
+                rows, size, number = [], EMPTY_ZIP, number + 1
+            rows.append(row)
+            size += cost
+    if rows:
+        yield PartSpec(number, f"x-{number:05d}.zip", FileList.of(rows), size)
+
+
+def pack_ours(root: Path, out: Path, workers: int, part_size: int) -> list[Part]:
+    source = FolderSource(root)
+    with open_engine("processes", workers) as engine:
+        futures = [engine.submit(spec, source, out / spec.file_name, spec.estimate) for spec in cut(source, part_size)]
+        return [future.result() for future in futures]
+
+
+def pack_zipfile(root: Path, out: Path) -> None:
+    with zipfile.ZipFile(out / "x.zip", "w") as archive:
+        for folder, folders, names in os.walk(root):
+            folders.sort()
+            for name in sorted(names):
+                path = os.path.join(folder, name)
+                archive.write(path, os.path.relpath(path, root))
+
+
+def run_tool(root: Path, *command: str) -> None:
+    subprocess.run(command, cwd=root, check=True)
+
+
+def empty(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+
+
+def main() -> int:
+    parser = harness.parser(__doc__)
+    parser.add_argument("--files", type=int, default=200_000, metavar="N")
+    parser.add_argument("--file-size", type=int, default=1200, metavar="BYTES")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--part-size", type=int, default=32 << 20, metavar="BYTES")
+    parser.add_argument("--temp", type=Path, help="where the tree and the archives go (default: the system's)")
+    options = parser.parse_args()
+    count = min(options.files, 50_000) if options.quick else options.files
+    with tempfile.TemporaryDirectory(dir=options.temp, prefix="driveshard-") as name:
+        root, out = Path(name, "tree"), Path(name, "out")
+        make_tree(root, count, options.file_size)
+        parts = check(root, out, options.workers, options.part_size, count)
+        rows = harness.measure(
+            candidates(root, out, options.workers, options.part_size), options.repeat, prepare=lambda: empty(out)
+        )
+    ours = rows["driveshard"].median
+    ratios = [
+        harness.Ratio(f"faster than {what}", rows[what].median / ours, bar)
+        for what, bar in (("zip -0 -r -q", 1.8), ("zipfile.write", 5.0))
+        if what in rows
+    ]
+    if "tar cf" in rows:
+        ratios.append(harness.Ratio("time against tar cf", ours / rows["tar cf"].median, 1.3, at_most=True))
+    return harness.report(
+        "pack_tree", list(rows.values()), ratios, options.json, files=count, parts=parts, workers=options.workers
+    )
+
+
+def candidates(root: Path, out: Path, workers: int, part_size: int) -> dict[str, Callable[[], object]]:
+    found: dict[str, Callable[[], object]] = {
+        "driveshard": partial(pack_ours, root, out, workers, part_size),
+        "zipfile.write": partial(pack_zipfile, root, out),
+    }
+    if shutil.which("zip"):
+        found["zip -0 -r -q"] = partial(run_tool, root, "zip", "-0", "-r", "-q", str(out / "x.zip"), ".")
+    if shutil.which("tar"):
+        found["tar cf"] = partial(run_tool, root, "tar", "cf", str(out / "x.tar"), ".")
+    return found
+
+
+def check(root: Path, out: Path, workers: int, part_size: int, count: int) -> int:
+    """Pack once untimed and look at the result; returns the number of parts. Also brings the tree into the cache."""
+    empty(out)
+    parts = pack_ours(root, out, workers, part_size)
+    assert sum(part.files for part in parts) == count
+    assert all((out / part.file_name).stat().st_size == part.size for part in parts)
+    return len(parts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -142,6 +142,7 @@ class Uploader:
                     self._emit(Notice(f"{part.file_name}: its connection crawls, so it begins again on a new one"))
                     self._give_up_session(part)
                     session = None
+        return None
 
     def _give_up_session(self, part: LedgerPart) -> None:
         """Note that the session is no more, unless it finished before it went."""

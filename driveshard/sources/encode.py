@@ -35,7 +35,7 @@ def encode_field(name: str, value: Any) -> bytes:
     if type(value).__module__.partition(".")[0] == "numpy":
         return _encode_array(name, extension, value)
     raise TypeError(
-        f"field {name!r} holds a {type(value).__name__}; give bytes, text, a PIL image, a numpy array, "
+        f"field {name!r} holds a value of type {type(value).__name__}; give bytes, text, a PIL image, a numpy array, "
         "or a field named json for anything that JSON can hold"
     )
 
@@ -79,4 +79,4 @@ def _plain(value: Any) -> Any:
     """numpy scalars and arrays inside a label, without importing numpy."""
     if hasattr(value, "tolist"):
         return value.tolist()
-    raise TypeError(f"a {type(value).__name__} cannot stand in JSON")
+    raise TypeError(f"a value of type {type(value).__name__} cannot stand in JSON")

@@ -210,7 +210,7 @@ def encode_sample(sample: Any) -> tuple[bytes, Members]:
     if isinstance(sample, Mapping) and "__key__" in sample:
         sample = Sample(sample["__key__"], {name: sample[name] for name in sample if name != "__key__"})
     if not isinstance(sample, Sample):
-        raise TypeError(f"a sample must be a driveshard.Sample, not a {type(sample).__name__}")
+        raise TypeError(f"a sample must be a driveshard.Sample, not of type {type(sample).__name__}")
     key = _checked_key(sample.key)
     if not sample.fields:
         raise ValueError(f"sample {key!r} has no field")
@@ -222,7 +222,7 @@ def encode_sample(sample: Any) -> tuple[bytes, Members]:
 
 def _checked_key(key: Any) -> str:
     if not isinstance(key, str):
-        raise TypeError(f"a sample's key must be text, not a {type(key).__name__}")
+        raise TypeError(f"a sample's key must be text, not of type {type(key).__name__}")
     path = key.replace("\\", "/")
     if not path or "\0" in path or any(step in ("", ".", "..") for step in path.split("/")):
         raise ValueError(f"key {key!r} must be a relative path without empty, '.' or '..' steps")
@@ -235,7 +235,7 @@ def _checked_key(key: Any) -> str:
 
 def _checked_field(name: Any) -> str:
     if not isinstance(name, str):
-        raise TypeError(f"a field's name must be text, not a {type(name).__name__}")
+        raise TypeError(f"a field's name must be text, not of type {type(name).__name__}")
     if not name or name.startswith(".") or any(mark in name for mark in "/\\\0"):
         raise ValueError(f"field name {name!r} must be like 'image.jpg': no slash, no leading dot, not empty")
     return name

@@ -97,14 +97,14 @@ class Target:
                 raise SourceMissing(f"{self.place} has no {self.name}.", advice=_FORM)
             found = getattr(found, step)
         if not callable(found):
-            raise UsageError(f"{self.portable} cannot be called; it is a {type(found).__name__}.", advice=_FORM)
+            raise UsageError(f"{self.portable} cannot be called: it is of type {type(found).__name__}.", advice=_FORM)
         return found
 
     def _check_samples(self, samples: Any) -> None:
         unfit = isinstance(samples, Mapping | str | bytes)
         if unfit or not (isinstance(samples, Iterable) or hasattr(type(samples), "__getitem__")):
             raise UsageError(
-                f"{self.portable} returned a {type(samples).__name__}, which holds no samples.",
+                f"{self.portable} returned a value of type {type(samples).__name__}, which holds no samples.",
                 advice="It must return a list, a generator, or an object with __len__ and __getitem__.",
             )
 

@@ -1,0 +1,214 @@
+"""Who may do what: tokens, keys, sharing, OAuth, and the pages anybody may open."""
+
+from __future__ import annotations
+
+import base64
+import json
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import pytest
+
+from driveshard.emulator import Emulator
+from driveshard.emulator.pages import human_size, render_markdown
+
+from .client import FILES, FOLDER, UPLOAD, Client
+
+
+@pytest.fixture
+def anonymous(emulator: Emulator) -> Client:
+    return Client(emulator.url, auth={})
+
+
+def test_permissions(client: Client) -> None:
+    folder = client.folder()
+    expected = {
+        "kind": "drive#permission",
+        "id": "anyoneWithLink",
+        "type": "anyone",
+        "role": "reader",
+        "allowFileDiscovery": False,
+    }
+    for _ in range(2):
+        made = client.share(folder)
+        assert (made.status, made.json) == (200, expected)
+    target = f"{FILES}/{folder}/permissions"
+    assert {p["id"] for p in client.get(target).json["permissions"]} > {"anyoneWithLink"}
+    assert len(client.get(target).json["permissions"]) == 2
+    assert client.get(f"{target}/anyoneWithLink").json == expected
+    assert client("PATCH", f"{target}/anyoneWithLink", {"role": "commenter"}).json["role"] == "commenter"
+    assert client("DELETE", f"{target}/anyoneWithLink").status == 204
+    assert client("DELETE", f"{target}/anyoneWithLink").status == 404
+    assert client.get(f"{FILES}/{folder}", fields="shared").json == {"shared": False}
+
+
+def test_other_grants(client: Client) -> None:
+    target = f"{FILES}/{client.folder()}/permissions"
+    user = client("POST", target, {"type": "user", "role": "writer", "emailAddress": "a@b.c"}).json
+    assert client("POST", target, {"type": "user", "role": "reader", "emailAddress": "a@b.c"}).json["id"] == user["id"]
+    assert client("POST", target, {"type": "domain", "role": "reader", "domain": "b.c"}).json["domain"] == "b.c"
+    found = client("POST", target, {"type": "anyone", "role": "reader", "allowFileDiscovery": True}).json
+    assert found["id"] == "anyone"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"type": "anyone"},
+        {"type": "anyone", "role": "owner"},
+        {"type": "all", "role": "reader"},
+        {"type": "user", "role": "reader"},
+    ],
+)
+def test_bad_permissions(client: Client, body: dict[str, str]) -> None:
+    assert client("POST", f"{FILES}/{client.folder()}/permissions", body).status == 400
+
+
+def test_no_notification_for_anyone(client: Client) -> None:
+    target = f"{FILES}/{client.folder()}/permissions?sendNotificationEmail=true"
+    assert client("POST", target, {"type": "anyone", "role": "reader"}).status == 400
+
+
+def test_an_api_key_reads_what_is_shared_and_nothing_else(client: Client, anonymous: Client) -> None:
+    folder = client.folder("f", appProperties={"secret": "1"})
+    file_id = client.upload(b"shared", name="a", parents=[folder])
+    private = client.upload(b"private", name="b")
+    q = f"'{folder}' in parents"
+    assert anonymous.get(f"{FILES}/{file_id}", key="k").status == 404
+    assert anonymous.get(FILES, q=q, key="k").json["files"] == []
+    client.share(folder)
+    assert anonymous.get(f"{FILES}/{file_id}", alt="media", key="k").body == b"shared"
+    assert [f["name"] for f in anonymous.get(FILES, q=q, key="k").json["files"]] == ["a"]
+    assert anonymous("GET", f"{FILES}/{file_id}", headers={"X-Goog-Api-Key": "k"}).status == 200
+    assert "appProperties" not in anonymous.get(f"{FILES}/{folder}", fields="*", key="k").json
+    assert anonymous.get(f"{FILES}/{private}", alt="media", key="k").status == 404
+    refused = anonymous("PATCH", f"{FILES}/{file_id}?key=k", {"name": "x"})
+    assert (refused.status, refused.reason) == (401, "required")
+
+
+def test_neither_token_nor_key(client: Client, anonymous: Client) -> None:
+    folder = client.folder()
+    client.share(folder)
+    for answer in (anonymous.get(f"{FILES}/{folder}"), anonymous("POST", UPLOAD, {}, uploadType="resumable")):
+        assert (answer.status, answer.reason) == (403, "forbidden")
+
+
+def form(client: Client, **fields: str) -> object:
+    return client("POST", "/token", urlencode(fields).encode()).json
+
+
+def test_authorization_code(anonymous: Client, emulator: Emulator) -> None:
+    answer = anonymous.get("/auth", redirect_uri="http://localhost:1/?x=1", state="s", scope="drive.file")
+    assert answer.status == 302
+    given = {key: values[0] for key, values in parse_qs(urlsplit(answer.headers["Location"]).query).items()}
+    assert (given["x"], given["state"], given["scope"]) == ("1", "s", "drive.file")
+    grant = {"grant_type": "authorization_code", "code": given["code"]}
+    tokens = anonymous("POST", "/token", urlencode(grant).encode()).json
+    assert tokens.keys() == {"access_token", "refresh_token", "expires_in", "scope", "token_type"}
+    again = anonymous("POST", "/token", urlencode(grant).encode())
+    assert (again.status, again.json["error"]) == (400, "invalid_grant")
+    mine = Client(emulator.url, auth={"Authorization": f"Bearer {tokens['access_token']}"})
+    assert mine.get(f"{FILES}/root").status == 200
+    anonymous("POST", "/_emulator/clock", {"advance": 3601})
+    assert (mine.get(f"{FILES}/root").status, mine.get(f"{FILES}/root").reason) == (401, "authError")
+    refresh = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
+    fresh = anonymous("POST", "/token", urlencode(refresh).encode()).json
+    mine.auth = {"Authorization": f"Bearer {fresh['access_token']}"}
+    assert mine.get(f"{FILES}/root").status == 200
+    anonymous("POST", "/revoke", urlencode({"token": tokens["refresh_token"]}).encode())
+    assert anonymous("POST", "/token", urlencode(refresh).encode()).json == {
+        "error": "invalid_grant",
+        "error_description": "Token has been expired or revoked.",
+    }
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"grant_type=nope", b"grant_type=refresh_token", b"grant_type=authorization_code"]
+)
+def test_bad_grants(anonymous: Client, body: bytes) -> None:
+    assert anonymous("POST", "/token", body).status == 400
+
+
+@pytest.mark.parametrize(("claims", "may_store"), [({"iss": "robot"}, False), ({"iss": "robot", "sub": "me"}, True)])
+def test_service_account(anonymous: Client, emulator: Emulator, claims: dict[str, str], may_store: bool) -> None:
+    middle = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    grant = {"grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer", "assertion": f"e30.{middle}.c2ln"}
+    token = anonymous("POST", "/token", urlencode(grant).encode()).json["access_token"]
+    robot = Client(emulator.url, auth={"Authorization": f"Bearer {token}"})
+    assert robot("POST", FILES, {"name": "f", "mimeType": FOLDER}).status == 200
+    begun = robot("POST", UPLOAD, {"name": "a"}, uploadType="resumable")
+    assert (begun.status == 200) is may_store
+    assert may_store or begun.reason == "storageQuotaExceeded"
+
+
+def test_share_page(client: Client, anonymous: Client) -> None:
+    folder = client.folder("<depth>")
+    inner = client.folder("inner", parents=[folder])
+    readme = b"# Title <b>\n\ntext **bold**\n\n- one\n- two\n\n```\ncode\n```\n"
+    client.upload(readme, name="README.md", parents=[folder])
+    client.upload(b"jpeg", name="preview.jpg", mimeType="image/jpeg", parents=[folder])
+    client.upload(bytes(2048), name="a-00000.zip", parents=[folder])
+    link = client.get(f"{FILES}/{folder}", fields="webViewLink").json["webViewLink"]
+    private = anonymous.get(link)
+    assert (private.status, b"You need access" in private.body) == (403, True)
+    assert anonymous.get("/drive/folders/nope").status == 403
+    client.share(folder)
+    text = anonymous.get(link).body.decode()
+    for part in ("&lt;depth&gt;", "2.0 KiB", "a-00000.zip", "export=view", "<li>one</li>", "<strong>bold</strong>"):
+        assert part in text
+    assert "<h2>Title &lt;b&gt;</h2>" in text and "<script" not in text and "prefers-color-scheme: dark" in text
+    assert f"/drive/folders/{inner}" in text
+    assert "Up one folder" in anonymous.get(f"/drive/folders/{inner}").body.decode()
+
+
+def test_file_page_and_content(client: Client, anonymous: Client, emulator: Emulator) -> None:
+    file_id = client.upload(b"0123456789", name="ä.txt")
+    assert anonymous.get("/uc", id=file_id).status == 403
+    client.share(file_id)
+    assert b"Download" in anonymous.get(f"/file/d/{file_id}/view").body
+    whole = anonymous.get("/uc", id=file_id, export="download")
+    assert whole.body == b"0123456789"
+    assert whole.headers["Content-Disposition"] == "attachment; filename=\"?.txt\"; filename*=UTF-8''%C3%A4.txt"
+    assert anonymous("GET", f"/uc?id={file_id}", headers={"Range": "bytes=5-"}).body == b"56789"
+    emulator.drive.virus_scan_limit = 5
+    asked = anonymous.get("/uc", id=file_id)
+    assert b'id="download-form"' in asked.body
+    assert anonymous.get("/download", id=file_id, confirm="t").body == b"0123456789"
+    emulator.set_faults("download-quota")
+    assert b"uc-error-subcaption" in anonymous.get("/uc", id=file_id).body
+
+
+def test_trashed_things_have_no_page(client: Client, anonymous: Client) -> None:
+    folder = client.folder()
+    client.share(folder)
+    client("PATCH", f"{FILES}/{folder}", {"trashed": True})
+    assert anonymous.get(f"/drive/folders/{folder}").status == 403
+
+
+def test_home_page(anonymous: Client) -> None:
+    assert b"Drive on loopback" in anonymous.get("/").body
+
+
+@pytest.mark.parametrize(
+    ("text", "html"),
+    [
+        ("a\nb", "<p>a b</p>"),
+        ("# t\ntext", "<h2>t</h2>\n<p>text</p>"),
+        ("- `x`\n- y", "<ul><li><code>x</code></li><li>y</li></ul>"),
+        ("```\n<a>\n\n- b\n```\nafter", "<pre>&lt;a&gt;\n\n- b</pre>\n<p>after</p>"),
+        ("| a |\n|---|", "<pre>| a |\n|---|</pre>"),
+        ("[x](http://y/?a=1&b=2)", '<p><a href="http://y/?a=1&amp;b=2" rel="noreferrer">x</a></p>'),
+        ("[x](javascript:alert)", "<p>[x](javascript:alert)</p>"),
+        ("", ""),
+    ],
+)
+def test_markdown(text: str, html: str) -> None:
+    assert render_markdown(text) == html
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (1 << 20, "1.0 MiB"), (5 << 40, "5.0 TiB")],
+)
+def test_sizes(size: int, text: str) -> None:
+    assert human_size(size) == text

@@ -53,6 +53,12 @@ class Ratio:
         return self.bar / self.ratio if self.at_most else self.ratio / self.bar
 
 
+def memory_backed() -> Path | None:
+    """A directory that is not on a disk, where there is one, for what must not be blurred by the disk."""
+    shared = Path("/dev/shm")
+    return shared if shared.is_dir() else None
+
+
 def parser(description: str | None) -> argparse.ArgumentParser:
     """An argument parser with the flags every benchmark has: ``--quick``, ``--json FILE``, ``--repeat N``."""
     made = argparse.ArgumentParser(

@@ -5,7 +5,6 @@ Both write to a memory-backed directory where there is one, so that the disk doe
 
 from __future__ import annotations
 
-import os
 import random
 import sys
 import tempfile
@@ -44,7 +43,7 @@ def main() -> int:
     parser = harness.parser(__doc__)
     parser.add_argument("--members", type=int, default=200_000, metavar="N")
     parser.add_argument("--member-size", type=int, default=1200, metavar="BYTES")
-    parser.add_argument("--temp", type=Path, default=Path("/dev/shm") if os.path.isdir("/dev/shm") else None)
+    parser.add_argument("--temp", type=Path, default=harness.memory_backed(), metavar="DIR")
     options = parser.parse_args()
     count = min(options.members, 50_000) if options.quick else options.members
     members = make_members(count, options.member_size)

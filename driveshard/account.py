@@ -18,16 +18,32 @@ CREATE TABLE IF NOT EXISTS sent (account TEXT, hour INTEGER, bytes INTEGER NOT N
 """
 
 
+def _open(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+    try:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=OFF")  # a tally lost in a power cut only makes us start politely again
+        db.executescript(_SCHEMA)
+    except sqlite3.DatabaseError:
+        db.close()
+        raise
+    return db
+
+
 class AccountTally:
     """``path`` is the shared file; ``account`` separates destinations (Google's Drive, an emulator's address)."""
 
     def __init__(self, path: Path, account: str) -> None:
         self._account = account
         self._lock = threading.Lock()
-        self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=OFF")  # a tally lost in a power cut only makes us start politely again
-        self._db.executescript(_SCHEMA)
+        try:
+            self._db = _open(path)
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise
+            for suffix in ("", "-wal", "-shm"):  # nothing in it is worth more than a polite new start
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            self._db = _open(path)
 
     def reserve_write(self, per_second: float, now: float) -> float:
         """Take the next free place in the queue of writes; return the seconds until it (``now`` is POSIX time)."""

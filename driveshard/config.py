@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
 from driveshard.clock import Clock
+from driveshard.errors import ConfigError
+from driveshard.options import PUSH, SETTINGS, in_file, read_environment, read_values
 from driveshard.pacing import DEFAULT_WRITES_PER_SECOND
 from driveshard.retry import Patience
 
@@ -73,11 +77,53 @@ class PushOptions:
 
 
 def settings_from(environment: Mapping[str, str] | None = None) -> Settings:
-    """Settings from ``DRIVESHARD_*`` variables; the home folder is the platform's own unless DRIVESHARD_HOME is set."""
+    """Settings from the config file and, over it, ``DRIVESHARD_*`` variables; the home folder is the platform's own
+    unless DRIVESHARD_HOME is set. Raises ConfigError."""
     given = os.environ if environment is None else environment
-    home = given.get("DRIVESHARD_HOME")
+    home = home_folder(given)
     url = given.get("DRIVESHARD_DRIVE_URL") or None
-    return Settings(
-        home=Path(home) if home else Path(platformdirs.user_data_dir("driveshard", appauthor=False)),
-        drive_url=url if url is None or url.endswith("/") else url + "/",
+    values = read_config(home)[1] | read_environment(given, SETTINGS)
+    patience = Patience()
+    if "retries" in values:
+        patience = replace(patience, attempts=values.pop("retries"))
+    if "throttle_patience" in values:
+        patience = replace(patience, throttled=values.pop("throttle_patience"))
+    return Settings(home, url if url is None or url.endswith("/") else url + "/", patience=patience, **values)
+
+
+def home_folder(environment: Mapping[str, str]) -> Path:
+    """Where config, token, ledgers and cache are kept."""
+    home = environment.get("DRIVESHARD_HOME")
+    if home:
+        return Path(home).expanduser().absolute()
+    return Path(platformdirs.user_data_dir("driveshard", appauthor=False))
+
+
+def read_config(home: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(push options, settings) of ``config.toml`` in the home folder, empty without one. Raises ConfigError."""
+    path = home / "config.toml"
+    document = read_toml(path) if path.exists() else {}
+    both = read_values(document, (*PUSH, *SETTINGS), in_file(path))
+    pushing = {option.field for option in PUSH}
+    return (
+        {field: value for field, value in both.items() if field in pushing},
+        {field: value for field, value in both.items() if field not in pushing},
     )
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Raises ConfigError that says where the file is broken."""
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not a TOML file: {error}") from error
+
+
+def push_options(
+    source: str, flags: Mapping[str, Any], job: Mapping[str, Any], home: Path, environment: Mapping[str, str]
+) -> PushOptions:
+    """The options of one push from all five places. ``flags`` and ``job`` are parsed, by field name; a source that is
+    given with its own include or exclude has them in ``job``. Raises ConfigError."""
+    return PushOptions(source, **(read_config(home)[0] | dict(job) | read_environment(environment, PUSH) | dict(flags)))

@@ -64,6 +64,10 @@ class Engine:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self.close(cancel=kind is not None)
 
+    def warm_up(self) -> None:
+        """Start the workers in the background, while the caller still prepares the first part. Never needed."""
+        threading.Thread(target=self._warm_up, name="warm-up", daemon=True).start()
+
     def submit(self, spec: PartSpec, source: Source, target: Path, max_bytes: int) -> Future[Part]:
         """Build a part soon, as packer.build_part does; its errors come out of the Future.
 
@@ -93,6 +97,13 @@ class Engine:
             crew.executor.shutdown(wait=True, cancel_futures=cancel)
             crew.stop()
 
+    def _warm_up(self) -> None:
+        with self._lock, contextlib.suppress(BrokenExecutor), _bare_main():
+            if not self._closed:
+                crew = self._crew = self._crew or self._start()
+                for _ in range(self.workers):
+                    crew.executor.submit(_nothing)
+
     def _submit(self, spec: PartSpec, source: Source, target: Path, max_bytes: int) -> Future[Part]:
         with _bare_main():
             crew = self._crew = self._crew or self._start()
@@ -113,6 +124,10 @@ class Engine:
     def _note_success(self, future: Future[Part]) -> None:
         if not future.cancelled() and not isinstance(future.exception(), BrokenExecutor):
             self._losses = 0
+
+
+def _nothing() -> None:
+    """The first thing a worker does: having been started."""
 
 
 def open_engine(name: str, workers: int) -> Engine:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from driveshard.budget import Budget
 from driveshard.config import PushOptions, Settings
 from driveshard.destination import Destination, open_destination
 from driveshard.engine import default_workers, open_engine
-from driveshard.errors import ComeBackLater, DriveshardError, IdInUse, Mismatch, Refused, SourceMissing, UsageError
+from driveshard.errors import ComeBackLater, DriveshardError, IdInUse, Mismatch, NotFound, Refused, SourceMissing, UsageError
 from driveshard.events import Emit, Notice, Published, Started
 from driveshard.ledger import Ledger, LedgerDamaged
 from driveshard.lock import hold
@@ -25,7 +26,7 @@ from driveshard.pacing import parse_bwlimit
 from driveshard.pipeline import Pipeline, defect_of, spool_directory
 from driveshard.planner import Cut, planner_for
 from driveshard.reconcile import Reconciler
-from driveshard.recover import recover_ledger
+from driveshard.recover import recover_ledger, settings_digest
 from driveshard.retry import Retry
 from driveshard.share import Publisher
 from driveshard.sources.base import Source
@@ -34,6 +35,7 @@ from driveshard.spool import Spool
 from driveshard.uploader import Dataset, Uploader
 
 _NAME_BYTES = 100
+_FOLDER_IDS = 5  # tried before Drive is taken to refuse them all
 _PARTS_IN_TEMP = 2  # beyond those being packed and uploaded
 
 
@@ -150,10 +152,13 @@ class Job:
             budget = stack.enter_context(self._budget())
             spool = self._spool()
             try:
-                self._check_same_source(ledger)
-                folder = self._folder(ledger, budget)
-                self.result.folder_id, self.result.link = folder.id, folder.link
-                self._fill(ledger, spool, budget, folder)
+                with _noted(ledger):
+                    self._check_same_source(ledger)
+                    folder = self._folder(ledger, budget)
+                    self.result.folder_id, self.result.link = folder.id, folder.link
+                    if ledger.get("link") != folder.link:
+                        ledger.note(link=folder.link)
+                    self._fill(ledger, spool, budget, folder)
             finally:
                 self._tell(ledger, budget)
 
@@ -161,7 +166,7 @@ class Job:
         try:
             return Ledger(path)
         except LedgerDamaged as damage:
-            aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
+            aside = _unused(path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}"))
             for suffix in ("", "-wal", "-shm"):
                 piece = path.with_name(path.name + suffix)
                 if piece.exists():
@@ -224,7 +229,12 @@ class Job:
             self._check_not_empty()
             wanted = {"kind": self.source.kind, **self.source.settings()}
             found = recover_ledger(ledger, self.name, self.source, wanted, self.destination, self.retry, self.emit)
-            facts = {"settings": wanted, "source": self.source.describe(), "where": _where(self.source)}
+            facts = {
+                "settings": wanted,
+                "source": self.source.describe(),
+                "where": _where(self.source),
+                "identity": self.destination.identity,
+            }
             if found is not None:
                 ledger.note(**facts, to=self.options.to, folder_id=found.id, folder_made=True, name=self.name)
                 ledger.note(job=found.properties["job"])
@@ -236,11 +246,22 @@ class Job:
         return self.retry.call(lambda: self.destination.get(folder_id), doing="looking for the dataset's folder")
 
     def _make_folder(self, ledger: Ledger, budget: Budget) -> None:
-        folder_id = ledger.get("folder_id")
-        if folder_id is None:
-            folder_id = self.retry.call(lambda: self.destination.reserve_ids(1), doing="reserving a folder id")[0]
-            ledger.note(folder_id=folder_id)
-        properties = {"driveshard": "folder", "job": ledger.get("job")}
+        """Make it under an id that is in the ledger first, so that a lost reply never makes two."""
+        for _ in range(_FOLDER_IDS):
+            folder_id = ledger.get("folder_id")
+            if folder_id is None:
+                folder_id = self.retry.call(lambda: self.destination.reserve_ids(1), doing="reserving a folder id")[0]
+                ledger.note(folder_id=folder_id)
+            if self._make_folder_once(folder_id, ledger, budget):
+                ledger.note(folder_made=True)
+                return
+            ledger.note(folder_id=None)
+        raise Refused("Drive refuses every id for the dataset's folder", advice="Run the same command again.")
+
+    def _make_folder_once(self, folder_id: str, ledger: Ledger, budget: Budget) -> bool:
+        """False when the id belongs to another file."""
+        settings = settings_digest(ledger.get("settings"))
+        properties = {"driveshard": "folder", "job": ledger.get("job"), "settings": settings}
 
         def step() -> None:
             budget.write()
@@ -248,22 +269,22 @@ class Job:
 
         try:
             self.retry.call(step, doing="making the dataset's folder")
+            return True
         except IdInUse:
+            pass
+        try:
             there = self.retry.call(lambda: self.destination.get(folder_id), doing="looking for the dataset's folder")
-            if there.properties.get("job") != properties["job"]:
-                ledger.note(folder_id=None)
-                raise Refused(
-                    "the reserved folder id belongs to another file", advice="Run the same command again."
-                ) from None
-        ledger.note(folder_made=True)
+        except NotFound:
+            return False
+        return there.properties.get("job") == properties["job"]
 
     # -- the parts -----------------------------------------------------------------------------------------------
 
     def _fill(self, ledger: Ledger, spool: Spool, budget: Budget, folder: RemoteFile) -> None:
-        parts_done, bytes_done = ledger.released_totals()
-        self.emit(Started(self.name, self.source.describe(), self.destination.describe(), parts_done, bytes_done))
         reconciler = Reconciler(self.destination, ledger, self.retry, budget, self.emit)
         reconciler.reconcile(folder.id, ledger.get("job"))
+        parts_done, bytes_done = ledger.released_totals()
+        self.emit(Started(self.name, self.source.describe(), self.destination.describe(), parts_done, bytes_done))
         self._run_pipeline(ledger, spool, budget, folder)
         if ledger.totals().parts == 0:
             raise SourceMissing(
@@ -302,6 +323,29 @@ class Job:
         self.result.parts, self.result.samples = totals.parts, totals.samples
         self.result.files, self.result.bytes = totals.files, totals.bytes
         self.result.sent_bytes = budget.sent
+
+
+def _unused(path: Path) -> Path:
+    """That path, or one like it, at which nothing is."""
+    count = 1
+    free = path
+    while free.exists():
+        count += 1
+        free = path.with_name(f"{path.name}-{count}")
+    return free
+
+
+@contextmanager
+def _noted(ledger: Ledger) -> Iterator[None]:
+    """Leave in the ledger how the run ended, for ``status``; a run that begins or ends well clears it."""
+    if ledger.get("last_error") is not None:
+        ledger.note(last_error=None, resume_after=None)
+    try:
+        yield
+    except DriveshardError as error:
+        with suppress(sqlite3.Error):  # the error itself matters more than its note
+            ledger.note(last_error=str(error), resume_after=getattr(error, "resume_after", None))
+        raise
 
 
 def _where(source: Source) -> str | None:

@@ -20,10 +20,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from driveshard.errors import Defect
+from driveshard.errors import Defect, TempFull
 from driveshard.model import FileList, Part, PartSpec, PartState, SampleRange, Selection, UploadSession
 
 SCHEMA_VERSION = 1
+# What is wrong with the disk or its rights, and says nothing about the file.
+_SURROUNDINGS = {
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+}
 _APPLICATION_ID = 0x64727368  # "drsh"
 
 _SCHEMA = """
@@ -89,7 +99,8 @@ _COLUMNS = (
 
 
 class Ledger:
-    """Open or create the journal at ``path``. Raises LedgerDamaged."""
+    """Open or create the journal at ``path``. Raises LedgerDamaged, and TempFull (as every change of a part does) when
+    the disk it is on is full or not writable."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -101,10 +112,19 @@ class Ledger:
             self._prepare()
         except sqlite3.DatabaseError as error:
             self._close_quietly()
+            if error.sqlite_errorcode & 0xFF in _SURROUNDINGS:
+                raise self._unusable(error) from error
             raise LedgerDamaged(str(error)) from error
         except LedgerDamaged:
             self._close_quietly()
             raise
+
+    def _unusable(self, error: sqlite3.Error) -> TempFull:
+        return TempFull(
+            f"the ledger {self.path} cannot be written ({error})",
+            advice="Its disk is full or not writable; mend that (or name another folder with DRIVESHARD_HOME), then run"
+            " the same command again.",
+        )
 
     def _prepare(self) -> None:
         self._db.execute("PRAGMA journal_mode=WAL")
@@ -144,13 +164,16 @@ class Ledger:
     @contextlib.contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
             try:
+                self._db.execute("BEGIN IMMEDIATE")
                 yield self._db
-            except BaseException:
-                self._db.execute("ROLLBACK")
+                self._db.execute("COMMIT")
+            except BaseException as error:
+                with contextlib.suppress(sqlite3.Error):  # SQLite has rolled back by itself when the disk is full
+                    self._db.execute("ROLLBACK")
+                if isinstance(error, sqlite3.OperationalError):
+                    raise self._unusable(error) from error
                 raise
-            self._db.execute("COMMIT")
 
     def _rows(self, sql: str, *arguments: Any) -> list[tuple[Any, ...]]:
         with self._lock:
@@ -325,6 +348,12 @@ class Ledger:
     def _set_state(self, number: int, state: PartState) -> None:
         with self._write() as db:
             db.execute("UPDATE parts SET state = ? WHERE number = ?", (state.value, number))
+
+    def forget(self) -> None:
+        """Empty the journal of a dataset that has no job yet: an earlier recovery was cut short."""
+        with self._write() as db:
+            db.execute("DELETE FROM parts")
+            db.execute("DELETE FROM artifacts")
 
     def adopt(self, part: Part, file_id: str, generation: int) -> None:
         """-> released: a part found on the destination when the ledger itself was lost."""

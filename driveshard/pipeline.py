@@ -226,6 +226,10 @@ class Pipeline:
             except (WorkerLost, TempLost):
                 self._clock.check()
                 self._spool.cancel(spec.number)
+            except TempFull:
+                self._spool.cancel(spec.number)
+                if self._spool.directory.is_dir():
+                    raise
             except BaseException:
                 self._spool.cancel(spec.number)
                 raise
@@ -266,7 +270,7 @@ class Pipeline:
         path = self._spool.path(part.file_name)
         if number in self._unproved:
             self._unproved.discard(number)
-            if path.exists() and md5_of(path) != part.md5:
+            if md5_of(path) != part.md5:
                 path.unlink(missing_ok=True)
         if not path.exists() and self._uploader.settle(part):
             return

@@ -33,17 +33,16 @@ class RangePlanner:
 
     def numbers(self) -> Iterator[int]:
         length = len(self._source)
-        start = planned_until(self._ledger)
         if not length:
             raise SourceMissing(f"{self._source.describe()} has no samples")
-        if start < length:
+        missing = unplanned(self._ledger, length)
+        if missing:
             sample_bytes, a_part = self._part_samples(length)
             generation = int(self._ledger.get("generation", 0)) + 1
             self._ledger.note(generation=generation)
-            for number, first in enumerate(range(start, length, a_part), self._ledger.next_number()):
-                chosen = SampleRange(first, min(first + a_part, length))
-                estimate = int((chosen.stop - first) * sample_bytes * _SPREAD) + 4096  # type: ignore[operator]
-                self._ledger.plan(self._cut.spec(number, chosen, estimate), generation)
+            for number, (start, stop) in enumerate(_pieces(missing, a_part), self._ledger.next_number()):
+                estimate = int((stop - start) * sample_bytes * _SPREAD) + 4096
+                self._ledger.plan(self._cut.spec(number, SampleRange(start, stop), estimate), generation)
                 self._emit(Planned(number, int(estimate / _SPREAD)))
                 yield number
         self._emit(Scanned(length, 0, complete=True))
@@ -83,13 +82,24 @@ class StreamPlanner:
         last = self._ledger.next_number() - 1
         if last >= 0 and _is_open(self._ledger, last) and self._await(last):
             return  # the part an earlier run was at is packed first
-        while True:
-            number = self._ledger.next_number()
-            chosen = SampleRange(planned_until(self._ledger), None)
-            self._ledger.plan(self._cut.spec(number, chosen, self._cut.part_size), number)
+        for number in self._selections():
             yield number
             if self._await(number):
                 return
+
+    def _selections(self) -> Iterator[int]:
+        """Plan what a lost ledger left out between the parts that were found, then the open end, part by part."""
+        until = planned_until(self._ledger)
+        usual = max(1, until // max(1, self._ledger.totals().parts))
+        for start, stop in _pieces(unplanned(self._ledger, until), usual):
+            yield self._plan(SampleRange(start, stop))
+        while True:
+            yield self._plan(SampleRange(planned_until(self._ledger), None))
+
+    def _plan(self, chosen: SampleRange) -> int:
+        number = self._ledger.next_number()
+        self._ledger.plan(self._cut.spec(number, chosen, self._cut.part_size), number)
+        return number
 
     def _await(self, number: int) -> bool:
         """Wait until the part is packed; True when the iterable ended in it, which is noted."""
@@ -106,14 +116,35 @@ class StreamPlanner:
 
 
 def planned_until(ledger: Ledger) -> int:
-    """The first sample index that no part holds."""
-    stop = 0
+    """The first sample index after all that parts hold."""
+    return max((stop for _, stop in _planned(ledger)), default=0)
+
+
+def unplanned(ledger: Ledger, length: int) -> list[tuple[int, int]]:
+    """The runs (start, stop) of samples below ``length`` that no part holds: the end, as a rule, and gaps when the
+    ledger was lost while some parts were still on their way."""
+    missing = []
+    reached = 0
+    for start, stop in [*sorted(_planned(ledger)), (length, length)]:
+        if reached < min(start, length):
+            missing.append((reached, min(start, length)))
+        reached = max(reached, stop)
+    return missing
+
+
+def _planned(ledger: Ledger) -> Iterator[tuple[int, int]]:
     for part in ledger.parts():
         selection = ledger.selection(part.number)
         if not isinstance(selection, SampleRange):
             raise DriveshardError(f"part {part.number} of the ledger is not of this kind of source")
-        stop = max(stop, selection.stop or 0)
-    return stop
+        yield selection.start, selection.start if selection.stop is None else selection.stop
+
+
+def _pieces(runs: list[tuple[int, int]], length: int) -> Iterator[tuple[int, int]]:
+    """Runs cut into pieces of at most ``length`` samples."""
+    for start, stop in runs:
+        for at in range(start, stop, length):
+            yield at, min(at + length, stop)
 
 
 def _is_open(ledger: Ledger, number: int) -> bool:

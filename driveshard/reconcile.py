@@ -58,8 +58,10 @@ class Reconciler:
 
     def _check_double(self, remote: RemoteFile, parts: dict[int, LedgerPart]) -> None:
         number = remote.properties.get("part", "")
-        part = parts.get(int(number)) if number.isdigit() else None
-        if part is None or part.file_id == remote.id or part.state is not PartState.RELEASED:
+        if not number.isdigit() or int(number) not in parts:
+            return
+        part = self._ledger.part(int(number))
+        if part.file_id == remote.id or part.state is not PartState.RELEASED:
             return
         said = remote.properties.get("sha256")
         spoilt = remote.sha256 is not None and remote.sha256.lower() != said

@@ -6,6 +6,8 @@ read by ranges. A source file counts as packed only when its present content has
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import zipfile
 import zlib
@@ -50,10 +52,21 @@ def recover_ledger(
             advice="Delete or rename all but one of them, or give another --name.",
         )
     folder = folders[0]
+    if folder.properties.get("settings") not in (None, settings_digest(settings)):
+        raise UsageError(
+            f"the dataset folder {name} on Drive was made from another source, or with other settings",
+            advice="Give this one another --name, or push with the same source and settings as before.",
+        )
+    ledger.forget()
     listed = retry.call(lambda: destination.children(folder.id), doing="reading the folder's records")
     recovery = _Recovery(ledger, source, destination, retry, emit, folder.properties["job"])
     recovery.adopt(listed)
     return folder
+
+
+def settings_digest(settings: Mapping[str, Any]) -> str:
+    """What a dataset's folder carries of its source's settings: 32 hex digits, the same on every machine."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
 
 
 class _Recovery:

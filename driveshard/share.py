@@ -11,7 +11,7 @@ from driveshard import manifest as manifests
 from driveshard.budget import Budget
 from driveshard.contact_sheet import Tile, contact_sheet
 from driveshard.destination import Destination
-from driveshard.errors import IdInUse, Mismatch, NotFound, Refused, ShareRefused, Throttled
+from driveshard.errors import DailyCap, IdInUse, Mismatch, NotFound, Refused, Unavailable
 from driveshard.events import Emit, Notice
 from driveshard.ledger import Ledger
 from driveshard.manifest import Manifest, ManifestPart
@@ -50,7 +50,7 @@ class Publisher:
         known = self._ledger.artifact(manifests.NAME)
         if known is not None and known[1] == hashlib.md5(data).hexdigest():
             return manifest
-        preview = self._preview(manifest)
+        preview = self._preview_if_readable(manifest)
         if preview is not None:
             self._put(PREVIEW, preview, "image/jpeg")
         self._put(CARD, card(manifest, preview is not None), "text/markdown")
@@ -59,18 +59,22 @@ class Publisher:
 
     def share(self, who: str) -> bool:
         """Set who may read the folder; False, with a notice, when the destination refuses."""
+        try:
+            self.grant(who)
+        except (Refused, DailyCap) as error:
+            self._emit(Notice(f"Not shared: {error}. {error.advice}"))
+            return False
+        return True
+
+    def grant(self, who: str) -> None:
+        """Set who may read the folder. Raises ShareRefused and the like."""
 
         def step() -> None:
             self._budget.write()
             self._destination.share(self._folder_id, who)
 
-        try:
-            self._retry.call(step, doing="sharing the folder")
-        except (ShareRefused, Refused, Throttled) as error:
-            self._emit(Notice(f"Not shared: {error}. {error.advice}"))
-            return False
+        self._retry.call(step, doing="sharing the folder")
         self._ledger.note(shared=who)
-        return True
 
     def _put(self, name: str, data: bytes, mime_type: str) -> None:
         """Create or replace one small file, so that it exists once whatever happens in between."""
@@ -90,7 +94,7 @@ class Publisher:
                 file_id = self._retry.call(lambda: self._destination.reserve_ids(1), doing="reserving a file id")[0]
                 self._ledger.note_artifact(name, file_id, None)
                 continue
-            if remote.md5 is None or remote.md5.lower() == md5:
+            if (remote.md5 or "").lower() == md5:
                 self._ledger.note_artifact(name, file_id, md5)
                 return
             self._ledger.note_artifact(name, file_id, remote.md5)
@@ -105,9 +109,27 @@ class Publisher:
             return call
 
         try:
-            return self._retry.call(step(replace), doing=f"writing {name}")
-        except IdInUse:  # an earlier try got through although its reply did not
-            return self._retry.call(step(True), doing=f"writing {name}")
+            remote = self._retry.call(step(replace), doing=f"writing {name}")
+        except IdInUse:  # an earlier try may have got through although its reply did not
+            remote = self._retry.call(lambda: self._with_checksum(file_id), doing=f"looking for {name}")
+            if (remote.md5 or "").lower() != hashlib.md5(data).hexdigest():
+                remote = self._retry.call(step(True), doing=f"writing {name}")
+        if remote.md5 is None:
+            remote = self._retry.call(lambda: self._with_checksum(file_id), doing=f"looking for {name}")
+        return remote
+
+    def _with_checksum(self, file_id: str) -> RemoteFile:
+        remote = self._destination.get(file_id)
+        if remote.md5 is None:
+            raise Unavailable("Drive has not computed the checksum yet")
+        return remote
+
+    def _preview_if_readable(self, manifest: Manifest) -> bytes | None:
+        try:
+            return self._preview(manifest)
+        except (Refused, DailyCap) as error:
+            self._emit(Notice(f"No preview was made: {error}"))
+            return None
 
     def _preview(self, manifest: Manifest) -> bytes | None:
         """A contact sheet from the heads of a few parts; None when the samples are not images."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from driveshard.clock import Clock
-from driveshard.errors import TempFull
+from driveshard.errors import TempFull, TempLost
 from driveshard.text import human_size
 
 _BUILDING = ".building-"
@@ -46,8 +46,9 @@ class Spool:
         removed = 0
         for entry in list(os.scandir(self.directory)):
             if entry.name not in wanted and entry.is_file(follow_symlinks=False):
-                os.unlink(entry.path)
-                removed += 1
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(entry.path)
+                    removed += 1
         return removed
 
     def adopt(self, number: int, file_name: str) -> None:
@@ -82,7 +83,13 @@ class Spool:
                 self._room.wait(_POLL)
 
     def _disk_has_room(self, size: int, *, idle: bool) -> bool:
-        free = shutil.disk_usage(self.directory).free
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)  # somebody may have cleaned up too much
+            free = shutil.disk_usage(self.directory).free
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise TempFull(f"the temp folder {self.directory} cannot be used: {error.strerror or error}") from error
         if free >= size + _KEEP_FREE:
             return True
         if idle:
@@ -102,11 +109,16 @@ class Spool:
         return self.directory / file_name
 
     def commit(self, number: int, file_name: str, size: int) -> Path:
-        """Give a whole, fsynced part its final name, durably, and keep only the room it really takes."""
+        """Give a whole, fsynced part its final name, durably, and keep only the room it really takes.
+
+        Raises TempLost when it is not there any more.
+        """
         final = self.directory / file_name
         try:
             os.replace(self.building(number), final)
             _sync_directory(self.directory)
+        except FileNotFoundError as error:
+            raise TempLost(f"{file_name} vanished from the temp folder before it was whole") from error
         except OSError as error:
             raise TempFull(f"{final} cannot be written: {error.strerror or error}") from error
         with self._room:

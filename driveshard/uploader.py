@@ -104,11 +104,8 @@ class Uploader:
             progress = self._retry.call(
                 lambda: self._destination.query(session, size), doing=f"asking for {part.file_name}", number=part.number
             )
-        except SessionGone:
-            if self._stored_under_id(part):
-                self._ledger.stored(part.number)
-            else:
-                self._ledger.session_gone(part.number)
+        except (SessionGone, IdInUse):
+            self._give_up_session(part)
             return
         if isinstance(progress, Stored):
             self._ledger.stored(part.number)
@@ -153,7 +150,7 @@ class Uploader:
 
     def _open(self, part: LedgerPart) -> BinaryIO:
         try:
-            return self._spool.path(part.file_name).open("rb")
+            return self._spool.path(part.file_name).open("rb", buffering=0)
         except FileNotFoundError as error:
             raise TempLost(f"{part.file_name} is no longer in the temp folder") from error
 
@@ -287,8 +284,7 @@ class Uploader:
                 advice="Check this machine's memory, disk and network; then run the same command again.",
             )
         self._emit(Notice(f"{part.file_name} {what}; it is uploaded again"))
-        path = self._spool.path(part.file_name)
-        if not path.exists() or md5_of(path) != part.md5:
+        if md5_of(self._spool.path(part.file_name)) != part.md5:
             raise TempLost(f"{part.file_name} is not intact in the temp folder")
 
     def _with_checksum(self, file_id: str, part: LedgerPart) -> RemoteFile:
@@ -338,7 +334,10 @@ def matches(remote: RemoteFile, part: LedgerPart) -> bool:
     )
 
 
-def md5_of(path: Path) -> str:
-    """Hex md5 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "md5").hexdigest()
+def md5_of(path: Path) -> str | None:
+    """Hex md5 of a file, None when it is not there."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "md5").hexdigest()
+    except FileNotFoundError:
+        return None

@@ -148,6 +148,14 @@ def test_close_without_cancel_waits_for_what_was_submitted(engine: Engine, tmp_p
     engine.close(cancel=True)
 
 
+def test_a_warm_engine_builds_and_closes_like_any_other(engine: Engine, tmp_path: Path, notes: Path) -> None:
+    engine.warm_up()
+    assert engine.submit(SPEC, Play(notes, "add three"), tmp_path / "a", PLENTY).result(timeout=30).files == 3
+    engine.warm_up()
+    engine.close()
+    engine.warm_up()
+
+
 def test_an_error_inside_the_block_cancels(tmp_path: Path, notes: Path) -> None:
     start = time.monotonic()
     with pytest.raises(ZeroDivisionError), open_engine("threads", 1) as made:

@@ -5,7 +5,8 @@ A plan is `word[:kind][@N][*K][%P]`, comma separated:
     @N    begin at the Nth matching request (1-based, default 1)
     *K    hit K matching requests in a row (default 1); `*` alone: for ever
     %P    hit each matching request from @N on with a probability of P percent (seeded); with *K at most K times
-    :kind match these requests instead of the word's own (a key of KINDS), e.g. `503:permission`
+    :kind match these requests instead of the word's own (a key of KINDS), e.g. `503:permission`; a word that
+          acts on a chunk or on a finished upload does nothing to other requests
 
 A request is hit by one word at most; words after the one that hit do not count that request.
 """

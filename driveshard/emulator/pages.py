@@ -172,7 +172,7 @@ def render_markdown(text: str) -> str:
 
     def flush() -> None:
         content = [line for line in block if line or kind == "pre"]
-        if kind == "pre":
+        if kind == "pre" and content:
             html.append(f"<pre>{escape(chr(10).join(content))}</pre>")
         elif kind == "ul" and content:
             html.append("<ul>" + "".join(f"<li>{_inline(line)}</li>" for line in content) + "</ul>")

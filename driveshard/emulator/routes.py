@@ -69,6 +69,7 @@ ROUTES = (
     _route("GET", "", site.home, access=SITE),
     _route("GET", "/drive/(?:u/[0-9]+/)?folders/{id}", site.folder, access=SITE),
     _route("GET", "/file/d/{id}(?:/(?:view|preview|edit))?", site.file_view, access=SITE),
+    _route("GET", "/open", site.open_link, access=SITE),
     _route("GET", "/embeddedfolderview", site.embedded, access=SITE),
     _route("GET", "/uc", site.content, "download", access=SITE),
     _route("GET", "/download", site.content, "download", access=SITE),

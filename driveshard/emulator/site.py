@@ -60,6 +60,14 @@ def file_view(call: Call) -> Reply:
     return Reply.html(file_page(_item(call, record), image_url=_inline_url(call, record), facts=facts))
 
 
+def open_link(call: Call) -> Reply:
+    """`/open?id=ID`: the old form of a share link, sent on to the page of the file or folder."""
+    record = _public(call, call.query.get("id", ""))
+    if record is None:
+        return Reply.html(private_page(), 403)
+    return Reply(302, headers={"Location": links(record, call.base_url)["webViewLink"]})
+
+
 def embedded(call: Call) -> Reply:
     """`/embeddedfolderview?id=ID`: the list gdown reads."""
     record = _public(call, call.query.get("id", ""))

@@ -150,9 +150,11 @@ def test_share_page(client: Client, anonymous: Client) -> None:
     client.upload(bytes(2048), name="a-00000.zip", parents=[folder])
     link = client.get(f"{FILES}/{folder}", fields="webViewLink").json["webViewLink"]
     private = anonymous.get(link)
+    assert anonymous.get("/open", id=folder).status == 403
     assert (private.status, b"You need access" in private.body) == (403, True)
     assert anonymous.get("/drive/folders/nope").status == 403
     client.share(folder)
+    assert anonymous.get("/open", id=folder).headers["Location"] == link
     text = anonymous.get(link).body.decode()
     for part in ("&lt;depth&gt;", "2.0 KiB", "a-00000.zip", "export=view", "<li>one</li>", "<strong>bold</strong>"):
         assert part in text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driveshard.emulator.errors import ApiError
@@ -124,6 +124,7 @@ def test_name_order_in_a_compound_is_the_services_own_500(client: Client) -> Non
     assert client.get(FILES, q="name > 'x' and trashed = false").status == 500
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1, max_size=30), st.text(max_size=30))
 def test_any_name_can_be_asked_for(name: str, other: str) -> None:
     quoted = name.replace("\\", "\\\\").replace("'", "\\'")
@@ -140,6 +141,7 @@ def _join(parts: st.SearchStrategy[tuple[str, str]]) -> st.SearchStrategy[tuple[
     return joined | parts.map(lambda p: (f"not ({p[0]})", f"(not ({p[1]}))"))
 
 
+@settings(deadline=None)
 @given(
     st.recursive(ATOMS.map(lambda atom: (atom, f"truth[{atom!r}]")), _join, max_leaves=8),
     st.booleans(),
@@ -167,6 +169,7 @@ def test_logic_agrees_with_python(
     assert found(q, **sample) is eval(python, {"truth": truth})
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="'\\(){}=<>! andornotinhas name trashed x", max_size=40))
 def test_nonsense_is_refused_or_parsed_but_never_breaks(q: str) -> None:
     try:

@@ -1,0 +1,62 @@
+"""A server that takes resumable uploads and keeps nothing: what is left in a measurement is the client.
+
+It speaks just enough: a session for every POST, 308 with the range for a chunk, 200 with the file at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socketserver
+import sys
+import threading
+
+BLOCK = 1 << 20
+
+
+class _Handler(socketserver.StreamRequestHandler):
+    disable_nagle_algorithm = True
+    rbufsize = 1 << 16
+
+    def handle(self) -> None:
+        scratch = memoryview(bytearray(BLOCK))
+        while line := self.rfile.readline():
+            method, target, _ = line.decode().split(" ", 2)
+            headers = {}
+            while (header := self.rfile.readline()) not in (b"\r\n", b""):
+                name, _, value = header.decode().partition(":")
+                headers[name.strip().lower()] = value.strip()
+            left = int(headers.get("content-length", "0"))
+            while left:
+                got = self.rfile.readinto1(scratch[: min(left, BLOCK)])
+                if not got:
+                    return
+                left -= got
+            self.wfile.write(self._reply(method, headers))
+
+    def _reply(self, method: str, headers: dict[str, str]) -> bytes:
+        if method == "POST":
+            host, port = self.server.server_address[:2]
+            return _response(200, f"Location: http://{host}:{port}/session\r\n")
+        match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", headers.get("content-range", ""))
+        if match and int(match[2]) + 1 < int(match[3]):
+            return _response(308, f"Range: bytes=0-{match[2]}\r\n")
+        size = match[3] if match else "0"
+        return _response(200, "", json.dumps({"id": "abcdef", "name": "x", "size": size}).encode())
+
+
+def _response(status: int, headers: str, body: bytes = b"") -> bytes:
+    return f"HTTP/1.1 {status} x\r\n{headers}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+
+
+if __name__ == "__main__":
+    server = _Server(("127.0.0.1", 0), _Handler)
+    sys.stdout.write(f"http://127.0.0.1:{server.server_address[1]}/\n")
+    sys.stdout.flush()
+    threading.Thread(target=lambda: (sys.stdin.read(), server.shutdown()), daemon=True).start()
+    server.serve_forever()

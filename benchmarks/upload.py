@@ -1,0 +1,138 @@
+"""CPU seconds the client spends on a gigabyte of resumable upload over loopback http, against googleapiclient's own
+MediaFileUpload with 8 MiB chunks. The server keeps nothing and its time is not counted.
+
+Each way runs in a process of its own; what is compared is user + system time of the upload alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import harness
+
+MIB = 1 << 20
+
+
+def cpu(work: Callable[[], object]) -> float:
+    """User + system seconds of this process while ``work`` runs."""
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    work()
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def upload_ours(file: Path, url: str) -> float:
+    from driveshard.budget import Budget
+    from driveshard.clock import Clock
+    from driveshard.config import settings_from
+    from driveshard.destination import open_destination
+    from driveshard.events import ignore
+    from driveshard.retry import Patience, Retry
+    from driveshard.transfer import ChunkSizer, Fleet, Transfer
+
+    clock = Clock()
+    destination = open_destination("drive:", settings_from({"DRIVESHARD_DRIVE_URL": url, "DRIVESHARD_HOME": "unused"}))
+    session = destination.begin("abcdef", "folder", "x", file.stat().st_size, {})
+
+    def work() -> None:
+        with file.open("rb", buffering=0) as source:
+            Transfer(
+                destination,
+                session,
+                source,
+                number=0,
+                name="x",
+                size=file.stat().st_size,
+                chunks=ChunkSizer(destination.chunk_unit),
+                budget=Budget(clock, ignore, None, writes_per_second=0),
+                fleet=Fleet(),
+                retry=Retry(clock, Patience(), ignore),
+                clock=clock,
+                emit=ignore,
+                confirmed=lambda offset: None,
+                may_replace=False,
+                fresh=True,
+            ).run()
+
+    return cpu(work)
+
+
+def upload_library(file: Path, url: str) -> float:
+    from google.oauth2.credentials import Credentials
+    from google_auth_httplib2 import AuthorizedHttp
+    from googleapiclient import discovery, discovery_cache
+    from googleapiclient.http import MediaFileUpload, build_http
+
+    document = json.loads(discovery_cache.get_static_doc("drive", "v3"))
+    document["rootUrl"] = url
+    document.pop("mtlsRootUrl", None)
+    service = discovery.build_from_document(document, http=AuthorizedHttp(Credentials("emulator"), http=build_http()))
+    media = MediaFileUpload(str(file), mimetype="application/zip", chunksize=8 * MIB, resumable=True)
+    request = service.files().create(body={"name": "x"}, media_body=media)
+
+    def work() -> None:
+        response: Any = None
+        while response is None:
+            _, response = request.next_chunk()
+
+    return cpu(work)
+
+
+WAYS: dict[str, Callable[[Path, str], float]] = {"driveshard": upload_ours, "MediaFileUpload, 8 MiB": upload_library}
+
+
+@contextmanager
+def sink() -> Any:
+    """The address of a server that throws everything away."""
+    server = Path(__file__).with_name("sink.py")
+    process = subprocess.Popen([sys.executable, server], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def in_a_process(way: str, file: Path, url: str) -> float:
+    command = [sys.executable, __file__, "--way", way, "--file", str(file), "--url", url]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def main() -> int:
+    parser = harness.parser(__doc__)
+    parser.add_argument("--mib", type=int, default=1024, help="size of the file (default: 1024)")
+    parser.add_argument("--way", help="internal: run one way and print its CPU seconds")
+    parser.add_argument("--file", type=Path)
+    parser.add_argument("--url")
+    options = parser.parse_args()
+    if options.way:
+        print(WAYS[options.way](options.file, options.url))
+        return 0
+    mib = 256 if options.quick else options.mib
+    with tempfile.TemporaryDirectory(dir=harness.memory_backed()) as folder, sink() as url:
+        file = Path(folder) / "part.zip"
+        with file.open("wb") as out:
+            block = os.urandom(MIB)
+            for _ in range(mib):
+                out.write(block)
+        candidates = {way: (lambda way=way: in_a_process(way, file, url)) for way in WAYS}
+        rows = harness.measure(candidates, options.repeat)
+    ratio = rows["driveshard"].median / rows["MediaFileUpload, 8 MiB"].median
+    per_gb = {name: round(row.median * 1000 / (mib * 1.048576), 3) for name, row in rows.items()}
+    print("CPU seconds a GB:", ", ".join(f"{name} {value}" for name, value in per_gb.items()))
+    ratios = [harness.Ratio("upload CPU, driveshard / MediaFileUpload", ratio, 0.5, at_most=True)]
+    return harness.report("upload", list(rows.values()), ratios, options.json, mib=mib, cpu_seconds_per_gb=per_gb)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""driveshard: datasets of very many small files, packed into zip parts and pushed to Google Drive.
+
+    import driveshard
+
+    result = driveshard.push("photos/", name="photos", share="anyone")
+    print(result.link)
+
+Everything here is imported when it is first used, so that ``import driveshard`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from driveshard.api import push
+    from driveshard.errors import DriveshardError
+    from driveshard.model import Sample
+
+__version__ = "0.1.0"
+__all__ = ["DriveshardError", "Sample", "__version__", "push"]
+
+_HOMES = {"DriveshardError": "driveshard.errors", "Sample": "driveshard.model", "push": "driveshard.api"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

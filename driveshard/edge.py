@@ -1,0 +1,169 @@
+"""The edge between the commands and the outside: errors become sentences and exit codes, signals become a stop.
+
+Whatever happens after a signal, the process is gone within five seconds: every step of a run is safe to be cut off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+
+from driveshard.errors import ComeBackLater, Defect, DriveshardError
+
+_PATIENCE = 4.5  # seconds from the first signal to the end, whatever hangs
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SECRETS = re.compile(r"(upload_id=|key=|access_token=|refresh_token=|Bearer )[^\s&\"']+|ya29\.[\w.-]+|1//[\w.-]+")
+
+
+class Stopper:
+    """Turns the first SIGINT or SIGTERM into ``stop`` and the second into the end; counts down from the first.
+
+    Signals are read from a socket by a thread, so that they are heard even while the main thread is stuck in a call.
+    """
+
+    def __init__(self, stop: threading.Event, say: Callable[[str], None]) -> None:
+        self._stop = stop
+        self._say = say
+        self._first: int | None = None
+        self._before: dict[int, object] = {}
+
+    @property
+    def exit_code(self) -> int | None:
+        """130 or 143 once a signal came."""
+        return None if self._first is None else 128 + self._first
+
+    def __enter__(self) -> Stopper:
+        self._ear, self._mouth = socket.socketpair()
+        self._mouth.setblocking(False)
+        self._wakeup = signal.set_wakeup_fd(self._mouth.fileno(), warn_on_full_buffer=False)
+        for number in _SIGNALS:
+            self._before[number] = signal.signal(number, lambda *_: None)
+        threading.Thread(target=self._listen, name="signals", daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if self._first is not None:
+            return  # the countdown goes on until the process ends
+        signal.set_wakeup_fd(self._wakeup)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        self._mouth.close()
+
+    def _listen(self) -> None:
+        while True:
+            heard = self._hear()
+            if heard == b"":
+                return
+            if heard is None or (heard[0] in _SIGNALS and self._first is not None):
+                end_now(self.exit_code or 130)
+            if heard[0] in _SIGNALS:
+                self._first = heard[0]
+                self._ear.settimeout(_PATIENCE)
+                self._stop.set()
+                threading.Thread(target=self._tell, name="stopping", daemon=True).start()
+
+    def _hear(self) -> bytes | None:
+        """A signal's number, nothing when the stopper was closed, None when the time is up."""
+        try:
+            return self._ear.recv(1)
+        except TimeoutError:
+            return None
+        except OSError:
+            return b""
+
+    def _tell(self) -> None:
+        self._say("stopping: finishing requests under way; once more stops at once")
+
+
+def end_now(code: int) -> None:
+    """Leave without another word; a cursor that bars had hidden is shown again."""
+    with contextlib.suppress(OSError):
+        if sys.stderr is not None and sys.stderr.isatty():
+            os.write(sys.stderr.fileno(), b"\x1b[?25h\r\n")
+    os._exit(code)
+
+
+@contextlib.contextmanager
+def quiet_pipe() -> Iterator[None]:
+    """A reader that has seen enough (``| head``) ends the command without a word."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes stdout once more at its end, and would complain there.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def explain(error: DriveshardError, home: Path, *, verbose: bool) -> str:
+    """What the user reads about an error: a sentence, what to do next and, with ``verbose``, the cause."""
+    lines = [f"driveshard: {sentence(str(error))}"]
+    if isinstance(error, ComeBackLater) and error.resume_after:
+        lines.append(f"It can go on from {moment(error.resume_after)}.")
+    if error.advice:
+        lines.append(sentence(error.advice))
+    if isinstance(error, Defect):
+        saved = save_traceback(error.__cause__ or error, home)
+        lines += [f"The details are in {saved}."] if saved else []
+    cause = error.__cause__
+    if verbose and cause is not None:
+        lines.append(f"cause: {type(cause).__name__}: {redacted(str(cause))}")
+    return "\n".join(lines)
+
+
+def sentence(text: str) -> str:
+    """With a full stop."""
+    return text if text.endswith((".", "!", "?", ":")) else f"{text}."
+
+
+def moment(when: float) -> str:
+    """``2026-11-23 16:20`` in local time."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(when))
+
+
+def defect(error: BaseException) -> Defect:
+    """An exception that nobody expected, for the user."""
+    found = Defect(f"{type(error).__name__}: {redacted(str(error))}" if str(error) else type(error).__name__)
+    found.__cause__ = error
+    return found
+
+
+def redacted(text: str) -> str:
+    """Without tokens, keys and session URIs."""
+    return _SECRETS.sub(lambda match: f"{match[1] or ''}...", text)
+
+
+def save_traceback(error: BaseException, home: Path) -> Path | None:
+    """Write where it happened into the home folder, readable by the owner; None when that fails, too."""
+    path = home / f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+    text = redacted("".join(traceback.format_exception(error)))
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
+            stream.write(f"driveshard {_version()} on {sys.platform}, Python {sys.version.split()[0]}\n\n{text}")
+    except (OSError, UnicodeError):
+        return None
+    return path
+
+
+def _version() -> str:
+    from driveshard import __version__
+
+    return __version__
+
+
+def home_for_crashes(environment: Mapping[str, str] | None = None) -> Path:
+    """The home folder, also when the configuration in it is broken."""
+    from driveshard.config import home_folder
+
+    return home_folder(os.environ if environment is None else environment)

@@ -1,0 +1,163 @@
+"""What a SOURCE names: a directory, the user's own code, or a job file, which describes a source and its options."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from driveshard.config import read_toml
+from driveshard.errors import ConfigError, SourceMissing, UsageError
+from driveshard.options import PUSH, in_file, nearest, read_values
+from driveshard.sources.base import Source
+from driveshard.sources.folder import FolderSource
+
+_FORMS = "A source is a directory, package.module:callable, file.py:callable, or a job file (*.toml)."
+
+
+@dataclass(frozen=True, slots=True)
+class JobFile:
+    """A job file, read. ``options`` are push options by field name; ``table`` is what describes the source."""
+
+    path: Path
+    options: Mapping[str, Any]
+    table: Mapping[str, Any]
+
+    def source(self, include: tuple[str, ...], exclude: tuple[str, ...]) -> Source:
+        """The source it describes; globs are for a folder. Raises ConfigError, UsageError."""
+        kinds: Mapping[str, Callable[[], Source]] = {
+            "composite": self._composite,
+            "folder": lambda: FolderSource(self._path("path"), include, exclude),
+            "python": self._python,
+        }
+        kind = self.table.get("kind")
+        if kind not in kinds:
+            raise ConfigError(
+                f"{self.path}: [source] kind: {kind!r} is not a kind of source", advice=nearest(str(kind), kinds)
+            )
+        return kinds[kind]()
+
+    def _composite(self) -> Source:
+        from driveshard.sources.composite import CompositeSource
+
+        known = [field.name for field in dataclasses.fields(CompositeSource)]
+        given = self._checked(known)
+        for folder in ("backgrounds", "foregrounds"):
+            given[folder] = self._path(folder)
+        try:
+            return CompositeSource(**given)
+        except ConfigError as error:
+            raise ConfigError(f"{self.path}: [source] {error}", advice=error.advice) from error
+
+    def _python(self) -> Source:
+        from driveshard.sources.python import PythonSource
+        from driveshard.sources.target import Target
+
+        target = self._checked(["target"]).get("target")
+        if not isinstance(target, str):
+            raise ConfigError(
+                f"{self.path}: [source] target is missing",
+                advice='Write target = "file.py:callable" or "module:callable".',
+            )
+        base = self.path.parent.absolute()
+        try:
+            Target.parse(target, base)
+        except UsageError as error:
+            raise ConfigError(f"{self.path}: [source] target: {error}", advice=error.advice) from error
+        return PythonSource(target, base)
+
+    def _path(self, key: str) -> Path:
+        value = self.table.get(key)
+        if not isinstance(value, str) or not value:
+            raise ConfigError(
+                f"{self.path}: [source] {key} is missing", advice=f'Write {key} = "DIR", relative to the job file.'
+            )
+        return self.path.parent / Path(value).expanduser()
+
+    def _checked(self, known: list[str]) -> dict[str, Any]:
+        """The table without ``kind``, its keys spelled as in Python."""
+        values = {key.replace("-", "_"): value for key, value in self.table.items() if key != "kind"}
+        for key in values:
+            if key not in known:
+                raise ConfigError(
+                    f"{self.path}: [source] {key} is not known for this kind of source", advice=nearest(key, known)
+                )
+        return values
+
+
+def read_job_file(path: Path) -> JobFile:
+    """Raises SourceMissing when there is no such file or it describes no source, ConfigError for what is wrong in it."""
+    if not path.is_file():
+        raise SourceMissing(f"there is no job file {path}", advice=_similar(path) or "Check the path.")
+    document = read_toml(path)
+    table = document.pop("source", None)
+    if not isinstance(table, dict):
+        raise SourceMissing(
+            f"{path} is not a job file: it has no [source] table", advice='Begin one with [source] and kind = "folder".'
+        )
+    origin = in_file(path)
+    options = {"name": path.stem} | read_values(document, PUSH, origin)
+    if table.get("kind") == "folder":
+        _check_folder(path, table)
+        own = {key: table[key] for key in ("include", "exclude") if key in table}
+        options |= read_values(own, PUSH, dataclasses.replace(origin, spell=lambda name: f"{path}: [source] {name}"))
+    return JobFile(path, options, table)
+
+
+def _check_folder(path: Path, table: Mapping[str, Any]) -> None:
+    known = ["path", "include", "exclude"]
+    for key in table:
+        if key not in (*known, "kind"):
+            raise ConfigError(f"{path}: [source] {key} is not known for a folder", advice=nearest(key, known))
+
+
+def is_job_file(text: str) -> bool:
+    """Whether a SOURCE is meant as a job file."""
+    return text.lower().endswith(".toml") and not Path(text).is_dir()
+
+
+def open_source(text: str, include: tuple[str, ...] = (), exclude: tuple[str, ...] = ()) -> Source:
+    """The source that ``text`` names; globs are for a folder. Opens and imports nothing yet.
+
+    Raises SourceMissing when there is nothing of that name, and whatever is wrong in a job file.
+    """
+    if is_job_file(text):
+        job = read_job_file(Path(text))
+        return job.source(include or job.options.get("include", ()), exclude or job.options.get("exclude", ()))
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return FolderSource(path, include, exclude)
+    if os.path.lexists(path):
+        raise _not_a_source(path)
+    from driveshard.sources.python import PythonSource
+    from driveshard.sources.target import Target
+
+    try:
+        Target.parse(text)
+    except UsageError:
+        raise SourceMissing(f"there is no folder {text}", advice=_similar(path) or _FORMS) from None
+    return PythonSource(text)
+
+
+def _not_a_source(path: Path) -> SourceMissing:
+    if path.suffix.lower() == ".py":
+        return SourceMissing(f"{path} is a Python file", advice=f"Name the callable in it, too: {path}:CALLABLE")
+    if path.suffix.lower() == ".zip":
+        return SourceMissing(f"{path} is a zip file, not a folder", advice="Unpack it and name the folder.")
+    if not path.exists():
+        return SourceMissing(f"{path} is a link that leads nowhere", advice="Is the disk it is on connected?")
+    return SourceMissing(f"{path} is a file, not a folder", advice=f"Name the folder it is in, {path.parent}. {_FORMS}")
+
+
+def _similar(path: Path) -> str:
+    """A question that names what the user may have meant."""
+    try:
+        names = os.listdir(path.parent)
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(path.name, names, 1, 0.7)
+    return f"Did you mean {path.parent / close[0]}?" if close else ""

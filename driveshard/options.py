@@ -1,0 +1,252 @@
+"""The one table of what can be set: it serves the flags, the job file, the config file and the environment."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from driveshard.errors import ConfigError, DriveshardError, UsageError
+from driveshard.pacing import parse_bwlimit, parse_size
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option by its long name. ``parse`` takes a text or a TOML value and raises ValueError or UsageError; ``many``
+    are given several times; ``rebase`` makes a value relative to the folder of the file it was written in."""
+
+    name: str
+    parse: Callable[[Any], Any]
+    metavar: str
+    help: str
+    many: bool = False
+    rebase: Callable[[Any, Path], Any] | None = None
+
+    @property
+    def field(self) -> str:
+        """The name in Python."""
+        return self.name.replace("-", "_")
+
+    @property
+    def variable(self) -> str:
+        """The name in the environment."""
+        return "DRIVESHARD_" + self.field.upper()
+
+    @property
+    def switch(self) -> bool:
+        """Given without a value."""
+        return self.parse is switch
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where values were written: the error to raise, how an option is spelled there, and the folder that relative
+    paths start from."""
+
+    error: type[DriveshardError]
+    spell: Callable[[str], str]
+    base: Path | None = None
+
+
+FLAGS = Origin(UsageError, lambda name: f"--{name}")
+ENVIRONMENT = Origin(ConfigError, lambda name: "DRIVESHARD_" + name.replace("-", "_").upper())
+KEYWORDS = Origin(UsageError, lambda name: name.replace("-", "_"))
+
+
+def in_file(path: Path) -> Origin:
+    """Values of a config or job file."""
+    return Origin(ConfigError, lambda name: f"{path}: {name}", path.parent)
+
+
+def read_values(given: Mapping[str, Any], table: Iterable[Option], origin: Origin) -> dict[str, Any]:
+    """``given`` parsed, by field name. Raises the origin's error for a key that is not in ``table``, with the nearest
+    one that is, and for a bad value."""
+    known = {option.name: option for option in table}
+    values = {}
+    for key, value in given.items():
+        option = known.get(key.replace("_", "-"))
+        if option is None:
+            raise origin.error(f"{origin.spell(key)} is not an option", advice=nearest(key, known))
+        values[option.field] = _read(option, value, origin)
+    return values
+
+
+def read_environment(environment: Mapping[str, str], table: Iterable[Option]) -> dict[str, Any]:
+    """What the environment says about the options of ``table``; an empty variable counts as unset."""
+    given: dict[str, Any] = {}
+    for option in table:
+        text = environment.get(option.variable)
+        if text:
+            given[option.name] = _split(text, option) if option.many else text
+    return read_values(given, table, ENVIRONMENT)
+
+
+def _split(text: str, option: Option) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ConfigError(f"{option.variable}: {text!r} cannot be split into words ({error})") from error
+
+
+def _read(option: Option, value: Any, origin: Origin) -> Any:
+    try:
+        parsed = option.parse(value)
+    except UsageError as error:
+        raise origin.error(f"{origin.spell(option.name)}: {error}", advice=error.advice) from error
+    except ValueError as error:
+        shown = value if isinstance(value, str | int | float) else type(value).__name__
+        raise origin.error(f"{origin.spell(option.name)}: {shown!r} is not {error}") from error
+    return option.rebase(parsed, origin.base) if option.rebase and origin.base else parsed
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Advice that names the known word that was probably meant, or all of them."""
+    words = sorted(known)
+    close = difflib.get_close_matches(word.replace("_", "-"), words, 1)
+    return f"Did you mean {close[0]}?" if close else f"Known are: {', '.join(words)}."
+
+
+# -- kinds of value --------------------------------------------------------------------------------------------------
+
+
+def text(value: Any) -> str:
+    """Words that are not empty."""
+    if not isinstance(value, str) or not value:
+        raise ValueError("a text")
+    return value
+
+
+def size(value: Any) -> int:
+    """Bytes."""
+    number = value if type(value) is int else parse_size(text(value))
+    if number < 1:
+        raise ValueError("a size above 0")
+    return number
+
+
+def count(value: Any) -> int:
+    """A whole number from 1 on."""
+    number = value if type(value) is int else int(value) if isinstance(value, str) and value.isdecimal() else 0
+    if not 1 <= number <= 2**31:
+        raise ValueError("a whole number above 0")
+    return number
+
+
+def number(value: Any) -> float:
+    """A number above 0."""
+    try:
+        parsed = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        parsed = math.nan
+    if not 0 < parsed < math.inf:
+        raise ValueError("a number above 0")
+    return parsed
+
+
+def switch(value: Any) -> bool:
+    """Yes or no."""
+    if isinstance(value, bool):
+        return value
+    known = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if not isinstance(value, str) or value.lower() not in known:
+        raise ValueError("yes or no")
+    return known[value.lower()]
+
+
+def globs(value: Any) -> tuple[str, ...]:
+    """One glob or several."""
+    found = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list | tuple) else ("",)
+    if not all(isinstance(one, str) and one for one in found):
+        raise ValueError("a glob or a list of globs")
+    return found
+
+
+def folder(value: Any) -> Path:
+    """A directory's path, ``~`` being the home directory."""
+    return Path(text(str(value) if isinstance(value, Path) else value)).expanduser()
+
+
+def who(value: Any) -> str:
+    """Who may read."""
+    given = text(value)
+    if given in ("anyone", "nobody") or re.fullmatch(r"domain:[^\s:@]+\.[^\s:@]+|user:[^\s@]+@[^\s@]+", given):
+        return given
+    raise ValueError("anyone, domain:D, user:EMAIL or nobody")
+
+
+def rate(value: Any) -> str:
+    """A rate or a timetable, checked and kept as it is written."""
+    written = str(value) if type(value) is int else text(value)
+    parse_bwlimit(written)
+    return written
+
+
+def engine(value: Any) -> str:
+    """The name of an engine."""
+    from driveshard.engine import ENGINES
+
+    if value not in ENGINES:
+        raise ValueError(f"one of {', '.join(ENGINES)}")
+    return str(value)
+
+
+def where(value: Any) -> str:
+    """A destination, by its form."""
+    from driveshard.destination import split_where
+
+    split_where(text(value))
+    return str(value)
+
+
+def _rebase_where(value: str, base: Path) -> str:
+    scheme, colon, rest = value.partition(":")
+    return f"{scheme}{colon}{base / folder(rest)}" if scheme == "file" and rest else value
+
+
+def _rebase_folder(value: Path, base: Path) -> Path:
+    return base / value
+
+
+PUSH: tuple[Option, ...] = (
+    Option(
+        "to",
+        where,
+        "WHERE",
+        "drive: (a new folder made by driveshard; the default), drive:FOLDER_ID or a folder link (a parent to put it"
+        " in), or file:DIR (a plain directory)",
+        rebase=_rebase_where,
+    ),
+    Option("name", text, "NAME", "the dataset's name (default: the source's)"),
+    Option("part-size", size, "SIZE", "size of a zip part (default 512MiB)"),
+    Option("part-samples", count, "N", "at most this many samples in a part"),
+    Option("temp", folder, "DIR", "where parts wait for their upload", rebase=_rebase_folder),
+    Option("temp-limit", size, "SIZE", "most bytes there at any time (default: room for the parts under way)"),
+    Option("workers", count, "N", "processes that pack (default: one for each CPU)"),
+    Option("uploads", count, "N", "parts uploaded side by side (default 3)"),
+    Option(
+        "share", who, "WHO", "who may read: anyone, domain:D, user:EMAIL or nobody (default: as it is, at first nobody)"
+    ),
+    Option("include", globs, "GLOB", "only files that match, such as '*.jpg' or 'raw/**' (may be repeated)", many=True),
+    Option("exclude", globs, "GLOB", "no files that match (may be repeated)", many=True),
+    Option("bwlimit", rate, "RATE", "upload no faster: 2M, or by the time of day '08:00,512K 18:00,10M 23:00,off'"),
+    Option("max-transfer", size, "SIZE", "end the run when it has sent this much; the next one goes on"),
+    Option("writes-per-second", number, "R", "pace of new files (default 2.5; Drive takes about 3)"),
+    Option("engine", engine, "NAME", "what packs: processes (default), threads or serial"),
+    Option("dry-run", switch, "", "say what would be packed, and send nothing"),
+    Option("wait", switch, "", "if another run has this dataset, wait for it"),
+)
+
+SETTINGS: tuple[Option, ...] = (
+    Option("timeout", number, "SECONDS", "longest wait for the network in one step (default 60)"),
+    Option("retries", count, "N", "failures in a row that are borne (default 12)"),
+    Option("throttle-patience", number, "SECONDS", "how long 'slow down' is borne before it counts as the day's cap"),
+    Option("credentials", folder, "FILE", "the OAuth client's file for `login`", rebase=_rebase_folder),
+    Option("service-account", folder, "FILE", "a service account's key file", rebase=_rebase_folder),
+    Option("subject", text, "EMAIL", "the person a service account acts for"),
+    Option("api-key", text, "KEY", "reads what is shared with anyone, without a login"),
+)

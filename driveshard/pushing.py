@@ -1,0 +1,107 @@
+"""The ``push`` command: runs a push under a report and a stopper, and tells how it ended."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from driveshard.api import Task, prepare
+from driveshard.console import Manner, put, put_json, tell
+from driveshard.edge import Stopper, end_now, explain, home_for_crashes
+from driveshard.errors import DriveshardError, Interrupted
+from driveshard.events import Event
+from driveshard.job import PushResult
+from driveshard.progress import Tally
+from driveshard.report import LISTED, opened_report
+from driveshard.text import human_seconds, human_size, plural
+
+UNREADABLE = 65
+
+
+def run_push(source: str, flags: Mapping[str, Any], manner: Manner) -> int:
+    """The whole command; returns its exit code."""
+    tally = Tally()
+    try:
+        result, stopped = _run(prepare(source, flags), tally, manner)
+    except DriveshardError as error:
+        result, stopped = PushResult(str(flags.get("name") or ""), error=error), None
+    _tell(result, tally, manner)
+    if manner.as_json:
+        put_json(result.as_json())
+    elif result.state == "complete" and result.link:
+        put(result.link)
+    code = _exit_code(result, stopped)
+    if stopped is not None:
+        end_now(code)
+    return code
+
+
+def _run(task: Task, tally: Tally, manner: Manner) -> tuple[PushResult, int | None]:
+    """The result, and 130 or 143 when a signal came."""
+
+    def emit(event: Event) -> None:
+        tally.take(event)
+        report.emit(event)
+
+    with (
+        opened_report(tally, quiet=manner.quiet, verbose=manner.verbose, log_format=manner.log_format) as report,
+        Stopper(task.settings.clock.stop, report.say) as stopper,
+    ):
+        result = task.run(emit)
+        return result, stopper.exit_code
+
+
+def _tell(result: PushResult, tally: Tally, manner: Manner) -> None:
+    """The end, on stderr: what was done, what could not be read, what went wrong."""
+    lines = [] if manner.quiet or result.error else _summary(result)
+    if result.link and lines and (manner.as_json or not sys.stdout.isatty()):
+        lines.append(result.link)
+    lines += _failures(result)
+    if result.error is not None:
+        if tally.name and not manner.quiet:
+            lines.append(_reached(result, tally))
+        if isinstance(result.error, Interrupted):
+            lines.append("driveshard: stopped. Run the same command again to go on.")
+        else:
+            lines.append(explain(result.error, home_for_crashes(), verbose=manner.verbose))
+    for line in lines:
+        tell(line)
+
+
+def _summary(result: PushResult) -> list[str]:
+    samples, files = plural(result.samples, "sample"), plural(result.files, "file")
+    what = samples if result.samples == result.files else f"{samples} ({files})"
+    lines = [f"{result.name} is complete: {what} in {plural(result.parts, 'part')}, {human_size(result.bytes)}"]
+    if not result.sent_bytes:
+        return [*lines, "nothing to send: all of it was there already"]
+    rate = human_size(result.sent_bytes / max(result.seconds, 1e-3))
+    lines.append(f"sent {human_size(result.sent_bytes)} in {human_seconds(result.seconds)} ({rate}/s)")
+    return lines
+
+
+def _failures(result: PushResult) -> list[str]:
+    if not result.failed:
+        return []
+    lines = [f"{plural(len(result.failed), 'file')} could not be read; everything else is up:"]
+    if result.error is not None:
+        lines = [f"{plural(len(result.failed), 'file')} could not be read:"]
+    lines += [f"  {failure.path}: {failure.why}" for failure in result.failed[:LISTED]]
+    more = len(result.failed) - LISTED
+    return [*lines, f"  and {more:,} more"] if more > 0 else lines
+
+
+def _reached(result: PushResult, tally: Tally) -> str:
+    more = "" if tally.scanned else " planned so far"
+    return (
+        f"{tally.parts_up:,} of {plural(tally.parts_total, 'part')}{more} up;"
+        f" {human_size(result.sent_bytes)} sent in {human_seconds(result.seconds)}"
+    )
+
+
+def _exit_code(result: PushResult, stopped: int | None) -> int:
+    if isinstance(result.error, Interrupted):
+        return stopped or result.error.exit_code
+    if result.error is not None:
+        return result.error.exit_code
+    return UNREADABLE if result.failed else 0

@@ -52,7 +52,7 @@ def upload_ours(file: Path, url: str) -> float:
                 number=0,
                 name="x",
                 size=file.stat().st_size,
-                chunks=ChunkSizer(destination.chunk_unit),
+                chunks=ChunkSizer(destination.chunk_unit, file.stat().st_size),
                 budget=Budget(clock, ignore, None, writes_per_second=0),
                 fleet=Fleet(),
                 retry=Retry(clock, Patience(), ignore),

@@ -21,7 +21,7 @@ CREATE TABLE IF NOT EXISTS sent (account TEXT, hour INTEGER, bytes INTEGER NOT N
 def _open(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
     try:
-        db.execute("PRAGMA journal_mode=WAL")
+        # Not WAL: two runs that switch to it at the same moment are told "locked" without being made to wait.
         db.execute("PRAGMA synchronous=OFF")  # a tally lost in a power cut only makes us start politely again
         db.executescript(_SCHEMA)
     except sqlite3.DatabaseError:
@@ -71,7 +71,7 @@ class AccountTally:
 
     def sent_since(self, now: float) -> tuple[int, float]:
         """Bytes sent in the 24 hours before ``now``, and the POSIX time at which the oldest of them drop out."""
-        first = int((now - DAY) // 3600) + 1
+        first = int((now - DAY) // 3600)  # counted whole: some of that hour's bytes are younger than a day
         with self._lock:
             total, oldest = self._db.execute(
                 "SELECT coalesce(sum(bytes), 0), coalesce(min(hour), ?) FROM sent WHERE account = ? AND hour >= ?",

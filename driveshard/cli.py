@@ -15,7 +15,7 @@ from click.core import ParameterSource
 from driveshard import __version__
 from driveshard.console import Manner, tell
 from driveshard.errors import ConfigError, DriveshardError, UsageError
-from driveshard.options import FLAGS, PUSH, Option, read_values
+from driveshard.options import FLAGS, PUSH, WITH, Option, read_values
 
 _WIDTH = 100
 
@@ -200,6 +200,170 @@ def emulate(root: Path, bandwidth: str | None, **options: Any) -> int:
         raise UsageError(str(error)) from error
     except OSError as error:
         raise ConfigError(f"the emulator cannot start: {error.strerror or error}") from error
+
+
+@driveshard.command(
+    epilog=examples(
+        """
+driveshard verify https://drive.google.com/drive/folders/ID
+driveshard verify photos --deep
+driveshard verify data/photos --json
+"""
+    )
+)
+@click.argument("what")
+@click.option("--deep", is_flag=True, help="Fetch every part and check each byte, not only what Drive says of it.")
+@common
+def verify(what: str, deep: bool) -> int:
+    """Prove that a dataset is whole: every part of its manifest once, with the right size, md5 and sha256.
+
+    WHAT is a folder's link or id, the name of a dataset pushed from here, or a directory with its parts (of which
+    every byte is always read). Exit code 76 when something is not as it should be.
+    """
+    from driveshard.viewing import show_proof
+
+    return show_proof(what, _settings(), manner, deep=deep)
+
+
+@driveshard.command(
+    epilog=examples(
+        """
+driveshard ls photos | head
+driveshard ls --long https://drive.google.com/drive/folders/ID
+"""
+    )
+)
+@click.argument("what")
+@click.option("-l", "--long", is_flag=True, help="Show size, CRC-32 and part, too.")
+@common
+def ls(what: str, long: bool) -> int:
+    """List the members of a dataset, part by part; nothing but the parts' directories is fetched.
+
+    WHAT is a folder's link or id, the name of a dataset pushed from here, or a directory with its parts. Paths go out
+    as the bytes they were packed from.
+    """
+    from driveshard.viewing import show_members
+
+    return show_members(what, _settings(), manner, long=long)
+
+
+@driveshard.command(
+    epilog=examples(
+        """
+driveshard cat photos a/0007.jpg > 0007.jpg
+driveshard cat https://drive.google.com/drive/folders/ID bg_000/fg_000_o_00.json
+"""
+    )
+)
+@click.argument("what")
+@click.argument("member")
+@common
+def cat(what: str, member: str) -> int:
+    """Write one MEMBER of a dataset to stdout; little more than its own bytes is fetched.
+
+    WHAT is a folder's link or id, the name of a dataset pushed from here, or a directory with its parts.
+    """
+    from driveshard.viewing import show_member
+
+    return show_member(what, member, _settings(), manner)
+
+
+@driveshard.command(
+    epilog=examples(
+        """
+driveshard status
+driveshard status photos --json
+"""
+    )
+)
+@click.argument("name", required=False)
+@common
+def status(name: str | None) -> int:
+    """Show what each dataset's parts are doing, what is left, and when it can go on; also while a push runs.
+
+    NAME is a dataset pushed from here; without it, all are shown.
+    """
+    from driveshard.status import show_status
+
+    return show_status(name, _settings(), manner)
+
+
+@driveshard.command(
+    epilog=examples(
+        """
+driveshard share photos --with anyone
+driveshard share photos --with user:ada@example.org
+driveshard share photos --with nobody
+"""
+    )
+)
+@click.argument("name")
+@click.option("--with", "who", metavar="WHO", required=True, help="anyone, domain:D, user:EMAIL or nobody.")
+@click.option("--wait", is_flag=True, help="If a run has this dataset, wait for it.", **_variable("WAIT"))
+@common
+def share(name: str, who: str, wait: bool) -> int:
+    """Set who may read a dataset's folder, and print its link.
+
+    NAME is a dataset pushed from here. `nobody` takes back what was granted before.
+    """
+    from driveshard.sharing import run_share
+
+    return run_share(name, read_values({"share": who}, PUSH, WITH)["share"], _settings(), manner, wait=wait)
+
+
+@driveshard.command(
+    epilog=examples(
+        """
+driveshard demo
+driveshard demo --samples 20000 --faults '503@5*3,lost-final'
+driveshard demo --keep /tmp/demo
+"""
+    )
+)
+@click.option("--samples", type=click.IntRange(1, 10_000_000), default=2000, show_default=True, metavar="N", help="At least this many samples.", **_variable("SAMPLES"))  # noqa: E501
+@click.option("--faults", default="", metavar="WORDS", help="What goes wrong on the way, such as 503@5*3,lost-final.", **_variable("FAULTS"))  # noqa: E501
+@click.option("--keep", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Do it in this new directory, and keep everything.", **_variable("KEEP"))  # noqa: E501
+@common
+def demo(samples: int, faults: str, keep: Path | None) -> int:
+    """Do the whole job on this machine, without an account: it takes some ten seconds.
+
+    Draws images, composes samples of them, packs them into zip parts, uploads these to a Drive of its own, shares the
+    folder, verifies it, and reads samples back out of the stored zips.
+    """
+    from driveshard.demo import show_demo
+
+    return show_demo(samples, faults, keep, manner)
+
+
+@driveshard.command(
+    epilog=examples(
+        """
+driveshard login
+driveshard login --credentials ~/Downloads/client_secret.json
+driveshard login --no-browser --port 8085
+"""
+    )
+)
+@click.option("--credentials", type=click.Path(path_type=Path), metavar="FILE", help="The OAuth client's file (default: credentials.json in the home folder).")  # noqa: E501
+@click.option("--scope", type=click.Choice(["drive.file", "drive", "drive.readonly"]), default="drive.file", show_default=True, help="drive.file sees only what driveshard made; drive is needed to push into a folder you made.", **_variable("SCOPE"))  # noqa: E501
+@click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="P", help="Port on this machine for Google's answer (default: a free one).", **_variable("PORT"))  # noqa: E501
+@click.option("--no-browser", is_flag=True, help="Print the address instead of opening it.", **_variable("NO_BROWSER"))
+@common
+def login(credentials: Path | None, scope: str, port: int, no_browser: bool) -> int:
+    """Allow driveshard to use your Drive, in the browser; needed once.
+
+    On a machine without a browser: give --no-browser and --port P, run `ssh -L P:localhost:P THAT-MACHINE` where your
+    browser is, and open the address there. The token is kept in the home folder, readable by you only.
+    """
+    from driveshard.signing_in import run_login
+
+    return run_login(_settings(), manner, client=credentials, scope=scope, port=port, browser=not no_browser)
+
+
+def _settings() -> Any:
+    from driveshard.config import settings_from
+
+    return settings_from()
 
 
 # -- the entry -------------------------------------------------------------------------------------------------------

@@ -94,9 +94,11 @@ class FolderDestination:
     def find_folders(self, name: str) -> list[RemoteFile]:
         with self._request():
             self._require_parent()
-            found = read_json(self._root / _plain(name) / STATE / FOLDER)
-            # Where case does not count, the directory may be that of another name.
-            return [self._folder(self._root / name, found)] if found.get("name") == name else []
+            return [
+                self._folder(place, read_json(place / STATE / FOLDER))
+                for place in self._datasets()
+                if place.name == name
+            ]
 
     def make_folder(self, file_id: str, name: str, properties: Mapping[str, str]) -> RemoteFile:
         with self._request(), self._naming:
@@ -110,7 +112,7 @@ class FolderDestination:
                 raise Refused(f"{place} is another dataset's folder", advice="Give another --name.")
             for directory in (self._root, place, place / STATE):
                 directory.mkdir(exist_ok=True)
-            document = {"id": file_id, "name": name, "properties": dict(properties)}
+            document = {"id": file_id, "properties": dict(properties)}
             write_whole(place / STATE / FOLDER, json.dumps(document).encode())
             sync_directory(self._root)
             self._places[file_id] = place

@@ -17,7 +17,16 @@ from driveshard.budget import Budget
 from driveshard.config import PushOptions, Settings
 from driveshard.destination import Destination, open_destination
 from driveshard.engine import default_workers, open_engine
-from driveshard.errors import ComeBackLater, DriveshardError, IdInUse, Mismatch, NotFound, Refused, SourceMissing, UsageError
+from driveshard.errors import (
+    ComeBackLater,
+    DriveshardError,
+    IdInUse,
+    Mismatch,
+    NotFound,
+    Refused,
+    SourceMissing,
+    UsageError,
+)
 from driveshard.events import Emit, Notice, Published, Started
 from driveshard.ledger import Ledger, LedgerDamaged
 from driveshard.lock import hold
@@ -85,6 +94,8 @@ def push(options: PushOptions, source: Source, settings: Settings, emit: Emit) -
             result.error.__cause__ = error
         if isinstance(result.error, ComeBackLater):
             result.resume_after = result.error.resume_after
+    finally:
+        getattr(destination, "close", lambda: None)()
     result.seconds = time.monotonic() - began
     result.requests = destination.requests
     return result
@@ -261,7 +272,7 @@ class Job:
     def _make_folder_once(self, folder_id: str, ledger: Ledger, budget: Budget) -> bool:
         """False when the id belongs to another file."""
         settings = settings_digest(ledger.get("settings"))
-        properties = {"driveshard": "folder", "job": ledger.get("job"), "settings": settings}
+        properties: dict[str, str] = {"driveshard": "folder", "job": ledger.get("job"), "settings": settings}
 
         def step() -> None:
             budget.write()
@@ -351,4 +362,3 @@ def _noted(ledger: Ledger) -> Iterator[None]:
 def _where(source: Source) -> str | None:
     root = getattr(source, "root", None)
     return str(Path(root).resolve()) if root is not None else None
-

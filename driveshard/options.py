@@ -55,6 +55,7 @@ class Origin:
 
 FLAGS = Origin(UsageError, lambda name: f"--{name}")
 ENVIRONMENT = Origin(ConfigError, lambda name: "DRIVESHARD_" + name.replace("-", "_").upper())
+WITH = Origin(UsageError, lambda _: "--with")
 KEYWORDS = Origin(UsageError, lambda name: name.replace("-", "_"))
 
 

@@ -73,7 +73,7 @@ class Pacer:
             return self._bucket.take(amount, now)
 
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?)(b?)(?:/s)?", re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,30}(?:\.\d{1,30})?)\s*([kmgtp]?)(i?)(b?)(?:/s)?", re.IGNORECASE)
 _STEPS = "kmgtp"
 
 

@@ -46,6 +46,7 @@ class Retry:
         self._emit = emit
         self._rng = rng or random.Random()
         self._reached = False
+        self._quiet_until = 0.0  # monotonic; Drive's "slow down" is meant for the account, so every thread heeds it
 
     def call(self, step: Callable[[], T], *, doing: str, number: int | None = None) -> T:
         """``step()``, again after every Unavailable or Throttled until it succeeds or patience ends.
@@ -54,18 +55,29 @@ class Retry:
         down for too long; anything else passes through at once.
         """
         began = self._clock.monotonic()
+        unavailable = 0
 
         def stop(state: RetryCallState) -> bool:
+            nonlocal unavailable
             error = _failure(state)
             if isinstance(error, Throttled):
                 self._reached = True
                 return self._clock.monotonic() - began >= self._patience.throttled
+            unavailable += 1
             most = self._patience.attempts if self._reached else self._patience.first_contact
-            return state.attempt_number >= min(most, self._patience.attempts)
+            return unavailable >= min(most, self._patience.attempts)
 
         def before_sleep(state: RetryCallState) -> None:
             assert state.next_action is not None
+            if isinstance(_failure(state), Throttled):
+                self._quiet_until = max(self._quiet_until, self._clock.monotonic() + state.next_action.sleep)
             self._emit(Waiting(f"{_failure(state)} ({doing})", state.next_action.sleep, number))
+
+        def considerate() -> T:
+            quiet = self._quiet_until - self._clock.monotonic()
+            if quiet > 0:
+                self._clock.sleep(quiet)
+            return step()
 
         retrying = Retrying(
             retry=retry_if_exception_type((Unavailable, Throttled)),
@@ -76,7 +88,7 @@ class Retry:
             reraise=True,
         )
         try:
-            outcome = retrying(step)
+            outcome = retrying(considerate)
             self._reached = True
             return outcome
         except Throttled as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
 from driveshard import manifest as manifests
@@ -101,22 +101,37 @@ class Publisher:
         raise Mismatch(f"{name} has other bytes on Drive than were sent", advice="Run the same command again.")
 
     def _put_once(self, file_id: str, name: str, data: bytes, mime_type: str, *, replace: bool) -> RemoteFile:
-        def step(replace: bool) -> Callable[[], RemoteFile]:
-            def call() -> RemoteFile:
-                self._budget.write()
+        """Write it, unless it turns out that an earlier try got through although its reply did not."""
+        md5 = hashlib.md5(data).hexdigest()
+        unsure = False
+
+        def step() -> RemoteFile:
+            nonlocal unsure, replace
+            if unsure:
+                there = self._there(file_id)
+                if there is not None and (there.md5 or "").lower() == md5:
+                    return there
+                replace = there is not None
+            unsure = True
+            self._budget.write()
+            try:
                 return self._destination.put(file_id, self._folder_id, name, data, mime_type, replace=replace)
+            except IdInUse:  # a run that was killed may have written it
+                there = self._with_checksum(file_id)
+                if (there.md5 or "").lower() == md5:
+                    return there
+                return self._destination.put(file_id, self._folder_id, name, data, mime_type, replace=True)
 
-            return call
-
-        try:
-            remote = self._retry.call(step(replace), doing=f"writing {name}")
-        except IdInUse:  # an earlier try may have got through although its reply did not
-            remote = self._retry.call(lambda: self._with_checksum(file_id), doing=f"looking for {name}")
-            if (remote.md5 or "").lower() != hashlib.md5(data).hexdigest():
-                remote = self._retry.call(step(True), doing=f"writing {name}")
+        remote = self._retry.call(step, doing=f"writing {name}")
         if remote.md5 is None:
             remote = self._retry.call(lambda: self._with_checksum(file_id), doing=f"looking for {name}")
         return remote
+
+    def _there(self, file_id: str) -> RemoteFile | None:
+        try:
+            return self._with_checksum(file_id)
+        except NotFound:
+            return None
 
     def _with_checksum(self, file_id: str) -> RemoteFile:
         remote = self._destination.get(file_id)

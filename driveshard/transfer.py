@@ -21,7 +21,7 @@ from driveshard.events import BytesSent, Emit
 from driveshard.model import RemoteFile, UploadSession
 from driveshard.retry import Retry
 
-FIRST_CHUNK = 1024 * 1024
+FIRST_CHUNK = 256 * 1024
 LARGEST_CHUNK = 16 * 1024 * 1024  # mapped once per upload
 _QUICK, _SLOW = 1.0, 8.0  # seconds a chunk may take before the next one is made larger, smaller
 
@@ -33,12 +33,14 @@ class Crawling(Exception):
 class ChunkSizer:
     """Chunks sized to the line: large enough that requests do not matter, small enough to see a stall soon.
 
-    Sizes are bytes and multiples of ``unit``.
+    Sizes are bytes and multiples of ``unit``. No chunk holds more than an eighth of the upload's ``size``, so that one
+    that is lost costs little of it, nor more than ``largest``.
     """
 
-    def __init__(self, unit: int, largest: int = LARGEST_CHUNK) -> None:
+    def __init__(self, unit: int, size: int, largest: int | None = None) -> None:
         self._unit = unit
-        self._largest = max(unit, largest // unit * unit)
+        most = min(size // 8, LARGEST_CHUNK if largest is None else largest)
+        self._largest = max(unit, most // unit * unit)
         self.size = min(self._largest, max(unit, FIRST_CHUNK // unit * unit))
 
     def took(self, length: int, seconds: float) -> None:

@@ -159,7 +159,6 @@ class Uploader:
     ) -> RemoteFile | None:
         assert part.size is not None
         unit = self._destination.chunk_unit
-        largest = self._budget.chunk_limit(unit)
         self._emit(UploadStarted(part.number, part.file_name, part.size, 0 if fresh else session.offset))
         transfer = Transfer(
             self._destination,
@@ -168,7 +167,7 @@ class Uploader:
             number=part.number,
             name=part.file_name,
             size=part.size,
-            chunks=ChunkSizer(unit) if largest is None else ChunkSizer(unit, largest),
+            chunks=ChunkSizer(unit, part.size, self._budget.chunk_limit(unit)),
             budget=self._budget,
             fleet=self._fleet,
             retry=self._retry,

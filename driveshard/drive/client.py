@@ -192,6 +192,13 @@ class DriveClient:
             plain.proxy_info = None
         return plain
 
+    def close(self) -> None:
+        """Close every connection, when no request is under way."""
+        with self._lock:
+            wires = list(self._wires)
+        for wire in wires:
+            wire.drop()
+
     def abort(self) -> None:
         """Break every connection: requests under way raise Interrupted."""
         self._aborted = True

@@ -88,6 +88,10 @@ class DriveDestination:
         """Break all requests under way."""
         self._client.abort()
 
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()
+
     # -- ids and folders -----------------------------------------------------------------------------------------
 
     def reserve_ids(self, count: int) -> list[str]:

@@ -22,6 +22,7 @@ Row = tuple[bytes, int, int]
 """(path relative to the root, size in bytes, mtime in nanoseconds)."""
 
 _BLOCK_ROWS = 8192
+_SLASH = ord("/")
 _LARGE = 8 << 20  # from here on a file is copied in blocks rather than held in memory
 
 
@@ -147,10 +148,14 @@ class _Scan:
 
     def _take_files(self, prefix: bytes, names: list[bytes], block: list[Row]) -> None:
         """Move names to ``block`` until it is full, the next name is a directory, or none is left."""
-        base, lstat, regular = self._base, os.lstat, stat.S_IFREG
-        while names and len(block) < _BLOCK_ROWS and names[-1][-1:] != b"/":
-            path = prefix + names.pop()
-            if self._filtered and not self._takes(path):
+        base, lstat, filtered = self._base, os.lstat, self._filtered
+        for _ in range(min(len(names), _BLOCK_ROWS - len(block))):
+            name = names.pop()
+            if name[-1] == _SLASH:
+                names.append(name)
+                break
+            path = prefix + name
+            if filtered and not self._takes(path):
                 continue
             try:
                 status = lstat(base + path)
@@ -159,7 +164,7 @@ class _Scan:
             except OSError as error:
                 self._on_failure(Failure(printable(path), in_words(error)))
                 continue
-            if stat.S_IFMT(status.st_mode) == regular:
+            if stat.S_ISREG(status.st_mode):
                 block.append((path, status.st_size, status.st_mtime_ns))
             else:
                 self._on_skipped(Failure(printable(path), _kind_in_words(status.st_mode)))

@@ -1,0 +1,113 @@
+"""Lists and reads members straight from the parts where they lie, by ranges: nothing is downloaded whole."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from driveshard.config import Settings
+from driveshard.errors import SourceMissing
+from driveshard.events import Emit, ignore
+from driveshard.manifest import Manifest, ManifestPart
+from driveshard.remote_zip import member_path
+from driveshard.shelf import Shelf, find_manifest, open_shelf, opened_part
+from driveshard.sources.base import printable
+
+_BLOCK = 1024 * 1024
+_SORTED = ("folder", "composite")  # kinds of source whose parts are in path order
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One file in a part: its path as the bytes it was packed from, its size in bytes, its CRC-32."""
+
+    path: bytes
+    size: int
+    crc: int
+    part: str
+
+
+class Reading:
+    """A dataset opened for reading: ``shelf`` is where it lies."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self.shelf = shelf
+        self.manifest: Manifest = find_manifest(shelf, shelf.files())
+
+    def members(self) -> Iterator[Member]:
+        """Every member, part by part in the order of their numbers. Of a path that several parts hold only the newest
+        is given. Holds one part's directory at a time, and eight bytes a member when paths repeat."""
+        replaced = self._replaced()
+        for part in self.manifest.parts:
+            old = replaced.get(part.number, frozenset())
+            for member in self._part_members(part):
+                if not old or _mark(member.path) not in old:
+                    yield member
+
+    def _part_members(self, part: ManifestPart) -> Iterator[Member]:
+        with opened_part(self.shelf, part) as archive:
+            for info in archive.infolist():
+                yield Member(member_path(info), info.file_size, info.CRC, part.name)
+
+    def _replaced(self) -> dict[int, frozenset[int]]:
+        """For each part the marks of its members that a newer part replaces; the manifest says if there are any."""
+        parts = self.manifest.parts
+        if sum(part.files for part in parts) == self.manifest.files:
+            return {}
+        import numpy
+
+        newer = numpy.empty(0, numpy.uint64)
+        replaced = {}
+        for part in reversed(parts):
+            marks = numpy.fromiter((_mark(one.path) for one in self._part_members(part)), numpy.uint64, part.files)
+            replaced[part.number] = frozenset(numpy.intersect1d(marks, newer).tolist())
+            newer = numpy.union1d(newer, marks)
+        return replaced
+
+    def cat(self, path: bytes, write: Callable[[bytes], Any]) -> Member:
+        """Give the newest member of that path to ``write``, block by block. Raises SourceMissing, Mismatch."""
+        for part in reversed(self.manifest.parts):
+            if not self._may_hold(part, path):
+                continue
+            with opened_part(self.shelf, part) as archive:
+                for info in archive.infolist():
+                    if member_path(info) == path:
+                        with archive.open(info) as stream:
+                            while block := stream.read(_BLOCK):
+                                write(block)
+                        return Member(path, info.file_size, info.CRC, part.name)
+        raise SourceMissing(
+            f"{self.manifest.name} has no member {printable(path)}", advice="`driveshard ls` lists what there is."
+        )
+
+    def read(self, path: bytes) -> bytes:
+        """One member whole."""
+        blocks: list[bytes] = []
+        self.cat(path, blocks.append)
+        return b"".join(blocks)
+
+    def _may_hold(self, part: ManifestPart, path: bytes) -> bool:
+        """Whether the path can lie in the part, as far as its first and last paths tell. They stand in the manifest
+        with escapes for what cannot be printed, so only plain ones can be compared."""
+        if self.manifest.source.get("kind") not in _SORTED:
+            return True
+        bounds = _plain(part.first, part.last)
+        return bounds is None or bounds[0] <= path <= bounds[1]
+
+
+def _plain(first: str, last: str) -> tuple[bytes, bytes] | None:
+    if not first or "\\" in first or "\\" in last:
+        return None
+    return first.encode("utf-8", "surrogateescape"), last.encode("utf-8", "surrogateescape")
+
+
+def _mark(path: bytes) -> int:
+    """Eight bytes that stand for a path."""
+    return int.from_bytes(hashlib.blake2b(path, digest_size=8).digest(), "little")
+
+
+def open_reading(what: str, settings: Settings, emit: Emit = ignore) -> Reading:
+    """Open WHAT (see ``open_shelf``) for reading. Raises SourceMissing, Mismatch, and errors of the way to Drive."""
+    return Reading(open_shelf(what, settings, emit))

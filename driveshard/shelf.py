@@ -1,0 +1,176 @@
+"""Where a finished dataset lies, for reading: a folder on Drive, or a directory with its parts and manifest."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from driveshard import manifest as manifests
+from driveshard.config import Settings
+from driveshard.destination import Destination, open_destination
+from driveshard.errors import Mismatch, NotFound, SourceMissing
+from driveshard.events import Emit
+from driveshard.manifest import Manifest, ManifestPart
+from driveshard.model import RemoteFile
+from driveshard.records import find_record, find_records, settings_for
+from driveshard.remote_zip import open_zip
+from driveshard.retry import Retry
+
+
+class Shelf(Protocol):
+    """A place that holds one dataset's files."""
+
+    def describe(self) -> str:
+        """A few words for the user."""
+
+    def files(self) -> list[RemoteFile]:
+        """All files there. Raises NotFound when there is no such place."""
+
+    def find(self, part: ManifestPart) -> RemoteFile | None:
+        """The part's file, also when ``files`` does not show it yet."""
+
+    def read(self, file_id: str, start: int, length: int) -> bytes:
+        """Bytes of one of the files; fewer at its end."""
+
+    def id_of(self, part: ManifestPart) -> str:
+        """What ``read`` knows the part by."""
+
+
+class FolderShelf:
+    """A folder on a destination."""
+
+    def __init__(self, destination: Destination, folder_id: str, retry: Retry) -> None:
+        self._destination = destination
+        self._folder_id = folder_id
+        self._retry = retry
+
+    def describe(self) -> str:
+        return f"folder {self._folder_id} on {self._destination.describe()}"
+
+    def files(self) -> list[RemoteFile]:
+        found = self._retry.call(lambda: self._destination.children(self._folder_id), doing="listing the folder")
+        if not found:  # a folder that is not there may list as empty, too
+            self._retry.call(lambda: self._destination.get(self._folder_id), doing="looking for the folder")
+        return found
+
+    def find(self, part: ManifestPart) -> RemoteFile | None:
+        try:
+            return self._retry.call(lambda: self._destination.get(part.id), doing=f"looking for {part.name}")
+        except NotFound:
+            return None
+
+    def read(self, file_id: str, start: int, length: int) -> bytes:
+        return self._retry.call(lambda: self._destination.read(file_id, start, length), doing="reading")
+
+    def id_of(self, part: ManifestPart) -> str:
+        return part.id
+
+
+class DirectoryShelf:
+    """A directory on this machine. Files are known by their names."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def describe(self) -> str:
+        return str(self.directory)
+
+    def files(self) -> list[RemoteFile]:
+        entries = sorted(self.directory.iterdir())
+        return [RemoteFile(one.name, one.name, one.stat().st_size) for one in entries if one.is_file()]
+
+    def find(self, part: ManifestPart) -> RemoteFile | None:
+        path = self.directory / part.name
+        return RemoteFile(part.name, part.name, path.stat().st_size) if path.is_file() else None
+
+    def read(self, file_id: str, start: int, length: int) -> bytes:
+        with (self.directory / file_id).open("rb") as stream:
+            stream.seek(start)
+            return stream.read(length)
+
+    def id_of(self, part: ManifestPart) -> str:
+        return part.name
+
+
+def open_shelf(what: str, settings: Settings, emit: Emit) -> Shelf:
+    """The place that WHAT names: a folder's link or id, a dataset's name, or a directory that holds one.
+
+    Needs no login for what is shared. Raises SourceMissing when nothing is called so, UsageError for a name that
+    several datasets have.
+    """
+    settings = replace(settings, anonymous=True)
+    directory = Path(what.removeprefix("file:")).expanduser()
+    if directory.is_dir():
+        if not (directory / manifests.NAME).is_file():
+            raise SourceMissing(f"{directory} has no {manifests.NAME}, so it is no dataset", advice="Check the path.")
+        return DirectoryShelf(directory)
+    if what.startswith(("http://", "https://", "drive:")):
+        return _on_drive(what.removeprefix("drive:"), _reaching(what, settings), emit)
+    return _named(what, settings, emit)
+
+
+def _named(what: str, settings: Settings, emit: Emit) -> Shelf:
+    try:
+        find_records(settings, what)
+    except SourceMissing as missing:
+        if len(what) >= 15 and what.replace("-", "").replace("_", "").isalnum() and what.isascii():
+            return _on_drive(what, settings, emit)
+        raise SourceMissing(
+            f"there is no dataset, directory or Drive folder {what}",
+            advice=missing.advice
+            if "mean" in missing.advice
+            else "Give a folder's link or id, a name, or a directory.",
+        ) from missing
+    record = find_record(settings, what)
+    if record.folder_id is None:
+        raise SourceMissing(f"{what} has no folder yet", advice="Push it first.")
+    settings = settings_for(record, settings)
+    retry = Retry(settings.clock, settings.patience, emit)
+    return FolderShelf(open_destination(record.to, settings), record.folder_id, retry)
+
+
+def _reaching(link: str, settings: Settings) -> Settings:
+    """A link of an emulator is looked up at that emulator, unless the environment names one."""
+    from driveshard.drive.client import is_loopback
+
+    if settings.drive_url is None and is_loopback(link):
+        return replace(settings, drive_url=f"http://{urlsplit(link).netloc}/")
+    return settings
+
+
+def _on_drive(text: str, settings: Settings, emit: Emit) -> Shelf:
+    from driveshard.drive.destination import folder_id_of
+
+    folder_id = folder_id_of(text)
+    return FolderShelf(open_destination("drive:", settings), folder_id, Retry(settings.clock, settings.patience, emit))
+
+
+def find_manifest(shelf: Shelf, files: list[RemoteFile]) -> Manifest:
+    """The dataset's manifest. Raises SourceMissing when it is not published, Mismatch when it cannot be read."""
+    found = [one for one in files if one.name == manifests.NAME]
+    if not found:
+        raise SourceMissing(
+            f"{shelf.describe()} has no {manifests.NAME}",
+            advice="Either no dataset is there, or its upload is not complete: run the push again.",
+        )
+    return Manifest.decode(shelf.read(found[0].id, 0, found[0].size))
+
+
+@contextmanager
+def opened_part(shelf: Shelf, part: ManifestPart) -> Iterator[zipfile.ZipFile]:
+    """A part, read by ranges. Raises Mismatch when it is not the zip it should be, here and inside the block."""
+    file_id = shelf.id_of(part)
+    try:
+        with open_zip(lambda start, length: shelf.read(file_id, start, length), part.size) as archive:
+            yield archive
+    except zipfile.BadZipFile as error:
+        raise Mismatch(
+            f"{part.name} is damaged ({error})", advice="Run `driveshard verify` on it, and push again if you can."
+        ) from error
+    except FileNotFoundError as error:
+        raise Mismatch(f"{part.name} is missing", advice="Fetch it again.") from error

@@ -1,0 +1,47 @@
+"""What many tests need: an emulated Drive, a home folder, a directory of files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from driveshard.emulator import Emulator
+
+MakeTree = Callable[..., Path]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--live", action="store_true", help="also run the contract on Google Drive, with your own login")
+
+
+@pytest.fixture
+def emulator(tmp_path: Path) -> Iterator[Emulator]:
+    """A running emulator that notes protocol slips in ``stats()["violations"]``."""
+    with Emulator(tmp_path / "drive", strict=True) as running:
+        yield running
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A fresh DRIVESHARD_HOME."""
+    path = tmp_path / "home"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def make_tree(tmp_path: Path) -> MakeTree:
+    """``make_tree({"a/b.txt": b"..."}, "name")`` writes files below a directory of that name and returns it."""
+
+    def make(files: Mapping[str, bytes], name: str = "data") -> Path:
+        root = tmp_path / name
+        root.mkdir(exist_ok=True)
+        for path, content in files.items():
+            file = root / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+        return root
+
+    return make

@@ -102,10 +102,10 @@ def report(
 ) -> int:
     """Print the table, write the JSON file if one is named, and return the exit code: 1 when a bar is missed.
 
-    ``details`` (sizes, counts) go into the JSON beside the figures.
+    ``details`` (sizes, counts) go into the JSON beside the figures; a list goes there only.
     """
     width = max([len(row.what) for row in rows] + [len(ratio.what) for ratio in ratios] + [10])
-    print(f"{name}: " + ", ".join(f"{key} {value}" for key, value in details.items()))
+    print(f"{name}: " + ", ".join(f"{key} {value}" for key, value in details.items() if not isinstance(value, list)))
     for row in rows:
         print(f"  {row.what:<{width}}  {row.median:9.3f} s   ({', '.join(f'{one:.3f}' for one in row.seconds)})")
     for ratio in ratios:

@@ -15,10 +15,9 @@ from rich.text import Text
 from driveshard.events import Event, Notice, SourceFailed, Started
 from driveshard.progress import Tally
 from driveshard.report import failure_line, started_line
-from driveshard.text import human_seconds, human_size
+from driveshard.text import countdown, human_share, human_size, plural
 
 _A_SECOND = 8  # pictures
-_NARROW = 100  # columns
 
 
 class Bars:
@@ -26,7 +25,7 @@ class Bars:
 
     def __init__(self, stream: TextIO, tally: Tally) -> None:
         self.tally = tally
-        self._console = Console(file=stream, highlight=False, soft_wrap=True)
+        self._console = Console(file=stream, highlight=False)
         self._live = Live(
             console=self._console,
             get_renderable=self._picture,
@@ -69,51 +68,48 @@ class Bars:
         tally = self.tally
         rows: list[RenderableType] = []
         if tally.name:
-            rows.append(self._totals())
-        rows += [self._uploads()] if tally.uploads else []
-        rows += [self._wait(why, left) for why, left in tally.waiting()]
+            rows += [self._table(), Text(_pace(tally), style="dim")]
+        for why, left in tally.waiting():
+            ahead = "waiting: " if left is None else f"waiting {countdown(left)}: "
+            rows.append(Text(ahead + why, style="yellow", overflow="ellipsis", no_wrap=True))
         if tally.failures:
-            rows.append(Text(f"{tally.failures:,} not readable, left out", style="yellow"))
+            rows.append(Text(f"{plural(tally.failures, 'file')} could not be read", style="yellow"))
         return Group(*rows)
 
-    def _totals(self) -> Table:
+    def _table(self) -> Table:
+        """All bars begin and end in the same columns; names give way when it is narrow."""
         tally = self.tally
-        table = _grid()
+        width = self._console.width
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_column(no_wrap=True, max_width=max(10, width // 3))
+        table.add_column(width=max(5, min(40, width // 2 - 12)))
+        table.add_column(no_wrap=True, justify="right")
         more = "" if tally.scanned else "+"
-        done = f"{tally.parts_packed:,}/{tally.parts_total:,}{more} parts"
-        table.add_row("Packing", _bar(tally.bytes_packed, tally.bytes_total), done, "")
-        done = f"{tally.parts_up:,}/{tally.parts_total:,}{more} parts"
-        table.add_row("Uploading", _bar(tally.bytes_up, tally.bytes_total), done, self._pace())
+        total = f"{tally.parts_total:,}{more} parts"
+        _add_bar(table, "Packing", tally.bytes_packed, tally.bytes_total, f"{tally.parts_packed:,}/{total}")
+        _add_bar(table, "Uploading", tally.bytes_up, tally.bytes_total, f"{tally.parts_up:,}/{total}")
+        for upload in tally.active():
+            done = human_share(upload.offset, upload.size)
+            _add_bar(table, shortened(f"  {upload.file_name}", width // 3), upload.offset, upload.size, done)
         return table
 
-    def _pace(self) -> str:
-        tally = self.tally
-        words = [f"{human_size(tally.bytes_up)} of {human_size(tally.bytes_total)}"]
-        rate, left = tally.rate(), tally.seconds_left()
-        words += [f"{human_size(rate)}/s"] if rate else []
-        words += [f"{human_seconds(left)} left"] if left else []
-        return "  ".join(words)
 
-    def _uploads(self) -> Table:
-        table = _grid()
-        for upload in self.tally.active():
-            done = f"{human_size(upload.offset)} of {human_size(upload.size)}"
-            table.add_row(f"  {upload.file_name}", _bar(upload.offset, upload.size), done, "")
-        return table
-
-    def _wait(self, why: str, left: float | None) -> Text:
-        ahead = f"  waiting {human_seconds(max(1.0, round(left)))}: " if left is not None else "  waiting: "
-        return Text(ahead + why, style="yellow", overflow="ellipsis", no_wrap=True)
+def _add_bar(table: Table, label: str, done: int, total: int, words: str) -> None:
+    total = max(1, total)
+    table.add_row(Text(label), ProgressBar(total=total, completed=min(done, total)), Text(words))
 
 
-def _grid() -> Table:
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True, overflow="ellipsis")
-    table.add_column(width=20)
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    return table
+def _pace(tally: Tally) -> str:
+    """What is up of all bytes, how fast, how long still."""
+    if tally.scanned and tally.parts_up == tally.parts_total and tally.parts_total:
+        return "writing card, preview and manifest"
+    words = [f"{human_share(tally.bytes_up, tally.bytes_total)} up"]
+    rate, left = tally.rate(), tally.seconds_left()
+    words += [f"{human_size(rate)}/s"] if rate else []
+    words += [f"{countdown(left)} left"] if left else []
+    return ", ".join(words)
 
 
-def _bar(done: int, total: int) -> ProgressBar:
-    return ProgressBar(total=max(1, total), completed=min(done, max(1, total)), width=20)
+def shortened(label: str, width: int) -> str:
+    """Cut in front, since names differ at their end."""
+    return label if len(label) <= width else f"  …{label[3 - width :]}"

@@ -13,8 +13,8 @@ import click
 from click.core import ParameterSource
 
 from driveshard import __version__
-from driveshard.console import Manner, tell
-from driveshard.errors import ConfigError, DriveshardError, UsageError
+from driveshard.console import Manner, tell, tell_event
+from driveshard.errors import ConfigError, DriveshardError, Interrupted, UsageError
 from driveshard.options import FLAGS, PUSH, WITH, Option, read_values
 
 _WIDTH = 100
@@ -362,7 +362,10 @@ def login(credentials: Path | None, scope: str, port: int, no_browser: bool) -> 
 
 def _settings() -> Any:
     from driveshard.config import settings_from
+    from driveshard.report import tell_requests
 
+    if manner.verbose:
+        tell_requests(tell)
     return settings_from()
 
 
@@ -385,7 +388,8 @@ def main(arguments: list[str] | None = None) -> int:
         except click.ClickException as error:
             code = fail(UsageError(error.format_message()))
         except (click.Abort, KeyboardInterrupt):
-            code = 130
+            tell("driveshard: stopped.")
+            code = Interrupted.exit_code
         except BrokenPipeError:
             raise
         except DriveshardError as error:
@@ -397,8 +401,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def fail(error: DriveshardError) -> int:
     """Print an error; returns its exit code."""
-    from driveshard.edge import explain, home_for_crashes
+    from driveshard.edge import error_as_json, explain, home_for_crashes
 
+    if manner.log_format == "json":
+        tell_event("Failed", error_as_json(error))
+        return error.exit_code
     tell(explain(error, home_for_crashes(), verbose=manner.verbose))
     return error.exit_code
 

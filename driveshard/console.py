@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
+
+from driveshard.errors import TempFull
 
 
 @dataclass
@@ -32,11 +36,33 @@ def put(text: str) -> None:
     put_bytes(text.encode("utf-8", "surrogateescape") + b"\n")
 
 
+def leave(code: int) -> NoReturn:
+    """End the process without waiting for threads that a stop left in the middle of something."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code)
+
+
+def tell_event(kind: str, document: Mapping[str, Any]) -> None:
+    """A line of ``--log-format json`` on stderr."""
+    tell(json.dumps({"time": round(time.time(), 3), "event": kind, **document}))
+
+
 def put_bytes(data: bytes | memoryview) -> None:
-    """Bytes on stdout, as they are. Raises BrokenPipeError when the reader has gone."""
-    sys.stdout.flush()
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+    """Bytes on stdout, as they are. Raises BrokenPipeError when the reader has gone, TempFull when they find no room."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise TempFull(
+            f"the output cannot be written: {error.strerror or error}", advice="Free some room, or write elsewhere."
+        ) from error
 
 
 def put_json(document: Mapping[str, Any]) -> None:

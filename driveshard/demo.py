@@ -1,4 +1,4 @@
-"""The whole job offline: draws images, composes samples, packs, uploads to the built-in Drive, shares, verifies, reads."""
+"""The whole job offline: draws images, composes samples, packs, uploads to the emulator, shares, verifies, reads."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 from driveshard.clock import Clock
 from driveshard.config import MIB, PushOptions, Settings
-from driveshard.console import Manner, put, put_json, tell
+from driveshard.console import Manner, leave, put, put_json, tell
 from driveshard.drawing import draw_backgrounds, draw_foregrounds
-from driveshard.edge import Stopper, end_now
+from driveshard.edge import Stopper
 from driveshard.emulator import Emulator
 from driveshard.errors import Interrupted, Mismatch, UsageError
 from driveshard.events import Emit, Event, ignore
@@ -32,7 +32,7 @@ from driveshard.sources.composite import CompositeSource
 from driveshard.text import human_seconds, human_size, plural
 
 SAMPLES = 2000
-_PART = int(2.5 * MIB)  # chunks begin at 1 MiB, so that each part takes several
+_PART = 2 * MIB
 _PICTURES = 10
 _SEED = 7
 _READ_BACK = 24
@@ -42,7 +42,8 @@ _NAME = "demo"
 
 @dataclass
 class DemoResult:
-    """What ``demo --json`` prints: ``samples_read`` were read back and are the same; ``faults`` is how many were met."""
+    """What ``demo --json`` prints. ``samples_read`` samples were read back and are the same; ``faults`` is how many
+    were met; ``directory`` is what ``--keep`` named."""
 
     name: str
     state: str
@@ -81,12 +82,12 @@ def run_demo(
     """
     began = time.monotonic()
     with _folder(keep) as folder:
-        source = _draw(folder, samples)
-        say(f"Drew {plural(_pictures(source), 'image')} to make {plural(len(source), 'sample')} from")
         try:
             emulator = Emulator(folder / "drive", faults=faults)
         except ValueError as error:
             raise UsageError(f"--faults: {error}") from error
+        source = _draw(folder, samples)
+        say(f"Drew {plural(_pictures(source), 'image')} to make {plural(len(source), 'sample')} from")
         with emulator:
             settings = Settings(
                 home=folder / "home",
@@ -207,7 +208,7 @@ def show_demo(samples: int, faults: str, keep: Path | None, manner: Manner) -> i
         try:
             result = run_demo(samples, faults, keep, clock, watch, say)
         except Interrupted:
-            end_now(stopper.exit_code or Interrupted.exit_code)
+            leave(stopper.exit_code or Interrupted.exit_code)
     for line in _closing(result):
         say(line)
     if manner.as_json:

@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any, NoReturn
 
 from driveshard.errors import ComeBackLater, Defect, DriveshardError
 
@@ -61,34 +62,34 @@ class Stopper:
 
     def _listen(self) -> None:
         while True:
-            heard = self._hear()
-            if heard == b"":
+            try:
+                heard = self._ear.recv(1)
+            except TimeoutError:
+                cut_off(self.exit_code or 130)
+            except OSError:
                 return
-            if heard is None or (heard[0] in _SIGNALS and self._first is not None):
-                end_now(self.exit_code or 130)
+            if not heard:
+                return
             if heard[0] in _SIGNALS:
-                self._first = heard[0]
-                self._ear.settimeout(_PATIENCE)
-                self._stop.set()
-                threading.Thread(target=self._tell, name="stopping", daemon=True).start()
+                self._heard(heard[0])
 
-    def _hear(self) -> bytes | None:
-        """A signal's number, nothing when the stopper was closed, None when the time is up."""
-        try:
-            return self._ear.recv(1)
-        except TimeoutError:
-            return None
-        except OSError:
-            return b""
+    def _heard(self, number: int) -> None:
+        if self._first is not None:
+            cut_off(128 + self._first)
+        self._first = number
+        self._ear.settimeout(_PATIENCE)
+        self._stop.set()
+        # In a thread of its own: whoever holds the screen may be what hangs.
+        threading.Thread(target=self._tell, name="stopping", daemon=True).start()
 
     def _tell(self) -> None:
         self._say("stopping: finishing requests under way; once more stops at once")
 
 
-def end_now(code: int) -> None:
-    """Leave without another word; a cursor that bars had hidden is shown again."""
-    with contextlib.suppress(OSError):
-        if sys.stderr is not None and sys.stderr.isatty():
+def cut_off(code: int) -> NoReturn:
+    """Leave in the middle of everything; the cursor that bars had hidden is shown again."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        if sys.stderr.isatty():
             os.write(sys.stderr.fileno(), b"\x1b[?25h\r\n")
     os._exit(code)
 
@@ -98,8 +99,9 @@ def quiet_pipe() -> Iterator[None]:
     """A reader that has seen enough (``| head``) ends the command without a word."""
     try:
         yield
-        sys.stdout.flush()
-    except BrokenPipeError:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
         # Python flushes stdout once more at its end, and would complain there.
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -119,6 +121,17 @@ def explain(error: DriveshardError, home: Path, *, verbose: bool) -> str:
     if verbose and cause is not None:
         lines.append(f"cause: {type(cause).__name__}: {redacted(str(cause))}")
     return "\n".join(lines)
+
+
+def error_as_json(error: DriveshardError) -> dict[str, Any]:
+    """An error for those who read events."""
+    return {
+        "error": type(error).__name__,
+        "message": redacted(str(error)),
+        "advice": error.advice,
+        "resume_after": getattr(error, "resume_after", None),
+        "exit_code": error.exit_code,
+    }
 
 
 def sentence(text: str) -> str:

@@ -21,6 +21,7 @@ from driveshard.errors import (
     ComeBackLater,
     DriveshardError,
     IdInUse,
+    Interrupted,
     Mismatch,
     NotFound,
     Refused,
@@ -355,7 +356,8 @@ def _noted(ledger: Ledger) -> Iterator[None]:
         yield
     except DriveshardError as error:
         with suppress(sqlite3.Error):  # the error itself matters more than its note
-            ledger.note(last_error=str(error), resume_after=getattr(error, "resume_after", None))
+            why = "interrupted" if isinstance(error, Interrupted) else str(error)
+            ledger.note(last_error=why, resume_after=getattr(error, "resume_after", None))
         raise
 
 

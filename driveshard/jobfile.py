@@ -34,10 +34,10 @@ class JobFile:
             "folder": lambda: FolderSource(self._path("path"), include, exclude),
             "python": self._python,
         }
-        kind = self.table.get("kind")
+        kind = str(self.table.get("kind"))
         if kind not in kinds:
             raise ConfigError(
-                f"{self.path}: [source] kind: {kind!r} is not a kind of source", advice=nearest(str(kind), kinds)
+                f"{self.path}: [source] kind: {kind!r} is not a kind of source", advice=nearest(kind, kinds)
             )
         return kinds[kind]()
 
@@ -90,7 +90,7 @@ class JobFile:
 
 
 def read_job_file(path: Path) -> JobFile:
-    """Raises SourceMissing when there is no such file or it describes no source, ConfigError for what is wrong in it."""
+    """Raises SourceMissing when there is no such file or no source in it, ConfigError for what is wrong in it."""
     if not path.is_file():
         raise SourceMissing(f"there is no job file {path}", advice=_similar(path) or "Check the path.")
     document = read_toml(path)

@@ -328,8 +328,9 @@ class Ledger:
             )
 
     def verified(self, number: int) -> None:
-        """stored -> verified: the destination's checksum equals ours."""
-        self._set_state(number, PartState.VERIFIED)
+        """stored -> verified: the destination's checksum equals ours, so the repairs before do not count any more."""
+        with self._write() as db:
+            db.execute("UPDATE parts SET state = 'verified', repairs = 0 WHERE number = ?", (number,))
 
     def released(self, number: int) -> None:
         """verified -> released: the spool file is gone."""

@@ -70,6 +70,7 @@ class Pipeline:
         self._lock = threading.Lock()
         self._open_parts = 0
         self._planned_all = False
+        self._warm = False
         self._rebuilds: dict[int, int] = {}
         self._unproved: set[int] = set()
         self._idle = threading.Event()
@@ -176,17 +177,23 @@ class Pipeline:
             self._opened()
             self._emit(Planned(part.number, part.size or part.estimate))
             if part.state is PartState.PLANNED:
-                self.to_pack.put(part.number)
+                self._hand_to_packers(part.number)
             else:
                 self.to_upload.put(part.number)
         for number in self._planner.numbers():
             self._opened()
-            self.to_pack.put(number)
+            self._hand_to_packers(number)
         with self._lock:
             self._planned_all = True
             done = self._open_parts == 0
         if done:
             self._idle.set()
+
+    def _hand_to_packers(self, number: int) -> None:
+        if not self._warm:
+            self._warm = True
+            self._engine.warm_up()
+        self.to_pack.put(number)
 
     def _pack_all(self) -> None:
         while True:

@@ -156,16 +156,18 @@ class Tally:
             return [Upload(one.file_name, one.size, one.offset) for _, one in sorted(self.uploads.items())]
 
     def waiting(self) -> list[tuple[str, float | None]]:
-        """(why, seconds left or None) of every wait that is not over, each reason once, the longest of it."""
+        """(why, seconds left or None) of every wait that is not over; of several for one reason, the longest."""
         now = self.clock()
-        left: dict[str, float | None] = {}
+        groups: dict[str, list[tuple[float | None, str]]] = {}
         with self._lock:
             for wait in self.waits.values():
                 seconds = None if wait.until is None else wait.until - now
                 if seconds is None or seconds > 0:
-                    known = left.get(wait.why)
-                    left[wait.why] = seconds if seconds is None or known is None else max(known, seconds)
-        return list(left.items())
+                    groups.setdefault(_reason(wait.why), []).append((seconds, wait.why))
+        return [
+            (group[0][1] if len(group) == 1 else reason, max((left for left, _ in group), key=lambda left: left or 0))
+            for reason, group in groups.items()
+        ]
 
     def rate(self) -> float | None:
         """Bytes a second that left lately; None before that can be said."""
@@ -184,3 +186,8 @@ class Tally:
         if not rate or not self.scanned:
             return None
         return max(0, self.bytes_total - self.bytes_up) / rate
+
+
+def _reason(why: str) -> str:
+    """Without the step, which stands in brackets at the end."""
+    return why.rpartition(" (")[0] if why.endswith(")") and " (" in why else why

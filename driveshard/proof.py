@@ -124,7 +124,7 @@ def _opened(shelf: Shelf, part: ManifestPart) -> BinaryIO:
     """The part as a file: where it lies, or fetched into a temp file that goes when it is closed."""
     if isinstance(shelf, DirectoryShelf):
         return (shelf.directory / part.name).open("rb")
-    stream: BinaryIO = tempfile.TemporaryFile(prefix="driveshard-verify-")  # type: ignore[assignment]  # noqa: SIM115
+    stream: BinaryIO = tempfile.TemporaryFile(prefix="driveshard-verify-")  # noqa: SIM115
     try:
         position = 0
         while position < part.size and (block := shelf.read(shelf.id_of(part), position, _BLOCK)):

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from driveshard.api import Task, prepare
-from driveshard.console import Manner, put, put_json, tell
-from driveshard.edge import Stopper, end_now, explain, home_for_crashes
+from driveshard.console import Manner, leave, put, put_json, tell, tell_event
+from driveshard.edge import Stopper, error_as_json, explain, home_for_crashes
 from driveshard.errors import DriveshardError, Interrupted
 from driveshard.events import Event
 from driveshard.job import PushResult
@@ -22,18 +22,25 @@ UNREADABLE = 65
 def run_push(source: str, flags: Mapping[str, Any], manner: Manner) -> int:
     """The whole command; returns its exit code."""
     tally = Tally()
+    stopped = None
+    dry = False
     try:
-        result, stopped = _run(prepare(source, flags), tally, manner)
+        task = prepare(source, flags)
+        dry = task.options.dry_run
+        result, stopped = _run(task, tally, manner)
     except DriveshardError as error:
-        result, stopped = PushResult(str(flags.get("name") or ""), error=error), None
-    _tell(result, tally, manner)
+        result = PushResult(str(flags.get("name") or ""), error=error)
+    code = _exit_code(result, stopped)
+    if manner.log_format == "json":
+        _tell_json(result, code, manner)
+    else:
+        _tell(result, tally, manner, dry=dry)
     if manner.as_json:
         put_json(result.as_json())
     elif result.state == "complete" and result.link:
         put(result.link)
-    code = _exit_code(result, stopped)
     if stopped is not None:
-        end_now(code)
+        leave(code)
     return code
 
 
@@ -52,11 +59,21 @@ def _run(task: Task, tally: Tally, manner: Manner) -> tuple[PushResult, int | No
         return result, stopper.exit_code
 
 
-def _tell(result: PushResult, tally: Tally, manner: Manner) -> None:
+def _tell_json(result: PushResult, code: int, manner: Manner) -> None:
+    """The end as two events: what went wrong, if anything did, and the result."""
+    if result.error is not None:
+        tell_event("Failed", error_as_json(result.error))
+    if not manner.quiet:
+        tell_event("Ended", {"exit_code": code, **result.as_json()})
+
+
+def _tell(result: PushResult, tally: Tally, manner: Manner, *, dry: bool) -> None:
     """The end, on stderr: what was done, what could not be read, what went wrong."""
-    lines = [] if manner.quiet or result.error else _summary(result)
-    if result.link and lines and (manner.as_json or not sys.stdout.isatty()):
-        lines.append(result.link)
+    lines: list[str] = []
+    if result.error is None and not manner.quiet:
+        lines = _plan(result) if dry else _summary(result)
+        if result.link and (manner.as_json or not sys.stdout.isatty()):
+            lines.append(result.link)
     lines += _failures(result)
     if result.error is not None:
         if tally.name and not manner.quiet:
@@ -69,12 +86,21 @@ def _tell(result: PushResult, tally: Tally, manner: Manner) -> None:
         tell(line)
 
 
+def _plan(result: PushResult) -> list[str]:
+    if not result.parts:
+        return [f"{result.name}: nothing new to pack; nothing was sent"]
+    samples, files = plural(result.samples, "sample"), plural(result.files, "file")
+    what = f"{samples} ({files})" if 0 < result.files != result.samples else samples
+    parts, size = plural(result.parts, "new part"), human_size(result.bytes)
+    return [f"{result.name}: would pack {what} into {parts}, about {size}; nothing was sent"]
+
+
 def _summary(result: PushResult) -> list[str]:
     samples, files = plural(result.samples, "sample"), plural(result.files, "file")
     what = samples if result.samples == result.files else f"{samples} ({files})"
     lines = [f"{result.name} is complete: {what} in {plural(result.parts, 'part')}, {human_size(result.bytes)}"]
     if not result.sent_bytes:
-        return [*lines, "nothing to send: all of it was there already"]
+        return [*lines, "nothing to do: all of it was there already"]
     rate = human_size(result.sent_bytes / max(result.seconds, 1e-3))
     lines.append(f"sent {human_size(result.sent_bytes)} in {human_seconds(result.seconds)} ({rate}/s)")
     return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from driveshard.errors import SourceMissing
 from driveshard.events import Emit, ignore
 from driveshard.manifest import Manifest, ManifestPart
 from driveshard.remote_zip import member_path
-from driveshard.shelf import Shelf, find_manifest, open_shelf, opened_part
+from driveshard.shelf import Shelf, damage_told, find_manifest, open_part, open_shelf
 from driveshard.sources.base import printable
 
 _BLOCK = 1024 * 1024
@@ -35,6 +36,7 @@ class Reading:
     def __init__(self, shelf: Shelf) -> None:
         self.shelf = shelf
         self.manifest: Manifest = find_manifest(shelf, shelf.files())
+        self._kept: tuple[ManifestPart, zipfile.ZipFile, dict[bytes, zipfile.ZipInfo]] | None = None
 
     def members(self) -> Iterator[Member]:
         """Every member, part by part in the order of their numbers. Of a path that several parts hold only the newest
@@ -47,7 +49,7 @@ class Reading:
                     yield member
 
     def _part_members(self, part: ManifestPart) -> Iterator[Member]:
-        with opened_part(self.shelf, part) as archive:
+        with open_part(self.shelf, part) as archive:
             for info in archive.infolist():
                 yield Member(member_path(info), info.file_size, info.CRC, part.name)
 
@@ -71,13 +73,13 @@ class Reading:
         for part in reversed(self.manifest.parts):
             if not self._may_hold(part, path):
                 continue
-            with opened_part(self.shelf, part) as archive:
-                for info in archive.infolist():
-                    if member_path(info) == path:
-                        with archive.open(info) as stream:
-                            while block := stream.read(_BLOCK):
-                                write(block)
-                        return Member(path, info.file_size, info.CRC, part.name)
+            archive, directory = self._opened(part)
+            info = directory.get(path)
+            if info is not None:
+                with damage_told(part), archive.open(info) as stream:
+                    while block := stream.read(_BLOCK):
+                        write(block)
+                return Member(path, info.file_size, info.CRC, part.name)
         raise SourceMissing(
             f"{self.manifest.name} has no member {printable(path)}", advice="`driveshard ls` lists what there is."
         )
@@ -87,6 +89,13 @@ class Reading:
         blocks: list[bytes] = []
         self.cat(path, blocks.append)
         return b"".join(blocks)
+
+    def _opened(self, part: ManifestPart) -> tuple[zipfile.ZipFile, dict[bytes, zipfile.ZipInfo]]:
+        """The part and its members by path. The last one is kept: the next member is most often in it, too."""
+        if self._kept is None or self._kept[0] is not part:
+            archive = open_part(self.shelf, part)
+            self._kept = part, archive, {member_path(info): info for info in archive.infolist()}
+        return self._kept[1:]
 
     def _may_hold(self, part: ManifestPart, path: bytes) -> bool:
         """Whether the path can lie in the part, as far as its first and last paths tell. They stand in the manifest

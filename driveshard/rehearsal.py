@@ -22,8 +22,9 @@ from driveshard.sources.base import Source
 
 
 def rehearse(options: PushOptions, source: Source, settings: Settings, emit: Emit) -> PushResult:
-    """What a push would add: ``parts``, ``samples``, ``files`` and ``bytes`` of the result are those that are new (files
-    and bytes of generated samples are estimates or 0). Raises what a push would raise for its source and options."""
+    """What a push would add: ``parts``, ``samples``, ``files`` and ``bytes`` of the result are those that are new
+    (bytes of generated samples are an estimate, their files 0). Raises what a push would raise for its source and
+    options."""
     began = time.monotonic()
     name = dataset_name(options, source)
     # Nothing is sent, so nobody needs to be logged in.

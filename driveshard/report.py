@@ -17,7 +17,9 @@ from typing import Any, Protocol, TextIO
 
 from driveshard.events import Event, Notice, Published, SourceFailed, Started, Waiting
 from driveshard.progress import Tally
-from driveshard.text import human_seconds, human_size, plural
+from driveshard.text import countdown, human_size, plural
+
+_HTTP = logging.getLogger("driveshard.http")
 
 LISTED = 20  # failures that are named
 _EVERY = 30.0  # seconds between progress lines
@@ -53,20 +55,19 @@ class Quiet:
 class Stream:
     """Writes lines from any thread and gives up for good when nobody reads them."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
         self._lock = threading.RLock()
-        self._gone = False
 
     def line(self, text: str) -> None:
         with self._lock:
-            if self._gone:
+            if self._stream is None:
                 return
             try:
                 self._stream.write(text + "\n")
                 self._stream.flush()
             except (OSError, ValueError):
-                self._gone = True
+                self._stream = None
 
 
 class JsonLines:
@@ -141,13 +142,13 @@ class Lines:
             if 0 < event.seconds < _WORTH_A_LINE or self._told.get(event.why, -_EVERY) > now - _EVERY:
                 return None
             self._told[event.why] = now
-        return f"waiting {human_seconds(event.seconds)}: {event.why}" if event.seconds else f"waiting: {event.why}"
+        return f"waiting {countdown(event.seconds)}: {event.why}" if event.seconds else f"waiting: {event.why}"
 
 
 def started_line(event: Started) -> str:
     """What begins."""
-    gone_on = f", going on after {plural(event.parts_done, 'part')}" if event.parts_done else ""
-    return f"pushing {event.name}: {event.source} -> {event.destination}{gone_on}"
+    there = f", {plural(event.parts_done, 'part')} up already" if event.parts_done else ""
+    return f"pushing {event.name}: {event.source} -> {event.destination}{there}"
 
 
 def failure_line(event: SourceFailed, count: int) -> str | None:
@@ -168,7 +169,7 @@ def progress_line(tally: Tally) -> str:
     rate, left = tally.rate(), tally.seconds_left()
     if not tally.ended:
         words += [f"{human_size(rate)}/s"] if rate else []
-        words += [f"{human_seconds(left)} left"] if left is not None else []
+        words += [f"{countdown(left)} left"] if left else []
     if tally.failures:
         words.append(f"{plural(tally.failures, 'file')} could not be read")
     return ", ".join(words)
@@ -192,16 +193,21 @@ def opened_report(
     """The report that suits stderr and the options, taken down at the end. ``tally`` is what it shows; whoever emits
     lets it take the event first."""
     report = _choose(tally, quiet, log_format)
-    handler = _HttpLines(report.say)
-    logger = logging.getLogger("driveshard.http")
-    if verbose:
-        logger.addHandler(handler)
-        logger.setLevel(logging.DEBUG)
+    handler = tell_requests(report.say) if verbose else None
     try:
         yield report
     finally:
-        logger.removeHandler(handler)
+        if handler is not None:
+            _HTTP.removeHandler(handler)
         report.close()
+
+
+def tell_requests(say: Callable[[str], None]) -> logging.Handler:
+    """Have every request's method, path and status said; returns what undoes it when it is removed."""
+    handler = _HttpLines(say)
+    _HTTP.addHandler(handler)
+    _HTTP.setLevel(logging.DEBUG)
+    return handler
 
 
 def _choose(tally: Tally, quiet: bool, log_format: str) -> Report:

@@ -161,14 +161,19 @@ def find_manifest(shelf: Shelf, files: list[RemoteFile]) -> Manifest:
     return Manifest.decode(shelf.read(found[0].id, 0, found[0].size))
 
 
-@contextmanager
-def opened_part(shelf: Shelf, part: ManifestPart) -> Iterator[zipfile.ZipFile]:
-    """A part, read by ranges. Raises Mismatch when it is not the zip it should be, here and inside the block."""
+def open_part(shelf: Shelf, part: ManifestPart) -> zipfile.ZipFile:
+    """A part, to be read by ranges. Raises Mismatch when it is not the zip it should be."""
     file_id = shelf.id_of(part)
+    with damage_told(part):
+        return open_zip(lambda start, length: shelf.read(file_id, start, length), part.size)
+
+
+@contextmanager
+def damage_told(part: ManifestPart) -> Iterator[None]:
+    """What zipfile finds wrong in a part, as a Mismatch."""
     try:
-        with open_zip(lambda start, length: shelf.read(file_id, start, length), part.size) as archive:
-            yield archive
-    except zipfile.BadZipFile as error:
+        yield
+    except (zipfile.BadZipFile, EOFError) as error:
         raise Mismatch(
             f"{part.name} is damaged ({error})", advice="Run `driveshard verify` on it, and push again if you can."
         ) from error

@@ -31,6 +31,7 @@ class Spool:
         self._clock = clock
         self._room = threading.Condition()
         self._held: dict[int, int] = {}
+        self._unwritten: set[int] = set()  # parts whose room is promised, but that the disk may not show yet
         self.peak = 0
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -72,8 +73,9 @@ class Spool:
         with self._room:
             while True:
                 others = sum(held for other, held in self._held.items() if other != number)
-                if others + size <= self.limit and self._disk_has_room(size, idle=others == 0):
+                if others + size <= self.limit and self._disk_has_room(number, size, idle=others == 0):
                     self._held[number] = size
+                    self._unwritten.add(number)
                     self.peak = max(self.peak, self.used)
                     return size
                 if on_wait and not told:
@@ -82,7 +84,8 @@ class Spool:
                 self._clock.check()
                 self._room.wait(_POLL)
 
-    def _disk_has_room(self, size: int, *, idle: bool) -> bool:
+    def _disk_has_room(self, number: int, size: int, *, idle: bool) -> bool:
+        promised = sum(self._held[other] for other in self._unwritten if other != number)
         try:
             self.directory.mkdir(parents=True, exist_ok=True)  # somebody may have cleaned up too much
             free = shutil.disk_usage(self.directory).free
@@ -90,7 +93,7 @@ class Spool:
             return False
         except OSError as error:
             raise TempFull(f"the temp folder {self.directory} cannot be used: {error.strerror or error}") from error
-        if free >= size + _KEEP_FREE:
+        if free >= size + promised + _KEEP_FREE:
             return True
         if idle:
             raise TempFull(f"{self.directory} has {human_size(free)} free, a part needs {human_size(size)}")
@@ -123,6 +126,7 @@ class Spool:
             raise TempFull(f"{final} cannot be written: {error.strerror or error}") from error
         with self._room:
             self._held[number] = size
+            self._unwritten.discard(number)
             self._room.notify_all()
         return final
 
@@ -141,6 +145,7 @@ class Spool:
     def _give_back(self, number: int) -> None:
         with self._room:
             self._held.pop(number, None)
+            self._unwritten.discard(number)
             self._room.notify_all()
 
     def remove_if_empty(self) -> None:

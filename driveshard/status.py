@@ -62,7 +62,7 @@ def lines_of(record: Record, now: float) -> list[str]:
         note = record.holder
         lines.append(f"  run by     process {note['pid']} on {note['host']} since {note['since']}")
     elif not record.complete:
-        lines += [f"  stopped    {sentence(record.last_error)}"] if record.last_error else []
+        lines += [f"  last run   {sentence(record.last_error)}"] if record.last_error else []
         lines.append(f"  next       {_next(record, now)}")
     return lines
 

@@ -12,6 +12,14 @@ def human_size(size: float) -> str:
     return f"{size:.1f} TiB"
 
 
+def human_share(done: float, total: float) -> str:
+    """``1.5/40.0 MiB``: both in the unit of the larger."""
+    unit = human_size(total).partition(" ")[2]
+    step = 1024.0 ** ("B", "KiB", "MiB", "GiB", "TiB").index(unit)
+    digits = 0 if unit == "B" else 1
+    return f"{done / step:.{digits}f}/{total / step:.{digits}f} {unit}"
+
+
 def human_seconds(seconds: float) -> str:
     """``95`` -> ``1 min 35 s``."""
     whole = round(seconds)
@@ -22,6 +30,12 @@ def human_seconds(seconds: float) -> str:
     if whole < 86_400:
         return f"{whole // 3600} h {whole % 3600 // 60} min"
     return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+
+
+def countdown(seconds: float) -> str:
+    """``12 s``, ``1 min 35 s``: for what changes every second."""
+    whole = max(1, round(seconds))
+    return f"{whole} s" if whole < 60 else human_seconds(whole)
 
 
 def plural(count: int, noun: str) -> str:

@@ -6,26 +6,29 @@ import base64
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from driveshard.config import Settings
 from driveshard.console import Manner, put, put_bytes, put_json, tell
-from driveshard.events import Event, Notice, Waiting
+from driveshard.events import Emit, Event, Notice, Waiting
 from driveshard.proof import Proof, refusal, verify
 from driveshard.reading import Member, Reading, open_reading
+from driveshard.report import JsonLines, Stream
 from driveshard.shelf import open_shelf
 from driveshard.sources.base import printable
-from driveshard.text import human_seconds, human_size, plural
+from driveshard.text import countdown, human_size, plural
 
 _AT_ONCE = 256  # lines written together
 
 
-def waits_told(manner: Manner) -> Callable[[Event], None]:
+def waits_told(manner: Manner) -> Emit:
     """An Emit that tells why a command takes longer."""
+    if manner.log_format == "json":
+        return JsonLines(Stream(sys.stderr)).emit
 
     def emit(event: Event) -> None:
         if isinstance(event, Waiting) and not manner.quiet:
-            tell(f"waiting {human_seconds(event.seconds)}: {event.why}")
+            tell(f"waiting {countdown(event.seconds)}: {event.why}")
         elif isinstance(event, Notice) and not manner.quiet:
             tell(event.text)
 

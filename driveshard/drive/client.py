@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import google.auth.exceptions
+import google_auth_httplib2
 import httplib2
 from google_auth_httplib2 import AuthorizedHttp
 from googleapiclient import discovery, discovery_cache
@@ -60,6 +61,7 @@ class _Wire:
     def __init__(self, authorized: AuthorizedHttp) -> None:
         self.authorized = authorized
         self.last_used = 0.0
+        self.refusals = 0  # replies of 401 in a row
 
     def drop(self) -> None:
         for connection in list(self.authorized.http.connections.values()):
@@ -121,8 +123,12 @@ class DriveClient:
             raise Unavailable("Drive's answer was cut short") from error
 
     def send(self, request: Request) -> Reply:
-        """Send one request once. Raises Unavailable when the network fails, AuthError when the login does; a reply of
-        any status is returned."""
+        """Send one request once; a reply of any status is returned.
+
+        Raises Unavailable when the network fails, or after the login was renewed because of a 401: the request is then
+        made again by the retry layer, in its turn and after asking what is held. Raises AuthError when the login is
+        not to be renewed.
+        """
         wire = self._wire()
         self._spend_units(request)
         with self._lock:
@@ -145,9 +151,24 @@ class DriveClient:
             wire.drop()
             raise self._failure(error) from error
         wire.last_used = self._clock.monotonic()
+        if response.status == 401:
+            self._renew(wire)
+        else:
+            wire.refusals = 0
         # The query of a session URI is a secret; path and status are enough to follow what happens.
         log.debug("%s %s -> %s", request.method, urlsplit(request.uri).path, response.status)
         return Reply(response.status, {key.lower(): value for key, value in response.items()}, content)
+
+    def _renew(self, wire: _Wire) -> None:
+        """Renew the login once; a second 401 in a row is left for the caller to report."""
+        wire.refusals += 1
+        if wire.refusals > 1:
+            return
+        try:
+            self._credentials.refresh(google_auth_httplib2.Request(wire.authorized.http))
+        except google.auth.exceptions.GoogleAuthError as error:
+            raise self._failure(error) from error
+        raise Unavailable("the login had expired and was renewed", retry_after=0.0)
 
     def _spend_units(self, request: Request) -> None:
         seconds = self._units.wait_for(_units(request), self._clock.monotonic())
@@ -157,7 +178,9 @@ class DriveClient:
     def _failure(self, error: Exception) -> Exception:
         if self._aborted:
             return Interrupted("stopped in the middle of a request")
-        if isinstance(error, google.auth.exceptions.RefreshError):
+        if isinstance(error, google.auth.exceptions.RefreshError | google.auth.exceptions.InvalidOperation):
+            if error.retryable:
+                return Unavailable("Google's login service did not answer")
             return AuthError(f"the login is no longer valid ({_first_argument(error)})")
         if isinstance(error, ssl.SSLCertVerificationError):
             return ConfigError(
@@ -170,6 +193,8 @@ class DriveClient:
             return Unavailable("Drive's address cannot be found; is the network up?")
         if isinstance(error, ConnectionRefusedError):
             return Unavailable(f"nothing answers at {urlsplit(self.base_url).netloc}")
+        if isinstance(error, http.client.IncompleteRead):
+            return Unavailable("Drive's answer was cut short")
         return Unavailable(f"the connection to Drive broke ({_first_argument(error)})")
 
     def _wire(self) -> _Wire:
@@ -177,7 +202,8 @@ class DriveClient:
             raise Interrupted("stopped")
         wire: _Wire | None = getattr(self._local, "wire", None)
         if wire is None:
-            wire = _Wire(AuthorizedHttp(self._credentials, http=self._new_http()))
+            # No status is left to the library to try again after.
+            wire = _Wire(AuthorizedHttp(self._credentials, http=self._new_http(), refresh_status_codes=()))
             self._local.wire = wire
             with self._lock:
                 self._wires.append(wire)

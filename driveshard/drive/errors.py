@@ -30,6 +30,7 @@ from driveshard.errors import (
 )
 
 _HOUR = 3600.0
+_PAGE = 8192  # characters of an HTML page that are looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +52,9 @@ def read_answer(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
         error = json.loads(text)["error"]
         message = str(error.get("message") or "")
         reason = str((error.get("errors") or [{}])[0].get("reason") or "")
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-        message = re.sub(r"\s+", " ", re.sub(r"<style.*?</style>|<[^>]+>", " ", text, flags=re.S)).strip()[:200]
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+        markup = r"<style.*?</style>|<[^<>]+>"
+        message = re.sub(r"\s+", " ", re.sub(markup, " ", text[:_PAGE], flags=re.S)).strip()[:200]
     html = "<html" in text.lower() or "text/html" in headers.get("content-type", "").lower()
     return Answer(status, reason, message, _retry_after(headers.get("retry-after")), html)
 
@@ -64,10 +66,10 @@ def _retry_after(value: str | None) -> float | None:
     try:
         seconds = float(value)
     except ValueError:
-        parsed = email.utils.parsedate_to_datetime(value) if re.match(r"[A-Z][a-z]{2}, ", value) else None
-        if parsed is None:
+        try:
+            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+        except (ValueError, OverflowError, OSError):
             return None
-        seconds = parsed.timestamp() - time.time()
     return min(max(0.0, seconds), _HOUR) if seconds == seconds else None
 
 

@@ -117,6 +117,6 @@ def _offset(reply: Reply, size: int) -> Outcome:
 def _fields(body: bytes) -> Mapping[str, Any]:
     try:
         fields = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return fields if isinstance(fields, dict) else {}

@@ -241,12 +241,13 @@ class Sessions:
         self._database.put("sessions", session.id, session.document())
 
     def end(self, session: Session, state: str) -> None:
-        """Close a session for good and drop its bytes."""
+        """Close a session for good and drop its bytes, unless they are a file's content by now."""
         with session.lock:
+            if session.state != DONE:
+                session.held = 0
+                session.path.unlink(missing_ok=True)
             session.state = state
             session.turn += 1
-            session.held = 0
-            session.path.unlink(missing_ok=True)
             self.save(session)
 
     def content(self, session: Session, *, spoil: bool = False) -> Content:

@@ -32,8 +32,9 @@ def make_job(root: Path, pictures: int, samples: int, part_samples: int) -> tupl
     placements = max(1, round(samples / (2 * pictures**2)))
     job = root / "job.toml"
     job.write_text(
-        f'name = "job"\npart-samples = {part_samples}\n\n[source]\nkind = "composite"\nbackgrounds = "bg"\n'
-        f'foregrounds = "fg"\nsize = 200\nplacements = {placements}\nflip = true\nquality = 30\noptimize = true\nseed = 1\n'
+        f'name = "job"\npart-samples = {part_samples}\n\n'
+        '[source]\nkind = "composite"\nbackgrounds = "bg"\nforegrounds = "fg"\n'
+        f"size = 200\nplacements = {placements}\nflip = true\nquality = 30\noptimize = true\nseed = 1\n"
     )
     return job, 2 * pictures**2 * placements
 

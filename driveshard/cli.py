@@ -5,96 +5,33 @@ Nothing heavy is imported before a command runs, so that ``--help`` answers at o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from driveshard import __version__
-from driveshard.console import Manner, tell, tell_event
+from driveshard.console import ReaderGone, tell, tell_event
 from driveshard.errors import ConfigError, DriveshardError, Interrupted, UsageError
-from driveshard.options import FLAGS, PUSH, WITH, Option, read_values
+from driveshard.flags import common, examples, given_flags, manner, option, push_flags
+from driveshard.options import PUSH, WITH, read_values
 
 _WIDTH = 100
-
-
-manner = Manner()
-"""Of the command that runs; set while its options are read."""
-
-
-# -- options that are the same everywhere ----------------------------------------------------------------------------
-
-
-def _note(field: str) -> Callable[[click.Context, click.Parameter, Any], None]:
-    def note(context: click.Context, parameter: click.Parameter, value: Any) -> None:
-        if value is not None and value is not False:
-            setattr(manner, field, value)
-
-    return note
-
-
-def common(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options that every command has."""
-    switches = {
-        "--json": ("as_json", "JSON", "Print one JSON object with the result as the last line of stdout."),
-        "-q/--quiet": ("quiet", "QUIET", "Say only what went wrong."),
-        "-v/--verbose": ("verbose", "VERBOSE", "Show every request, and the causes of errors."),
-    }
-    add = click.version_option(__version__, "--version", message="driveshard %(version)s")
-    command = add(command)
-    for names, (field, variable, text) in reversed(switches.items()):
-        command = click.option(
-            *names.split("/"),
-            field,
-            is_flag=True,
-            expose_value=False,
-            callback=_note(field),
-            envvar=f"DRIVESHARD_{variable}",
-            help=text,
-        )(command)
-    return click.option(
-        "--log-format",
-        type=click.Choice(["text", "json"]),
-        expose_value=False,
-        callback=_note("log_format"),
-        envvar="DRIVESHARD_LOG_FORMAT",
-        help="Form of what is said on stderr; json is one event a line.",
-    )(command)
-
-
-def push_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options of the table; their values come as they were typed, None when they were not."""
-    for option in reversed(PUSH):
-        command = click.option(f"--{option.name}", option.field, **_form(option), help=_sentence(option.help))(command)
-    return command
-
-
-def _form(option: Option) -> dict[str, Any]:
-    if option.switch:
-        return {"is_flag": True, "default": None}
-    return {"metavar": option.metavar, "multiple": option.many}
-
-
-def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}."
-
-
-def given_flags(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The push options that were typed, parsed. Raises UsageError."""
-    typed = {option.name: arguments[option.field] for option in PUSH if arguments[option.field] not in (None, ())}
-    return read_values(typed, PUSH, FLAGS)
-
-
-def _variable(name: str) -> dict[str, Any]:
-    return {"envvar": f"DRIVESHARD_{name}", "show_envvar": False}
+_ORDER = ("demo", "push", "status", "share", "verify", "ls", "cat", "login", "emulate")
 
 
 # -- commands --------------------------------------------------------------------------------------------------------
 
 
+class _InOrder(click.Group):
+    """Lists the commands as one meets them, not by their letters."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(self.commands, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
+
+
 @click.group(
+    cls=_InOrder,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": _WIDTH},
     epilog="Exit codes: 0 done, 64 usage, 65 some files unreadable, 66 not there, 69 unreachable, 70 defect, 73 temp "
     "disk, 75 come back later, 76 not what it should be, 77 log in, 78 configuration, 79 refused, 130/143 interrupted.",
@@ -110,12 +47,8 @@ def driveshard() -> None:
     """
 
 
-def examples(text: str) -> str:
-    """An epilog that keeps its lines."""
-    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in text.strip().splitlines())
-
-
 @driveshard.command(
+    short_help="Pack a folder or a generator into zip parts and upload them.",
     epilog=examples(
         """
 driveshard push photos/ --share anyone
@@ -124,7 +57,7 @@ driveshard push job.toml --bwlimit '08:00,512K 18:00,10M 23:00,off'
 driveshard push samples.py:make --part-size 256MiB --workers 4
 link=$(driveshard push photos/ -q)
 """
-    )
+    ),
 )
 @click.argument("source")
 @push_flags
@@ -141,48 +74,43 @@ def push(source: str, **arguments: Any) -> int:
 
 
 @driveshard.command(
+    short_help="Serve a Drive of your own on this machine, for trying.",
     epilog=examples(
         """
 driveshard emulate --root /tmp/drive --port 8765
 DRIVESHARD_DRIVE_URL=http://127.0.0.1:8765 driveshard push photos/
 driveshard emulate --root /tmp/drive --faults 503@3*2,lost-final --bandwidth 2M
 """
-    )
+    ),
 )
-@click.option(
+@option(
     "--root",
     type=click.Path(file_okay=False, path_type=Path),
     required=True,
     metavar="DIR",
     help="Where the emulated Drive is kept.",
-    **_variable("ROOT"),
 )
-@click.option(
+@option(
     "--port",
     type=click.IntRange(0, 65535),
     default=0,
     metavar="P",
     help="Port on 127.0.0.1 (default: a free one).",
-    **_variable("PORT"),
 )
-@click.option(
-    "--faults", default="", metavar="WORDS", help="What goes wrong, such as 503@3*2,lost-final.", **_variable("FAULTS")
-)
-@click.option(
+@option("--faults", default="", metavar="WORDS", help="What goes wrong, such as 503@3*2,lost-final.")
+@option(
     "--latency-ms",
     type=click.FloatRange(0),
     default=0,
     metavar="N",
     help="Delay of every request.",
-    **_variable("LATENCY_MS"),
 )
-@click.option("--bandwidth", metavar="RATE", help="Upload bytes a second, such as 2M.", **_variable("BANDWIDTH"))
-@click.option(
+@option("--bandwidth", metavar="RATE", help="Upload bytes a second, such as 2M.")
+@option(
     "--writes-per-second",
     type=click.FloatRange(0, min_open=True),
     metavar="R",
     help="More are answered 'slow down'.",
-    **_variable("WRITES_PER_SECOND"),
 )
 @common
 def emulate(root: Path, bandwidth: str | None, **options: Any) -> int:
@@ -203,13 +131,14 @@ def emulate(root: Path, bandwidth: str | None, **options: Any) -> int:
 
 
 @driveshard.command(
+    short_help="Prove that a dataset is whole.",
     epilog=examples(
         """
 driveshard verify https://drive.google.com/drive/folders/ID
 driveshard verify photos --deep
 driveshard verify data/photos --json
 """
-    )
+    ),
 )
 @click.argument("what")
 @click.option("--deep", is_flag=True, help="Fetch every part and check each byte, not only what Drive says of it.")
@@ -226,12 +155,13 @@ def verify(what: str, deep: bool) -> int:
 
 
 @driveshard.command(
+    short_help="List the members of a dataset.",
     epilog=examples(
         """
 driveshard ls photos | head
 driveshard ls --long https://drive.google.com/drive/folders/ID
 """
-    )
+    ),
 )
 @click.argument("what")
 @click.option("-l", "--long", is_flag=True, help="Show size, CRC-32 and part, too.")
@@ -248,12 +178,13 @@ def ls(what: str, long: bool) -> int:
 
 
 @driveshard.command(
+    short_help="Write one member of a dataset to stdout.",
     epilog=examples(
         """
 driveshard cat photos a/0007.jpg > 0007.jpg
 driveshard cat https://drive.google.com/drive/folders/ID bg_000/fg_000_o_00.json
 """
-    )
+    ),
 )
 @click.argument("what")
 @click.argument("member")
@@ -269,12 +200,13 @@ def cat(what: str, member: str) -> int:
 
 
 @driveshard.command(
+    short_help="Show what is up, what is left, and when it can go on.",
     epilog=examples(
         """
 driveshard status
 driveshard status photos --json
 """
-    )
+    ),
 )
 @click.argument("name", required=False)
 @common
@@ -289,17 +221,18 @@ def status(name: str | None) -> int:
 
 
 @driveshard.command(
+    short_help="Set who may read a dataset, and print its link.",
     epilog=examples(
         """
 driveshard share photos --with anyone
 driveshard share photos --with user:ada@example.org
 driveshard share photos --with nobody
 """
-    )
+    ),
 )
 @click.argument("name")
 @click.option("--with", "who", metavar="WHO", required=True, help="anyone, domain:D, user:EMAIL or nobody.")
-@click.option("--wait", is_flag=True, help="If a run has this dataset, wait for it.", **_variable("WAIT"))
+@option("--wait", is_flag=True, help="If a run has this dataset, wait for it.")
 @common
 def share(name: str, who: str, wait: bool) -> int:
     """Set who may read a dataset's folder, and print its link.
@@ -312,17 +245,30 @@ def share(name: str, who: str, wait: bool) -> int:
 
 
 @driveshard.command(
+    short_help="Do the whole job on this machine, without an account.",
     epilog=examples(
         """
 driveshard demo
 driveshard demo --samples 20000 --faults '503@5*3,lost-final'
 driveshard demo --keep /tmp/demo
 """
-    )
+    ),
 )
-@click.option("--samples", type=click.IntRange(1, 10_000_000), default=2000, show_default=True, metavar="N", help="At least this many samples.", **_variable("SAMPLES"))  # noqa: E501
-@click.option("--faults", default="", metavar="WORDS", help="What goes wrong on the way, such as 503@5*3,lost-final.", **_variable("FAULTS"))  # noqa: E501
-@click.option("--keep", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Do it in this new directory, and keep everything.", **_variable("KEEP"))  # noqa: E501
+@option(
+    "--samples",
+    type=click.IntRange(1, 10_000_000),
+    default=2000,
+    show_default=True,
+    metavar="N",
+    help="At least this many samples.",
+)
+@option("--faults", default="", metavar="WORDS", help="What goes wrong on the way, such as 503@5*3,lost-final.")
+@option(
+    "--keep",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Do it in this new directory, and keep everything.",
+)
 @common
 def demo(samples: int, faults: str, keep: Path | None) -> int:
     """Do the whole job on this machine, without an account: it takes some ten seconds.
@@ -336,18 +282,36 @@ def demo(samples: int, faults: str, keep: Path | None) -> int:
 
 
 @driveshard.command(
+    short_help="Allow driveshard to use your Drive.",
     epilog=examples(
         """
 driveshard login
 driveshard login --credentials ~/Downloads/client_secret.json
 driveshard login --no-browser --port 8085
 """
-    )
+    ),
 )
-@click.option("--credentials", type=click.Path(path_type=Path), metavar="FILE", help="The OAuth client's file (default: credentials.json in the home folder).")  # noqa: E501
-@click.option("--scope", type=click.Choice(["drive.file", "drive", "drive.readonly"]), default="drive.file", show_default=True, help="drive.file sees only what driveshard made; drive is needed to push into a folder you made.", **_variable("SCOPE"))  # noqa: E501
-@click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="P", help="Port on this machine for Google's answer (default: a free one).", **_variable("PORT"))  # noqa: E501
-@click.option("--no-browser", is_flag=True, help="Print the address instead of opening it.", **_variable("NO_BROWSER"))
+@click.option(
+    "--credentials",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The OAuth client's file (default: credentials.json in the home folder).",
+)
+@option(
+    "--scope",
+    type=click.Choice(["drive.file", "drive", "drive.readonly"]),
+    default="drive.file",
+    show_default=True,
+    help="drive.file sees only what driveshard made; drive is needed to push into a folder you made.",
+)
+@option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    metavar="P",
+    help="Port on this machine for Google's answer (default: a free one).",
+)
+@option("--no-browser", is_flag=True, help="Print the address instead of opening it.")
 @common
 def login(credentials: Path | None, scope: str, port: int, no_browser: bool) -> int:
     """Allow driveshard to use your Drive, in the browser; needed once.
@@ -374,28 +338,27 @@ def _settings() -> Any:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    from driveshard.edge import defect, quiet_pipe
+    from driveshard.edge import close_stdout, defect
 
-    code = 0
-    with quiet_pipe():
-        try:
-            code = driveshard.main(arguments, prog_name="driveshard", standalone_mode=False) or 0
-        except click.exceptions.NoArgsIsHelpError as error:
-            error.show()
-            code = UsageError.exit_code
-        except click.UsageError as error:
-            code = fail(_usage(error))
-        except click.ClickException as error:
-            code = fail(UsageError(error.format_message()))
-        except (click.Abort, KeyboardInterrupt):
-            tell("driveshard: stopped.")
-            code = Interrupted.exit_code
-        except BrokenPipeError:
-            raise
-        except DriveshardError as error:
-            code = fail(error)
-        except Exception as error:  # the outermost edge: a bug becomes one sentence and a file
-            code = fail(defect(error))
+    try:
+        code = driveshard.main(arguments, prog_name="driveshard", standalone_mode=False) or 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        code = UsageError.exit_code
+    except click.UsageError as error:
+        code = fail(_usage(error))
+    except click.ClickException as error:
+        code = fail(UsageError(error.format_message()))
+    except (click.Abort, KeyboardInterrupt):
+        tell("driveshard: stopped.")
+        code = Interrupted.exit_code
+    except ReaderGone:
+        code = 0
+    except DriveshardError as error:
+        code = fail(error)
+    except Exception as error:  # the outermost edge: a bug becomes one sentence and a file
+        code = fail(defect(error))
+    close_stdout()
     return code
 
 

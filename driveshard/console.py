@@ -49,20 +49,29 @@ def tell_event(kind: str, document: Mapping[str, Any]) -> None:
     tell(json.dumps({"time": round(time.time(), 3), "event": kind, **document}))
 
 
+class ReaderGone(Exception):
+    """Whoever read stdout has seen enough (``| head``)."""
+
+
 def put_bytes(data: bytes | memoryview) -> None:
-    """Bytes on stdout, as they are. Raises BrokenPipeError when the reader has gone, TempFull when they find no room."""
+    """Bytes on stdout, as they are. Raises ReaderGone, and TempFull when there is no room for them."""
     if sys.stdout is None:
         return
     try:
         sys.stdout.flush()
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        raise
+    except BrokenPipeError as error:
+        raise ReaderGone from error
     except OSError as error:
         raise TempFull(
             f"the output cannot be written: {error.strerror or error}", advice="Free some room, or write elsewhere."
         ) from error
+
+
+def is_terminal(stream: Any) -> bool:
+    """Whether somebody looks at it; a stream that was closed is None."""
+    return stream is not None and bool(stream.isatty())
 
 
 def put_json(document: Mapping[str, Any]) -> None:

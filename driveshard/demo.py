@@ -20,7 +20,7 @@ from driveshard.drawing import draw_backgrounds, draw_foregrounds
 from driveshard.edge import Stopper
 from driveshard.emulator import Emulator
 from driveshard.errors import Interrupted, Mismatch, UsageError
-from driveshard.events import Emit, Event, ignore
+from driveshard.events import Emit, Event, Started, ignore
 from driveshard.job import push
 from driveshard.progress import Tally
 from driveshard.proof import refusal, verify
@@ -107,7 +107,7 @@ def _run(
     say: Callable[[str], None],
     began: float,
 ) -> DemoResult:
-    say(f"Started a Drive of its own at {emulator.url}")
+    say(f"Started a local Drive at {emulator.url}")
     options = PushOptions(
         source.describe(), name=_NAME, part_size=_PART, share="anyone", writes_per_second=_WRITES_PER_SECOND
     )
@@ -193,20 +193,10 @@ def show_demo(samples: int, faults: str, keep: Path | None, manner: Manner) -> i
         if not manner.quiet:
             write(text)
 
-    @contextlib.contextmanager
-    def watch() -> Iterator[Emit]:
-        tally = Tally()
-        with opened_report(tally, quiet=manner.quiet, verbose=manner.verbose, log_format=manner.log_format) as report:
-
-            def emit(event: Event) -> None:
-                tally.take(event)
-                report.emit(event)
-
-            yield emit
-
-    with Stopper(clock.stop, tell) as stopper:
+    screen = _Screen(manner)
+    with Stopper(clock.stop, lambda text: screen.say(text)) as stopper:
         try:
-            result = run_demo(samples, faults, keep, clock, watch, say)
+            result = run_demo(samples, faults, keep, clock, screen.watch, say)
         except Interrupted:
             leave(stopper.exit_code or Interrupted.exit_code)
     for line in _closing(result):
@@ -214,6 +204,31 @@ def show_demo(samples: int, faults: str, keep: Path | None, manner: Manner) -> i
     if manner.as_json:
         put_json(result.as_json())
     return 0
+
+
+class _Screen:
+    """What the push shows while it runs; ``say`` goes above its bars while there are any."""
+
+    def __init__(self, manner: Manner) -> None:
+        self._manner = manner
+        self.say: Callable[[str], None] = tell
+
+    @contextlib.contextmanager
+    def watch(self) -> Iterator[Emit]:
+        tally = Tally()
+        manner = self._manner
+        with opened_report(tally, quiet=manner.quiet, verbose=manner.verbose, log_format=manner.log_format) as report:
+
+            def emit(event: Event) -> None:
+                tally.take(event)
+                if not isinstance(event, Started):  # the story has said what begins
+                    report.emit(event)
+
+            self.say = report.say
+            try:
+                yield emit
+            finally:
+                self.say = tell
 
 
 def _closing(result: DemoResult) -> list[str]:

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
@@ -94,15 +94,12 @@ def cut_off(code: int) -> NoReturn:
     os._exit(code)
 
 
-@contextlib.contextmanager
-def quiet_pipe() -> Iterator[None]:
-    """A reader that has seen enough (``| head``) ends the command without a word."""
+def close_stdout() -> None:
+    """Flush it, or give it up: Python would complain at its end about what cannot be written."""
     try:
-        yield
         if sys.stdout is not None:
             sys.stdout.flush()
-    except OSError:
-        # Python flushes stdout once more at its end, and would complain there.
+    except (OSError, ValueError):
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -99,7 +99,10 @@ class Defect(DriveshardError):
 
 
 class TempFull(DriveshardError):
+    """``vanished`` says that the folder itself was gone, which passes: it is made again."""
+
     exit_code = 73
+    vanished = False
     advice = "Free some room, or name another folder with --temp, then run the same command again."
 
 

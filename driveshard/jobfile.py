@@ -34,11 +34,10 @@ class JobFile:
             "folder": lambda: FolderSource(self._path("path"), include, exclude),
             "python": self._python,
         }
-        kind = str(self.table.get("kind"))
+        kind = str(self.table.get("kind", ""))
         if kind not in kinds:
-            raise ConfigError(
-                f"{self.path}: [source] kind: {kind!r} is not a kind of source", advice=nearest(kind, kinds)
-            )
+            what = f"kind: {kind!r} is not a kind of source" if kind else "kind is missing"
+            raise ConfigError(f"{self.path}: [source] {what}", advice=nearest(kind, kinds))
         return kinds[kind]()
 
     def _composite(self) -> Source:

@@ -251,6 +251,11 @@ class Ledger:
     def selection(self, number: int) -> Selection:
         return self.spec(number).selection
 
+    def kept_selection(self, number: int) -> Selection | None:
+        """As ``selection``; None for a part that was dropped meanwhile, because nothing of it could be read."""
+        rows = self._rows("SELECT data FROM selections WHERE number = ?", number)
+        return decode_selection(rows[0][0]) if rows else None
+
     def next_number(self) -> int:
         return int(self._rows("SELECT coalesce(max(number) + 1, 0) FROM parts")[0][0])
 

@@ -100,8 +100,7 @@ def _read(option: Option, value: Any, origin: Origin) -> Any:
     except UsageError as error:
         raise origin.error(f"{origin.spell(option.name)}: {error}", advice=error.advice) from error
     except ValueError as error:
-        shown = value if isinstance(value, str | int | float) else type(value).__name__
-        raise origin.error(f"{origin.spell(option.name)}: {shown!r} is not {error}") from error
+        raise origin.error(f"{origin.spell(option.name)}: {repr(value)[:80]} is not {error}") from error
     return option.rebase(parsed, origin.base) if option.rebase and origin.base else parsed
 
 
@@ -218,36 +217,41 @@ PUSH: tuple[Option, ...] = (
         "to",
         where,
         "WHERE",
-        "drive: (a new folder made by driveshard; the default), drive:FOLDER_ID or a folder link (a parent to put it"
-        " in), or file:DIR (a plain directory)",
+        "Where to: drive: (a new folder made by driveshard; the default), drive:FOLDER_ID or a folder link (a parent to"
+        " put it in), or file:DIR (a plain directory)",
         rebase=_rebase_where,
     ),
-    Option("name", text, "NAME", "the dataset's name (default: the source's)"),
-    Option("part-size", size, "SIZE", "size of a zip part (default 512MiB)"),
-    Option("part-samples", count, "N", "at most this many samples in a part"),
-    Option("temp", folder, "DIR", "where parts wait for their upload", rebase=_rebase_folder),
-    Option("temp-limit", size, "SIZE", "most bytes there at any time (default: room for the parts under way)"),
-    Option("workers", count, "N", "processes that pack (default: one for each CPU)"),
-    Option("uploads", count, "N", "parts uploaded side by side (default 3)"),
+    Option("name", text, "NAME", "The dataset's name (default: the source's)"),
+    Option("part-size", size, "SIZE", "Size of a zip part (default 512MiB)"),
+    Option("part-samples", count, "N", "At most this many samples in a part"),
+    Option("temp", folder, "DIR", "Where parts wait for their upload", rebase=_rebase_folder),
+    Option("temp-limit", size, "SIZE", "Most bytes there at any time (default: room for the parts under way)"),
+    Option("workers", count, "N", "Processes that pack (default: one for each CPU)"),
+    Option("uploads", count, "N", "Parts uploaded side by side (default 3)"),
     Option(
-        "share", who, "WHO", "who may read: anyone, domain:D, user:EMAIL or nobody (default: as it is, at first nobody)"
+        "share", who, "WHO", "Who may read: anyone, domain:D, user:EMAIL or nobody (default: as it is, at first nobody)"
     ),
-    Option("include", globs, "GLOB", "only files that match, such as '*.jpg' or 'raw/**' (may be repeated)", many=True),
-    Option("exclude", globs, "GLOB", "no files that match (may be repeated)", many=True),
-    Option("bwlimit", rate, "RATE", "upload no faster: 2M, or by the time of day '08:00,512K 18:00,10M 23:00,off'"),
-    Option("max-transfer", size, "SIZE", "end the run when it has sent this much; the next one goes on"),
-    Option("writes-per-second", number, "R", "pace of new files (default 2.5; Drive takes about 3)"),
-    Option("engine", engine, "NAME", "what packs: processes (default), threads or serial"),
-    Option("dry-run", switch, "", "say what would be packed, and send nothing"),
-    Option("wait", switch, "", "if another run has this dataset, wait for it"),
+    Option("include", globs, "GLOB", "Only files that match, such as '*.jpg' or 'raw/**' (may be repeated)", many=True),
+    Option("exclude", globs, "GLOB", "No files that match (may be repeated)", many=True),
+    Option(
+        "bwlimit",
+        rate,
+        "RATE|TIMETABLE",
+        "Upload no faster: 2M, or by the time of day '08:00,512K 18:00,10M 23:00,off'",
+    ),
+    Option("max-transfer", size, "SIZE", "End the run when it has sent this much; the next one goes on"),
+    Option("writes-per-second", number, "R", "Pace of new files (default 2.5; Drive takes about 3)"),
+    Option("engine", engine, "NAME", "What packs: processes (default), threads or serial"),
+    Option("dry-run", switch, "", "Say what would be packed, and send nothing"),
+    Option("wait", switch, "", "If another run has this dataset, wait for it"),
 )
 
 SETTINGS: tuple[Option, ...] = (
-    Option("timeout", number, "SECONDS", "longest wait for the network in one step (default 60)"),
-    Option("retries", count, "N", "failures in a row that are borne (default 12)"),
-    Option("throttle-patience", number, "SECONDS", "how long 'slow down' is borne before it counts as the day's cap"),
-    Option("credentials", folder, "FILE", "the OAuth client's file for `login`", rebase=_rebase_folder),
-    Option("service-account", folder, "FILE", "a service account's key file", rebase=_rebase_folder),
-    Option("subject", text, "EMAIL", "the person a service account acts for"),
-    Option("api-key", text, "KEY", "reads what is shared with anyone, without a login"),
+    Option("timeout", number, "SECONDS", "Longest wait for the network in one step (default 60)"),
+    Option("retries", count, "N", "Failures in a row that are borne (default 12)"),
+    Option("throttle-patience", number, "SECONDS", "How long 'slow down' is borne before it counts as the day's cap"),
+    Option("credentials", folder, "FILE", "The OAuth client's file for `login`", rebase=_rebase_folder),
+    Option("service-account", folder, "FILE", "A service account's key file", rebase=_rebase_folder),
+    Option("subject", text, "EMAIL", "The person a service account acts for"),
+    Option("api-key", text, "KEY", "Reads what is shared with anyone, without a login"),
 )

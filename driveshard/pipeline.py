@@ -167,8 +167,7 @@ class Pipeline:
         waiting = [part for part in unfinished if part.state in (PartState.PACKED, PartState.BEGUN, PartState.STORED)]
         self._spool.sweep(part.file_name for part in waiting)
         for part in waiting:
-            if self._spool.path(part.file_name).exists():
-                self._spool.adopt(part.number, part.file_name)
+            if self._spool.adopt(part.number, part.file_name):
                 self._unproved.add(part.number)
 
     def _plan(self) -> None:
@@ -233,9 +232,9 @@ class Pipeline:
             except (WorkerLost, TempLost):
                 self._clock.check()
                 self._spool.cancel(spec.number)
-            except TempFull:
+            except TempFull as error:
                 self._spool.cancel(spec.number)
-                if self._spool.directory.is_dir():
+                if not error.vanished:
                     raise
             except BaseException:
                 self._spool.cancel(spec.number)

@@ -104,7 +104,7 @@ def known_rows(ledger: Ledger) -> Iterator[Row]:
 
 def _run_rows(ledger: Ledger, numbers: list[int]) -> Iterator[Row]:
     for number in numbers:
-        selection = ledger.selection(number)
+        selection = ledger.kept_selection(number)
         if isinstance(selection, FileList):
             yield from selection
 

@@ -134,7 +134,9 @@ def unplanned(ledger: Ledger, length: int) -> list[tuple[int, int]]:
 
 def _planned(ledger: Ledger) -> Iterator[tuple[int, int]]:
     for part in ledger.parts():
-        selection = ledger.selection(part.number)
+        selection = ledger.kept_selection(part.number)
+        if selection is None:
+            continue
         if not isinstance(selection, SampleRange):
             raise DriveshardError(f"part {part.number} of the ledger is not of this kind of source")
         yield selection.start, selection.start if selection.stop is None else selection.stop

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from driveshard.api import Task, prepare
-from driveshard.console import Manner, leave, put, put_json, tell, tell_event
+from driveshard.console import Manner, is_terminal, leave, put, put_json, tell, tell_event
 from driveshard.edge import Stopper, error_as_json, explain, home_for_crashes
 from driveshard.errors import DriveshardError, Interrupted
 from driveshard.events import Event
@@ -72,7 +72,7 @@ def _tell(result: PushResult, tally: Tally, manner: Manner, *, dry: bool) -> Non
     lines: list[str] = []
     if result.error is None and not manner.quiet:
         lines = _plan(result) if dry else _summary(result)
-        if result.link and (manner.as_json or not sys.stdout.isatty()):
+        if result.link and (manner.as_json or not is_terminal(sys.stdout)):
             lines.append(result.link)
     lines += _failures(result)
     if result.error is not None:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, TextIO
 
+from driveshard.console import is_terminal
 from driveshard.events import Event, Notice, Published, SourceFailed, Started, Waiting
 from driveshard.progress import Tally
 from driveshard.text import countdown, human_size, plural
@@ -215,7 +216,7 @@ def _choose(tally: Tally, quiet: bool, log_format: str) -> Report:
         return Quiet()
     if log_format == "json":
         return JsonLines(Stream(sys.stderr))
-    if sys.stderr is not None and sys.stderr.isatty():
+    if is_terminal(sys.stderr):
         from driveshard.bars import Bars
 
         return Bars(sys.stderr, tally)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from driveshard.clock import Clock
+from driveshard.durable import sync_directory
 from driveshard.errors import TempFull, TempLost
 from driveshard.text import human_size
 
@@ -45,18 +46,27 @@ class Spool:
         """Remove what a crash left: unfinished builds and parts nobody waits for. Returns how many files went."""
         wanted = set(keep)
         removed = 0
-        for entry in list(os.scandir(self.directory)):
+        try:
+            entries = list(os.scandir(self.directory))
+        except FileNotFoundError:
+            return 0
+        for entry in entries:
             if entry.name not in wanted and entry.is_file(follow_symlinks=False):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(entry.path)
                     removed += 1
         return removed
 
-    def adopt(self, number: int, file_name: str) -> None:
-        """Count a finished part that an earlier run left here."""
+    def adopt(self, number: int, file_name: str) -> bool:
+        """Count a finished part that an earlier run left here; False when it is not here."""
+        try:
+            size = (self.directory / file_name).stat().st_size
+        except FileNotFoundError:
+            return False
         with self._room:
-            self._held[number] = (self.directory / file_name).stat().st_size
+            self._held[number] = size
             self.peak = max(self.peak, self.used)
+        return True
 
     def reserve(self, number: int, size: int, on_wait: Callable[[], None] | None = None) -> int:
         """Wait until ``size`` bytes are free for the part; returns the bytes it may use.
@@ -119,7 +129,7 @@ class Spool:
         final = self.directory / file_name
         try:
             os.replace(self.building(number), final)
-            _sync_directory(self.directory)
+            sync_directory(self.directory)
         except FileNotFoundError as error:
             raise TempLost(f"{file_name} vanished from the temp folder before it was whole") from error
         except OSError as error:
@@ -152,13 +162,3 @@ class Spool:
         """Leave no trace of a finished dataset."""
         with contextlib.suppress(OSError):
             self.directory.rmdir()
-
-
-def _sync_directory(directory: Path) -> None:
-    if os.name == "nt":  # Windows cannot open a directory for fsync; NTFS journals the rename itself
-        return
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

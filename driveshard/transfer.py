@@ -121,7 +121,7 @@ class Transfer:
         self._offset: int | None = 0 if fresh else None
         self._best = 0 if fresh else -1
         self._sent = 0
-        self._watched_since = clock.monotonic()
+        self._watched_seconds = 0.0  # of sending alone: waiting for Drive to come back says nothing of the line
         self._watched_sent = 0
 
     def run(self) -> RemoteFile:
@@ -192,6 +192,7 @@ class Transfer:
     def _note(self, progress: Progress, start: int, length: int, seconds: float) -> None:
         self._sent += length
         self._watched_sent += length
+        self._watched_seconds += seconds
         self._chunks.took(length, seconds)
         self._fleet.report(self._number, length, seconds)
         held = progress.offset if isinstance(progress, Held) else self._size
@@ -200,10 +201,10 @@ class Transfer:
     def _check_worth(self) -> None:
         if self._sent > 4 * self._size + 64 * LARGEST_CHUNK:
             raise SessionGone("the upload session goes back again and again")
-        watched = self._clock.monotonic() - self._watched_since
+        watched = self._watched_seconds
         if self._may_replace and self._offset is not None:
             rate = self._watched_sent / max(watched, 1e-6)
             if self._fleet.crawls(self._number, rate, watched, self._size - self._offset, self._size):
                 raise Crawling
         if watched > 60:  # judge a session by its last minute, not by a bad start long ago
-            self._watched_since, self._watched_sent = self._clock.monotonic(), 0
+            self._watched_seconds, self._watched_sent = 0.0, 0

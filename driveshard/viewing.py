@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 
 from driveshard.config import Settings
-from driveshard.console import Manner, put, put_bytes, put_json, tell
+from driveshard.console import Manner, is_terminal, put, put_bytes, put_json, tell
 from driveshard.events import Emit, Event, Notice, Waiting
 from driveshard.proof import Proof, refusal, verify
 from driveshard.reading import Member, Reading, open_reading
@@ -44,7 +44,7 @@ def show_members(what: str, settings: Settings, manner: Manner, *, long: bool) -
     if manner.as_json:
         _put_members_json(reading)
         return 0
-    plain = not sys.stdout.isatty()
+    plain = not is_terminal(sys.stdout)
     for block in _blocks(_line(member, long, plain) for member in reading.members()):
         put_bytes(block)
     return 0

@@ -363,4 +363,5 @@ def _disk_trouble(error: OSError, path: Path) -> TempFull:
         return TempFull(f"There is no room left in {folder}, where parts are built.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return TempFull(f"{folder}, where parts are built, is not writable.")
-    return TempFull(f"A part cannot be written to {folder}: {error.strerror or error}.")
+    vanished = error.errno == errno.ENOENT
+    return TempFull(f"A part cannot be written to {folder}: {error.strerror or error}.", vanished=vanished)

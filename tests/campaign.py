@@ -53,12 +53,14 @@ WORDS = (
     "download-quota",
 )
 DISTURBANCES = ("group", "group", "group", "child", "server", "server", "temp")
-RESUMABLE = {69, 73, 75, 76, 79}
+RESUMABLE = {69, 73, 75, 76, 77, 79}
 """Exit codes that a disturbed run may end with; any other is a failure of the round."""
 
+LEDGER_LOSS = 0.03  # of the kills of a whole group
 WILD_RUNS, CALM_RUNS = 8, 4
 RUN_SECONDS = 60.0
 NAME = "c"
+PIXELS = 200
 OPTIONS = ("--writes-per-second", "40", "--workers", "2")
 
 PYTHON_SOURCE = """
@@ -88,7 +90,8 @@ name = "{name}"
 kind = "composite"
 backgrounds = "bg"
 foregrounds = "fg"
-size = 64
+size = 200
+quality = 95
 placements = {placements}
 seed = {seed}
 """
@@ -113,32 +116,33 @@ def make_material(dice: random.Random, directory: Path) -> Material:
         return make_tree(dice, directory)
     if kind == "composite":
         return make_job(dice, directory)
-    text = PYTHON_SOURCE.format(count=dice.randrange(30, 200), size=dice.randrange(500, 20_000), seed=dice.random())
-    (directory / "samples.py").write_text(text)
-    return Material(
-        f"samples.py:{kind}", PythonSource(f"samples.py:{kind}", directory), dice.randrange(200_000, 900_000), kind
-    )
+    count, size = dice.randrange(50, 400), dice.randrange(20_000, 40_000)
+    (directory / "samples.py").write_text(PYTHON_SOURCE.format(count=count, size=size, seed=dice.random()))
+    part_size = max(1_000_000, count * size // dice.randrange(1, 9))
+    return Material(f"samples.py:{kind}", PythonSource(f"samples.py:{kind}", directory), part_size, kind)
 
 
 def make_tree(dice: random.Random, directory: Path) -> Material:
-    """Either many small files or fewer large ones, some megabytes in all, cut into two to a dozen parts."""
-    total = dice.randrange(1_000_000, 9_000_000)
+    """Either many small files or fewer large ones, some megabytes in all, cut into one to a dozen parts."""
+    total = dice.randrange(4_000_000, 24_000_000)
     files = dice.choice([dice.randrange(5, 40), dice.randrange(100, 800)])
-    root = fill(directory / "tree", files, max(10, 2 * total // files), dice.randrange(1 << 30))
+    root = fill(directory / "tree", files, 4 * total // files // 3, dice.randrange(1 << 30))
     (root / "empty.txt").touch()
-    return Material("tree", FolderSource(root), total // dice.randrange(1, 12) + 50_000, "tree")
+    return Material("tree", FolderSource(root), max(1_000_000, total // dice.randrange(1, 13)), "tree")
 
 
 def make_job(dice: random.Random, directory: Path) -> Material:
-    for folder, count, mode in (("bg", 2, "RGB"), ("fg", 3, "RGBA")):
+    for folder, count, mode in (("bg", 3, "RGB"), ("fg", 4, "RGBA")):
         (directory / folder).mkdir()
         for number in range(count):
-            colour = tuple(dice.randrange(256) for _ in mode)
-            Image.new(mode, (80, 60), colour).save(directory / folder / f"{number}.png")
-    placements, seed = dice.randrange(3, 20), dice.randrange(1000)
+            noise = Image.frombytes(mode, (120, 90), dice.randbytes(120 * 90 * len(mode)))
+            noise.save(directory / folder / f"{number}.png")
+    placements, seed = dice.randrange(4, 16), dice.randrange(1000)
     (directory / "job.toml").write_text(JOB.format(name=NAME, placements=placements, seed=seed))
-    source = CompositeSource(directory / "bg", directory / "fg", size=64, placements=placements, seed=seed)
-    return Material("job.toml", source, dice.randrange(20_000, 120_000), "composite")
+    source = CompositeSource(
+        directory / "bg", directory / "fg", size=PIXELS, quality=95, placements=placements, seed=seed
+    )
+    return Material("job.toml", source, dice.randrange(600_000, 2_000_000), "composite")
 
 
 # -- a round ---------------------------------------------------------------------------------------------------------
@@ -185,7 +189,7 @@ class Player:
         began = time.monotonic()
         material = make_material(self._dice, self._directory)
         self.round.kind = material.kind
-        bandwidth = self._dice.choice(["1M", "3M", "8M", "20M"])
+        bandwidth = self._dice.choice(["6M", "12M", "30M", "100M"])
         with Server(self._directory / "drive", "--strict", "--bandwidth", bandwidth) as server:
             done = False
             while not done and not self.round.problems and self.round.runs < WILD_RUNS + CALM_RUNS:
@@ -200,7 +204,7 @@ class Player:
         return self.round
 
     def _arm(self, server: Server, *, calm: bool) -> None:
-        count = 0 if calm else self._dice.choice([0, 0, 1, 1, 2, 3, 5])
+        count = 0 if calm else self._dice.choice([0, 0, 0, 1, 1, 2, 3])
         words = [] if calm else self._dice.sample(WORDS, count)
         if self._ledger_lost and "list-lag" in words:
             words.remove("list-lag")  # with neither a ledger nor a list nobody could know what is there
@@ -211,8 +215,8 @@ class Player:
 
     def _marks(self) -> str:
         if self._dice.random() < 0.5:
-            return f"@{self._dice.randrange(1, 12)}*{self._dice.randrange(1, 4)}"
-        return f"%{self._dice.randrange(3, 25)}*{self._dice.randrange(1, 6)}"
+            return f"@{self._dice.randrange(1, 16)}*{self._dice.randrange(1, 3)}"
+        return f"%{self._dice.randrange(2, 12)}*{self._dice.randrange(1, 5)}"
 
     def _note_faults(self, server: Server) -> None:
         self.round.faults.update(server.stats()["faults_fired"])
@@ -263,7 +267,7 @@ class Player:
         if what == "group":
             os.killpg(process.pid, signal.SIGKILL)
             process.wait(10)
-            if not self._lists_lag and self._dice.random() < 0.1:
+            if not self._lists_lag and self._dice.random() < LEDGER_LOSS:
                 self._lose_ledger()
         elif what == "child":
             if not kill_one(psutil.Process(process.pid).children(recursive=True), self._dice):

@@ -26,7 +26,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 from driveshard.clock import Clock
 from driveshard.config import PushOptions, Settings
 from driveshard.emulator import Emulator
-from driveshard.events import Event, Notice, Waiting, ignore
+from driveshard.events import Emit, Event, Notice, Waiting, ignore
 from driveshard.job import PushResult, push
 from driveshard.ledger import Ledger
 from driveshard.packer import build_part
@@ -138,6 +138,9 @@ class Shelf:
     def stored_bytes(self) -> int:
         return sum(int(one.get("size", 0)) for one in self.files)
 
+    def part_bytes(self) -> int:
+        return sum(int(one["size"]) for one in self.files if one["name"].endswith(".zip"))
+
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
@@ -203,6 +206,7 @@ class Rig:
     timeout: float = 1.0
     name: str = "t"
     events: list[Event] = field(default_factory=list)
+    on_event: Emit = ignore
 
     @property
     def source(self) -> FolderSource:
@@ -229,6 +233,11 @@ class Rig:
     def push(self, source: Source | None = None, *, clock: Clock | None = None, **options: Any) -> PushResult:
         """Run once; ``events`` are this run's."""
         self.events = []
+
+        def emit(event: Event) -> None:
+            self.events.append(event)
+            self.on_event(event)
+
         wanted = PushOptions(
             source="source",
             name=self.name,
@@ -238,11 +247,13 @@ class Rig:
             engine="serial",
         )
         wanted = dataclasses.replace(wanted, **options)
-        return push(wanted, source or self.source, self.settings(clock), self.events.append)
+        return push(wanted, self.source if source is None else source, self.settings(clock), emit)
 
     def expected(self, source: Source | None = None) -> dict[str, str]:
         cut = Cut(self.name, self.part_size)
-        return undisturbed(source or self.source, cut, self.directory / f"reference-{time.monotonic_ns()}")
+        return undisturbed(
+            self.source if source is None else source, cut, self.directory / f"reference-{time.monotonic_ns()}"
+        )
 
     def notices(self) -> list[str]:
         return [event.text for event in self.events if isinstance(event, Notice)]
@@ -256,8 +267,8 @@ class Rig:
 
 
 def received(emulator: Emulator) -> int:
-    """Upload bytes that came off the wire so far."""
-    return int(emulator.stats()["received_bytes"])
+    """Bytes of parts that came off the wire so far."""
+    return sum(one["received"] for one in emulator.stats()["sessions"])
 
 
 # -- processes -------------------------------------------------------------------------------------------------------

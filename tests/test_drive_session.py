@@ -152,12 +152,16 @@ def test_what_is_about_account_or_pace_says_nothing_of_the_bytes(
 HEADERS = st.dictionaries(
     st.sampled_from(["range", "x-http-status-code-override", "content-type", "retry-after", "location"]),
     st.text(max_size=30)
-    | st.sampled_from(["308", "text/html", "bytes=0-1", "0-5", "bytes=0-99999999999999", "Mon, 1 Jan 2026 00:00:00 GMT"]),
+    | st.sampled_from(
+        ["308", "text/html", "bytes=0-1", "0-5", "bytes=0-99999999999999", "Mon, 1 Jan 2026 00:00:00 GMT"]
+    ),
 )
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["error", "errors", "reason", "message", "id", "size"]), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["error", "errors", "reason", "message", "id", "size"]), inner, max_size=3)
+    ),
     max_leaves=10,
 )
 BODIES = st.binary(max_size=300) | JSON_VALUES.map(lambda value: json.dumps(value).encode())

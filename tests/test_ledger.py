@@ -333,6 +333,10 @@ def test_selections_come_back_as_they_were(selection: Selection) -> None:
 
 def test_the_bytes_of_a_selection_do_not_depend_on_the_machine() -> None:
     assert encode_selection(FileList(b"ab", array("q", [258]), array("q", [1]))) == (
-        b"F" + bytes([1, 0, 0, 0, 0, 0, 0, 0]) + bytes([2, 1, 0, 0, 0, 0, 0, 0]) + bytes([1, 0, 0, 0, 0, 0, 0, 0]) + b"ab"
+        b"F"
+        + bytes([1, 0, 0, 0, 0, 0, 0, 0])
+        + bytes([2, 1, 0, 0, 0, 0, 0, 0])
+        + bytes([1, 0, 0, 0, 0, 0, 0, 0])
+        + b"ab"
     )
     assert encode_selection(SampleRange(3, None)) == b"R[3, null]"

@@ -112,8 +112,6 @@ def test_a_damaged_note_of_the_holder_does_no_harm(path: Path, note: bytes) -> N
             pass
 
 
-
-
 def test_a_folder_that_cannot_be_made_is_said_clearly(tmp_path: Path) -> None:
     (tmp_path / "ledgers").touch()
     with pytest.raises(TempFull) as caught, hold(tmp_path / "ledgers" / "x.lock", "x", Clock(), ignore, wait=False):

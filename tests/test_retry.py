@@ -153,5 +153,3 @@ def test_every_wait_is_told_with_its_reason(retry: Retry, clock: FakeClock, hear
         ("Drive answered 503 (sending a.zip)", clock.slept[0], 4),
         ("Drive asks (sending a.zip)", clock.slept[1], 4),
     ]
-
-

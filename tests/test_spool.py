@@ -234,5 +234,3 @@ def test_a_file_in_the_way_is_said_clearly(tmp_path: Path) -> None:
     with pytest.raises(TempFull) as caught:
         spool_of(tmp_path / "d")
     assert str(tmp_path / "d") in str(caught.value)
-
-

@@ -7,10 +7,9 @@ dies when it was unused for six months, so every failure says how to log in agai
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import json
-import os
+import logging
 import threading
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from google.oauth2 import credentials as oauth2
 from google.oauth2 import service_account
 
 from driveshard.drive.client import is_loopback
+from driveshard.durable import write_whole
 from driveshard.errors import AuthError, ConfigError, UsageError
 
 SCOPES = {
@@ -28,6 +28,8 @@ SCOPES = {
     "drive": "https://www.googleapis.com/auth/drive",
     "drive.readonly": "https://www.googleapis.com/auth/drive.readonly",
 }
+log = logging.getLogger("driveshard.auth")
+
 EMULATOR_TOKEN = "emulator"  # noqa: S105 - the emulator's fixed, public token
 
 
@@ -56,7 +58,10 @@ class StoredCredentials(oauth2.Credentials):
                 return  # another thread was quicker
             super().refresh(request)  # type: ignore[no-untyped-call]
             if self.store is not None:
-                write_token(self.store, self)
+                try:
+                    write_token(self.store, self)
+                except OSError as error:  # it is good for this run, and the refresh token is the same as before
+                    log.warning("the token file %s cannot be written (%s)", self.store, error.strerror or error)
 
 
 def credentials_for(base_url: str, settings: Any) -> Any:
@@ -110,7 +115,7 @@ def read_token(path: Path) -> StoredCredentials:
             # google-auth compares with naive UTC
             expiry=datetime.datetime.fromisoformat(expiry.removesuffix("Z")).replace(tzinfo=None) if expiry else None,
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise AuthError(f"the token file {path} cannot be used ({type(error).__name__}: {error})") from error
     found.store = path
     return found
@@ -119,17 +124,7 @@ def read_token(path: Path) -> StoredCredentials:
 def write_token(path: Path, credentials: oauth2.Credentials) -> None:
     """Write the login, mode 0600, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(credentials.to_json())
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
+    write_whole(path, credentials.to_json().encode())
 
 
 def read_client(path: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ holds. httplib2 is not thread safe, so every thread has its own.
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import json
 import logging
 import socket
@@ -115,12 +116,15 @@ class DriveClient:
         reply = self.send(Request(request.method, request.uri, request.headers, request.body))
         if not 200 <= reply.status < 300:
             raise translate(reply.status, reply.headers, reply.body)
-        if not reply.body:
+        if reply.status == 204 or request.method == "DELETE":
             return {}
         try:
-            return json.loads(reply.body)
-        except ValueError as error:
+            answer = json.loads(reply.body)
+        except (ValueError, RecursionError) as error:
             raise Unavailable("Drive's answer was cut short") from error
+        if not isinstance(answer, dict):
+            raise Unavailable("what answered is not Drive")
+        return answer
 
     def send(self, request: Request) -> Reply:
         """Send one request once; a reply of any status is returned.
@@ -255,7 +259,11 @@ def is_loopback(url: str) -> bool:
     """True for an http address on this machine."""
     parts = urlsplit(url)
     host = parts.hostname or ""
-    return parts.scheme == "http" and (host == "localhost" or host == "::1" or host.startswith("127."))
+    try:
+        here = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name, which may be anywhere: 127.example.org
+        here = False
+    return parts.scheme == "http" and here
 
 
 def headers_of(request: HttpRequest, extra: Mapping[str, str]) -> dict[str, str]:

@@ -168,10 +168,17 @@ class DriveDestination:
         if isinstance(outcome, Gone):
             raise SessionGone(f"the upload session is no more ({outcome.why})")
         if isinstance(outcome, Done):
-            # The reply may be of an older form or cut short; then the file itself is asked.
-            complete = "id" in outcome.fields and "size" in outcome.fields
-            return Stored(_remote(outcome.fields) if complete else self.get(session.file_id))
+            return Stored(self._described(session.file_id, outcome.fields))
         raise outcome.error
+
+    def _described(self, file_id: str, fields: Mapping[str, Any]) -> RemoteFile:
+        """The file of a finished upload. The reply may be of an older form or cut short; then the file is asked for."""
+        if fields.get("id") == file_id and str(fields.get("size")).isdecimal():
+            return _remote(fields)
+        try:
+            return self.get(file_id)
+        except NotFound as error:
+            raise Unavailable("Drive's answer to an upload was cut short") from error
 
     # -- files ---------------------------------------------------------------------------------------------------
 
@@ -193,6 +200,8 @@ class DriveDestination:
         return _remote(self._client.execute(built))
 
     def read(self, file_id: str, start: int, length: int) -> bytes:
+        if length <= 0:
+            return b""
         built: HttpRequest = self._client.files.get_media(fileId=file_id, supportsAllDrives=True)
         extra = {"range": f"bytes={start}-{start + length - 1}", "accept-encoding": "identity"}
         reply = self._client.send(Request("GET", built.uri, headers_of(built, extra)))

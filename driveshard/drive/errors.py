@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from driveshard.errors import (
     AuthError,
+    ComeBackLater,
     ConfigError,
     DailyCap,
     Defect,
@@ -112,8 +113,9 @@ def _daily(answer: Answer) -> DriveshardError:
 
 
 def _blocked(answer: Answer) -> DriveshardError:
-    return DailyCap(
+    return ComeBackLater(
         "Drive takes this machine's requests for automated traffic and has blocked them for now",
+        advice="Run the same command again after that time; it goes on where it stopped.",
         resume_after=time.time() + _HOUR,
     )
 

@@ -1,0 +1,105 @@
+"""The published description: the same dataset gives the same bytes, and what is no manifest is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from driveshard.errors import Mismatch
+from driveshard.ledger import Ledger
+from driveshard.manifest import FORMAT, VERSION, Manifest, ManifestPart, manifest_of
+from driveshard.model import FileList, Part, PartSpec
+
+PART = ManifestPart(0, "d-00000.zip", "id", 480, "m" * 32, "5" * 64, 2, 3, "a 'b' ü.txt", "\\xff.txt")
+WHOLE = Manifest("d", "job", {"kind": "folder", "include": []}, 2, 3, (PART,))
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.create_job("d", settings={"kind": "folder", "include": ["*.jpg"]}, where="/secret/place", source="x")
+        for number in (0, 1):
+            files = FileList.of([(b"a", 1, 1), (b"b", 2, 2)])
+            name = f"d-{number:05d}.zip"
+            ledger.plan(PartSpec(number, name, files, 100, 100), 1, (1, 1) if number else (0, 0))
+            ledger.packed(Part(number, name, 480 + number, "m" * 32, "5" * 64, 2, 2, "a", "b", files))
+            ledger.reserve(number, f"id{number}")
+            ledger.released(number)
+        yield ledger
+
+
+def test_it_comes_back_as_it_was() -> None:
+    assert Manifest.decode(WHOLE.encode()) == WHOLE
+
+
+def test_people_can_read_it() -> None:
+    text = WHOLE.encode().decode()
+    assert text.endswith("}\n")
+    assert '"bytes": 480' in text
+    assert "a 'b' ü.txt" in text
+
+
+def test_names_that_are_no_text_do_not_break_it() -> None:
+    odd = Manifest("d", "job", {}, 0, 0, (ManifestPart(0, "d\udcff.zip", "", 0, "", "", 0, 0, "", ""),))
+    assert json.loads(odd.encode())["parts"][0]["name"]
+
+
+def test_it_is_made_from_the_ledger_alone(ledger: Ledger) -> None:
+    manifest = manifest_of(ledger)
+
+    assert (manifest.name, manifest.job, manifest.bytes) == ("d", ledger.get("job"), 961)
+    assert (manifest.files, manifest.samples) == (3, 3)  # one member of the first part is replaced by the second
+    assert manifest.source == {"kind": "folder", "include": ["*.jpg"]}
+    assert [(part.number, part.name, part.id, part.size) for part in manifest.parts] == [
+        (0, "d-00000.zip", "id0", 480),
+        (1, "d-00001.zip", "id1", 481),
+    ]
+    assert manifest.encode() == manifest_of(ledger).encode()
+    assert b"secret" not in manifest.encode()
+
+
+def changed(**changes: Any) -> bytes:
+    return json.dumps({**json.loads(WHOLE.encode()), **changes}).encode()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b"{}",
+        b"\xff\xfe\x00",
+        b'"driveshard"',
+        WHOLE.encode()[:-20],
+        changed(format="other"),
+        changed(version=VERSION + 1),
+        changed(version="new"),
+        changed(parts=None),
+        changed(parts=[{}]),
+        changed(parts=["x"]),
+        changed(parts=[5]),
+        b"[" * 100_000,
+    ],
+)
+def test_what_is_no_manifest_is_refused(data: bytes) -> None:
+    with pytest.raises(Mismatch):
+        Manifest.decode(data)
+
+
+def test_a_newer_version_says_to_update() -> None:
+    with pytest.raises(Mismatch) as caught:
+        Manifest.decode(changed(version=VERSION + 1))
+    assert "pip install" in caught.value.advice
+
+
+def test_fields_added_later_do_no_harm() -> None:
+    document = json.loads(WHOLE.encode())
+    document["parts"][0]["colour"] = "blue"
+    assert Manifest.decode(json.dumps({**document, "index": "x"}).encode()) == WHOLE
+    assert document["format"] == FORMAT

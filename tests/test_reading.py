@@ -1,0 +1,290 @@
+"""Listing, reading and proving a dataset where it lies: on an emulated Drive, in a plain directory, spoilt in every way."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from driveshard.config import PushOptions, Settings
+from driveshard.emulator import Emulator
+from driveshard.errors import Mismatch, NotFound, SourceMissing, UsageError
+from driveshard.events import ignore
+from driveshard.job import PushResult, push
+from driveshard.proof import refusal, verify
+from driveshard.reading import Reading, open_reading
+from driveshard.records import find_record, find_records
+from driveshard.retry import Patience
+from driveshard.shelf import open_shelf
+from driveshard.sources.folder import FolderSource
+from driveshard.sources.python import PythonSource
+
+QUICK = Patience(attempts=3, first=0.01, longest=0.05)
+FILES = {f"d{number // 10}/{number:03d}.bin": bytes([number]) * (100 + number) for number in range(60)}
+ODD = {"a b/c'd.txt": b"quotes", "a b/\N{SNOWMAN}.txt": b"snow", "a b/zero": b""}
+
+
+class Place:
+    """A Drive with one dataset pushed to it, and the settings to reach it."""
+
+    def __init__(self, work: Path, emulator: Emulator) -> None:
+        self.work = work
+        self.emulator = emulator
+        self.settings = Settings(home=work / "home", drive_url=f"{emulator.url}/", patience=QUICK)
+        self.source = work / "src"
+
+    def write(self, files: dict[str, bytes]) -> None:
+        for path, content in files.items():
+            file = self.source / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+
+    def push(self, **options: object) -> PushResult:
+        values = {"name": "set", "part_size": 4096, "writes_per_second": 1000.0, "share": "anyone", **options}
+        result = push(PushOptions("src", **values), FolderSource(self.source), self.settings, ignore)  # type: ignore[arg-type]
+        assert result.error is None
+        return result
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    work = tmp_path_factory.mktemp("reading")
+    with Emulator(work / "drive") as emulator:
+        found = Place(work, emulator)
+        found.write({**FILES, **ODD})
+        found.push()
+        yield found
+
+
+def test_every_member_is_listed_in_order_with_its_size(place: Place) -> None:
+    members = list(open_reading("set", place.settings).members())
+    assert [(one.path.decode(), one.size) for one in members] == [
+        (path, len(content)) for path, content in sorted({**FILES, **ODD}.items(), key=lambda item: item[0].encode())
+    ]
+    assert len({one.part for one in members}) > 2
+
+
+def test_the_same_by_name_id_link_and_where(place: Place) -> None:
+    record = find_record(place.settings, "set")
+    assert record.folder_id is not None
+    nobody = replace(place.settings, home=place.work / "nobody")
+    names = [record.folder_id, f"drive:{record.folder_id}", str(record.link)]
+    lists = [[one.path for one in open_reading(what, nobody).members()] for what in names]
+    assert lists[0] == lists[1] == lists[2]
+    assert len(lists[0]) == len(FILES) + len(ODD)
+
+
+def test_an_emulators_link_is_asked_there_without_being_told(place: Place) -> None:
+    record = find_record(place.settings, "set")
+    settings = replace(place.settings, drive_url=None)
+    assert open_reading(str(record.link), settings).read(b"d1/011.bin") == FILES["d1/011.bin"]
+    assert open_reading("set", settings).read(b"d1/011.bin") == FILES["d1/011.bin"]
+
+
+def test_members_are_read_back_whole(place: Place) -> None:
+    reading = open_reading("set", place.settings)
+    for path, content in {**FILES, **ODD}.items():
+        assert reading.read(path.encode()) == content
+
+
+def test_only_parts_that_can_hold_a_member_are_opened(place: Place) -> None:
+    place.emulator.log()
+    seen = len(place.emulator.log())
+    open_reading("set", place.settings).read(b"d5/055.bin")
+    downloads = {entry["path"].partition("?")[0] for entry in place.emulator.log()[seen:] if "alt=media" in entry["path"]}
+    assert len(downloads) == 2  # the manifest and one part
+
+
+def test_a_member_that_is_not_there(place: Place) -> None:
+    with pytest.raises(SourceMissing, match="set has no member d9/none"):
+        open_reading("set", place.settings).read(b"d9/none")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_names_that_are_not_text(tmp_path: Path, emulator: Emulator) -> None:
+    place = Place(tmp_path, emulator)
+    place.source.mkdir()
+    odd = b"caf\xe9\n.bin"
+    Path(os.fsdecode(os.path.join(os.fsencode(place.source), odd))).write_bytes(b"latin")
+    place.push()
+    reading = open_reading("set", place.settings)
+    assert [one.path for one in reading.members()] == [odd]
+    assert reading.read(odd) == b"latin"
+
+
+def test_the_newest_of_a_repeated_path_counts(tmp_path: Path, emulator: Emulator) -> None:
+    place = Place(tmp_path, emulator)
+    place.write(FILES)
+    place.push()
+    place.write({"d1/011.bin": b"newer and longer than before", "e/new.bin": b"new"})
+    place.push()
+    reading = open_reading("set", place.settings)
+    paths = [one.path.decode() for one in reading.members()]
+    assert sorted(paths) == sorted({**FILES, "e/new.bin": b""})
+    assert reading.read(b"d1/011.bin") == b"newer and longer than before"
+    assert verify(reading.shelf).ok
+
+
+def test_samples_of_a_program_are_found_in_any_order(tmp_path: Path, emulator: Emulator) -> None:
+    place = Place(tmp_path, emulator)
+    (tmp_path / "make.py").write_text(
+        "import driveshard\n"
+        "def make():\n"
+        "    return [driveshard.Sample(f'k{(n * 7) % 40:02d}', {'txt': f'{n}' * 200}) for n in range(40)]\n"
+    )
+    source = PythonSource("make.py:make", tmp_path)
+    options = PushOptions("make.py:make", name="set", part_size=4096, writes_per_second=1000.0)
+    result = push(options, source, place.settings, ignore)
+    assert result.error is None
+    assert result.parts > 2
+    assert open_reading("set", place.settings).read(b"k07.txt") == b"1" * 200
+
+
+# -- what WHAT may be ------------------------------------------------------------------------------------------------
+
+
+def test_what_is_not_there(place: Place, tmp_path: Path) -> None:
+    with pytest.raises(SourceMissing, match="there is no dataset, directory or Drive folder sett") as caught:
+        open_reading("sett", place.settings)
+    assert caught.value.advice == "Did you mean set?"
+    with pytest.raises(SourceMissing, match=r"has no manifest\.json"):
+        open_reading(str(tmp_path), place.settings)
+    with pytest.raises(NotFound):
+        open_reading("1" * 30, place.settings)
+    with pytest.raises(UsageError, match="is not a Drive folder"):
+        open_reading("https://example.org/", place.settings)
+
+
+def test_a_folder_without_a_manifest(tmp_path: Path, emulator: Emulator) -> None:
+    place = Place(tmp_path, emulator)
+    place.write(FILES)
+    place.settings.clock.stop.set()
+    result = push(PushOptions("src", name="set"), FolderSource(place.source), place.settings, ignore)
+    assert result.error is not None
+    place.settings = replace(place.settings, clock=type(place.settings.clock)())
+    with pytest.raises(SourceMissing, match="set has no folder yet"):
+        open_reading("set", place.settings)
+
+
+def test_a_name_on_two_drives_means_the_one_talked_to(tmp_path: Path, emulator: Emulator) -> None:
+    here = Place(tmp_path, emulator)
+    here.write({"a.bin": b"here"})
+    here.push()
+    with Emulator(tmp_path / "other") as other:
+        there = Place(tmp_path, other)
+        there.source = tmp_path / "src2"
+        there.write({"a.bin": b"there"})
+        there.push()
+        assert open_reading("set", there.settings).read(b"a.bin") == b"there"
+        assert open_reading("set", here.settings).read(b"a.bin") == b"here"
+        nowhere = replace(here.settings, drive_url=None)
+        assert len(find_records(nowhere, "set")) == 2
+        with pytest.raises(UsageError, match="there are 2 datasets named set"):
+            find_record(nowhere, "set")
+
+
+# -- verify ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_whole_dataset_is_proved(place: Place) -> None:
+    for deep in (False, True):
+        proof = verify(open_shelf("set", place.settings, ignore), deep=deep)
+        assert proof.as_json() == {
+            "name": "set",
+            "parts": proof.parts,
+            "bytes": proof.bytes,
+            "ok": True,
+            "problems": [],
+        }
+        assert proof.parts > 2
+        assert refusal(proof) is None
+
+
+def pulled(place: Place, target: Path) -> Path:
+    """The dataset's files in a directory, as a reader would have them."""
+    shelf = open_shelf("set", place.settings, ignore)
+    target.mkdir()
+    for file in shelf.files():
+        (target / file.name).write_bytes(shelf.read(file.id, 0, file.size) if file.size else b"")
+    return target
+
+
+def test_a_directory_reads_as_the_drive_does(place: Place, tmp_path: Path) -> None:
+    directory = pulled(place, tmp_path / "pulled")
+    local, remote = open_reading(str(directory), place.settings), open_reading("set", place.settings)
+    assert list(local.members()) == list(remote.members())
+    assert local.read(b"d3/033.bin") == FILES["d3/033.bin"]
+    assert verify(local.shelf).ok
+
+
+def _flip(path: Path, position: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[position] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (lambda d: (d / "set-00001.zip").unlink(), "set-00001.zip is missing"),
+        (lambda d: _flip(d / "set-00001.zip", 60), "set-00001.zip has other bytes than were packed"),
+        (lambda d: _flip(d / "set-00001.zip", 60), "set-00001.zip has a damaged member: "),
+        (lambda d: _flip(d / "set-00001.zip", -20), "set-00001.zip is not a whole zip"),
+        (lambda d: (d / "set-00001.zip").write_bytes(b"short"), "set-00001.zip has 5 bytes instead of "),
+        (lambda d: shutil.copy(d / "set-00001.zip", d / "set-00099.zip"), "set-00099.zip is not in the manifest"),
+        (lambda d: (d / "manifest.json").write_text("{}"), "manifest.json cannot be read"),
+    ],
+)
+def test_damage_in_a_directory_is_found(place: Place, tmp_path: Path, spoil: object, problem: str) -> None:
+    directory = pulled(place, tmp_path / "pulled")
+    spoil(directory)  # type: ignore[operator]
+    proof = verify(open_shelf(str(directory), place.settings, ignore))
+    assert not proof.ok
+    assert any(found.startswith(problem) for found in proof.problems), proof.problems
+    assert isinstance(refusal(proof), Mismatch)
+
+
+def test_a_manifest_from_the_future(place: Place, tmp_path: Path) -> None:
+    directory = pulled(place, tmp_path / "pulled")
+    document = json.loads((directory / "manifest.json").read_text())
+    (directory / "manifest.json").write_text(json.dumps({**document, "version": 99}))
+    with pytest.raises(Mismatch, match="version 99"):
+        open_reading(str(directory), place.settings)
+
+
+def test_damage_on_the_drive_is_found(tmp_path: Path, emulator: Emulator) -> None:
+    place = Place(tmp_path, emulator)
+    place.write(FILES)
+    place.push()
+    shelf = open_shelf("set", place.settings, ignore)
+    manifest = Reading(shelf).manifest
+    destination = shelf._destination  # type: ignore[attr-defined]
+    first, second, third = manifest.parts[:3]
+    folder = str(find_record(place.settings, "set").folder_id)
+    destination.remove(first.id)
+    data = bytearray(destination.read(second.id, 0, second.size))
+    data[50] ^= 1
+    destination.put(second.id, folder, second.name, bytes(data), "application/zip", replace=True)
+    copies = destination.reserve_ids(2)
+    destination.put(copies[0], folder, third.name, b"x", "application/zip", replace=False)
+    destination.put(copies[1], folder, "set-00077.zip", b"x", "application/zip", replace=False)
+    assert verify(shelf).problems == [
+        "set-00002.zip is there 2 times",
+        "set-00077.zip is not in the manifest",
+        "set-00000.zip is missing",
+        "set-00001.zip has another md5 than the manifest",
+        "set-00001.zip has another sha256 than the manifest",
+    ]
+    with pytest.raises(Mismatch, match=r"set-00001\.zip is damaged"):
+        list(Reading(shelf).members()) if first.size < 0 else [Reading(shelf).read(name) for name in _names_of(second)]
+
+
+def _names_of(part: object) -> list[bytes]:
+    first = str(part.first)  # type: ignore[attr-defined]
+    return [first.encode()]

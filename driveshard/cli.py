@@ -326,10 +326,7 @@ def login(credentials: Path | None, scope: str, port: int, no_browser: bool) -> 
 
 def _settings() -> Any:
     from driveshard.config import settings_from
-    from driveshard.report import tell_requests
 
-    if manner.verbose:
-        tell_requests(tell)
     return settings_from()
 
 

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -120,13 +120,13 @@ def _run(
         f"Packed and uploaded {plural(result.samples, 'sample')} ({plural(result.files, 'file')},"
         f" {human_size(result.bytes)}) as {plural(result.parts, 'zip part')}"
     )
-    shelf = open_shelf(link, settings, ignore)
-    wrong = refusal(verify(shelf))
-    if wrong is not None:
-        raise wrong
-    say("Verified: the Drive holds every part once, with the right size, md5 and sha256")
-    read = _read_back(Reading(shelf), source)
-    say(f"Read {plural(read, 'sample')} back out of the stored zips: the same bytes as when made anew")
+    with closing(open_shelf(link, settings, ignore)) as shelf:
+        wrong = refusal(verify(shelf))
+        if wrong is not None:
+            raise wrong
+        say("Verified: the Drive holds every part once, with the right size, md5 and sha256")
+        read = _read_back(Reading(shelf), source)
+        say(f"Read {plural(read, 'sample')} back out of the stored zips: the same bytes as when made anew")
     say(f"Shared with anyone who has the link:\n  {link}")
     met = sum(emulator.stats()["faults_fired"].values())
     return DemoResult(

@@ -159,9 +159,7 @@ class StorageFull(Refused):
 
 
 class ShareRefused(Refused):
-    advice = (
-        "The upload itself is complete. Ask the administrator, or try `--with user:EMAIL` or `--with domain:D`."
-    )
+    advice = "The upload itself is complete. Ask the administrator, or try `--with user:EMAIL` or `--with domain:D`."
 
 
 class NotFound(Refused):

@@ -6,7 +6,7 @@ import hashlib
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from driveshard.config import Settings
 from driveshard.errors import SourceMissing
@@ -31,12 +31,23 @@ class Member:
 
 
 class Reading:
-    """A dataset opened for reading: ``shelf`` is where it lies."""
+    """A dataset opened for reading: ``shelf`` is where it lies. A context manager that closes it."""
 
     def __init__(self, shelf: Shelf) -> None:
         self.shelf = shelf
         self.manifest: Manifest = find_manifest(shelf, shelf.files())
         self._kept: tuple[ManifestPart, zipfile.ZipFile, dict[bytes, zipfile.ZipInfo]] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the shelf."""
+        self._let_go()
+        self.shelf.close()
 
     def members(self) -> Iterator[Member]:
         """Every member, part by part in the order of their numbers. Of a path that several parts hold only the newest
@@ -93,9 +104,15 @@ class Reading:
     def _opened(self, part: ManifestPart) -> tuple[zipfile.ZipFile, dict[bytes, zipfile.ZipInfo]]:
         """The part and its members by path. The last one is kept: the next member is most often in it, too."""
         if self._kept is None or self._kept[0] is not part:
+            self._let_go()
             archive = open_part(self.shelf, part)
             self._kept = part, archive, {member_path(info): info for info in archive.infolist()}
         return self._kept[1:]
+
+    def _let_go(self) -> None:
+        if self._kept is not None:
+            self._kept[1].close()
+            self._kept = None
 
     def _may_hold(self, part: ManifestPart, path: bytes) -> bool:
         """Whether the path can lie in the part, as far as its first and last paths tell. They stand in the manifest
@@ -119,4 +136,9 @@ def _mark(path: bytes) -> int:
 
 def open_reading(what: str, settings: Settings, emit: Emit = ignore) -> Reading:
     """Open WHAT (see ``open_shelf``) for reading. Raises SourceMissing, Mismatch, and errors of the way to Drive."""
-    return Reading(open_shelf(what, settings, emit))
+    shelf = open_shelf(what, settings, emit)
+    try:
+        return Reading(shelf)
+    except BaseException:
+        shelf.close()
+        raise

@@ -20,8 +20,6 @@ from driveshard.events import Event, Notice, Published, SourceFailed, Started, W
 from driveshard.progress import Tally
 from driveshard.text import countdown, human_size, plural
 
-_HTTP = logging.getLogger("driveshard.http")
-
 LISTED = 20  # failures that are named
 _EVERY = 30.0  # seconds between progress lines
 _WORTH_A_LINE = 10.0  # seconds; shorter waits are not worth a log line
@@ -176,8 +174,8 @@ def progress_line(tally: Tally) -> str:
     return ", ".join(words)
 
 
-class _HttpLines(logging.Handler):
-    """Request lines (method, path, status) into the report."""
+class _LogLines(logging.Handler):
+    """What modules log, said as lines."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         super().__init__()
@@ -194,21 +192,25 @@ def opened_report(
     """The report that suits stderr and the options, taken down at the end. ``tally`` is what it shows; whoever emits
     lets it take the event first."""
     report = _choose(tally, quiet, log_format)
-    handler = tell_requests(report.say) if verbose else None
+    with logs_said(report.say, verbose=verbose):
+        try:
+            yield report
+        finally:
+            report.close()
+
+
+@contextlib.contextmanager
+def logs_said(say: Callable[[str], None], *, verbose: bool) -> Iterator[None]:
+    """Have warnings said and, with ``verbose``, every request: its method, path and status, never a secret."""
+    handler = _LogLines(say)
+    ours, requests = logging.getLogger("driveshard"), logging.getLogger("driveshard.http")
+    ours.addHandler(handler)
+    requests.setLevel(logging.DEBUG if verbose else logging.NOTSET)
     try:
-        yield report
+        yield
     finally:
-        if handler is not None:
-            _HTTP.removeHandler(handler)
-        report.close()
-
-
-def tell_requests(say: Callable[[str], None]) -> logging.Handler:
-    """Have every request's method, path and status said; returns what undoes it when it is removed."""
-    handler = _HttpLines(say)
-    _HTTP.addHandler(handler)
-    _HTTP.setLevel(logging.DEBUG)
-    return handler
+        ours.removeHandler(handler)
+        requests.setLevel(logging.NOTSET)
 
 
 def _choose(tally: Tally, quiet: bool, log_format: str) -> Report:

@@ -17,7 +17,7 @@ from driveshard.pacing import DEFAULT_WRITES_PER_SECOND
 from driveshard.records import find_record, settings_for
 from driveshard.retry import Retry
 from driveshard.share import Publisher
-from driveshard.viewing import waits_told
+from driveshard.viewing import told
 
 
 def share(name: str, who: str, settings: Settings, emit: Emit, *, wait: bool = False) -> tuple[str, str | None]:
@@ -45,13 +45,15 @@ def share(name: str, who: str, settings: Settings, emit: Emit, *, wait: bool = F
             Publisher(destination, folder_id, ledger, budget, retry, emit).grant(who)
             return folder_id, folder.link
     finally:
+        getattr(destination, "close", lambda: None)()
         if tally is not None:
             tally.close()
 
 
 def run_share(name: str, who: str, settings: Settings, manner: Manner, *, wait: bool) -> int:
     """The whole command; returns its exit code."""
-    folder_id, link = share(name, who, settings, waits_told(manner), wait=wait)
+    with told(manner) as emit:
+        folder_id, link = share(name, who, settings, emit, wait=wait)
     if manner.as_json:
         put_json({"name": name, "folder_id": folder_id, "link": link, "shared": who})
     elif link:

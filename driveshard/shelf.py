@@ -40,6 +40,9 @@ class Shelf(Protocol):
     def id_of(self, part: ManifestPart) -> str:
         """What ``read`` knows the part by."""
 
+    def close(self) -> None:
+        """Let go of connections."""
+
 
 class FolderShelf:
     """A folder on a destination."""
@@ -70,6 +73,9 @@ class FolderShelf:
     def id_of(self, part: ManifestPart) -> str:
         return part.id
 
+    def close(self) -> None:
+        getattr(self._destination, "close", lambda: None)()
+
 
 class DirectoryShelf:
     """A directory on this machine. Files are known by their names."""
@@ -95,6 +101,9 @@ class DirectoryShelf:
 
     def id_of(self, part: ManifestPart) -> str:
         return part.name
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 def open_shelf(what: str, settings: Settings, emit: Emit) -> Shelf:

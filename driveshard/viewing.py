@@ -7,13 +7,14 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
 from driveshard.config import Settings
 from driveshard.console import Manner, is_terminal, put, put_bytes, put_json, tell
 from driveshard.events import Emit, Event, Notice, Waiting
 from driveshard.proof import Proof, refusal, verify
 from driveshard.reading import Member, Reading, open_reading
-from driveshard.report import JsonLines, Stream
+from driveshard.report import JsonLines, Stream, logs_said
 from driveshard.shelf import open_shelf
 from driveshard.sources.base import printable
 from driveshard.text import countdown, human_size, plural
@@ -21,18 +22,21 @@ from driveshard.text import countdown, human_size, plural
 _AT_ONCE = 256  # lines written together
 
 
-def waits_told(manner: Manner) -> Emit:
-    """An Emit that tells why a command takes longer."""
-    if manner.log_format == "json":
-        return JsonLines(Stream(sys.stderr)).emit
+@contextmanager
+def told(manner: Manner) -> Iterator[Emit]:
+    """An Emit for commands that show no progress: it tells why one takes longer. Requests, with ``-v``, too."""
+    lines = JsonLines(Stream(sys.stderr))
 
     def emit(event: Event) -> None:
-        if isinstance(event, Waiting) and not manner.quiet:
+        if manner.log_format == "json":
+            lines.emit(event)
+        elif isinstance(event, Waiting) and not manner.quiet:
             tell(f"waiting {countdown(event.seconds)}: {event.why}")
         elif isinstance(event, Notice) and not manner.quiet:
             tell(event.text)
 
-    return emit
+    with logs_said(lines.say if manner.log_format == "json" else tell, verbose=manner.verbose):
+        yield emit
 
 
 # -- ls --------------------------------------------------------------------------------------------------------------
@@ -40,13 +44,13 @@ def waits_told(manner: Manner) -> Emit:
 
 def show_members(what: str, settings: Settings, manner: Manner, *, long: bool) -> int:
     """A line for each member, as it is reached; with ``--json`` one object that lists them."""
-    reading = open_reading(what, settings, waits_told(manner))
-    if manner.as_json:
-        _put_members_json(reading)
-        return 0
-    plain = not is_terminal(sys.stdout)
-    for block in _blocks(_line(member, long, plain) for member in reading.members()):
-        put_bytes(block)
+    with told(manner) as emit, open_reading(what, settings, emit) as reading:
+        if manner.as_json:
+            _put_members_json(reading)
+            return 0
+        plain = not is_terminal(sys.stdout)
+        for block in _blocks(_line(member, long, plain) for member in reading.members()):
+            put_bytes(block)
     return 0
 
 
@@ -86,13 +90,13 @@ def _as_json(member: Member) -> dict[str, object]:
 
 def show_member(what: str, path: str, settings: Settings, manner: Manner) -> int:
     """The member's bytes; with ``--json`` an object that has them as base64."""
-    reading = open_reading(what, settings, waits_told(manner))
-    wanted = os.fsencode(path)
-    if not manner.as_json:
-        reading.cat(wanted, put_bytes)
-        return 0
-    blocks: list[bytes] = []
-    member = reading.cat(wanted, blocks.append)
+    with told(manner) as emit, open_reading(what, settings, emit) as reading:
+        wanted = os.fsencode(path)
+        if not manner.as_json:
+            reading.cat(wanted, put_bytes)
+            return 0
+        blocks: list[bytes] = []
+        member = reading.cat(wanted, blocks.append)
     put_json({**_as_json(member), "base64": base64.b64encode(b"".join(blocks)).decode()})
     return 0
 
@@ -102,13 +106,13 @@ def show_member(what: str, path: str, settings: Settings, manner: Manner) -> int
 
 def show_proof(what: str, settings: Settings, manner: Manner, *, deep: bool) -> int:
     """The proof and, on stderr, what is wrong; the exit code says which."""
-    shelf = open_shelf(what, settings, waits_told(manner))
 
     def on_part(name: str) -> None:
         if manner.verbose:
             tell(f"checking {name}")
 
-    proof = verify(shelf, deep=deep, on_part=on_part)
+    with told(manner) as emit, closing(open_shelf(what, settings, emit)) as shelf:
+        proof = verify(shelf, deep=deep, on_part=on_part)
     wrong = refusal(proof)
     for problem in proof.problems:
         tell(problem)

@@ -23,7 +23,13 @@ def test_the_table_has_every_field_of_the_options_once() -> None:
 
 @pytest.mark.parametrize(
     ("places", "uploads"),
-    [((), 3), (("config",), 4), (("config", "job"), 5), (("config", "job", "env"), 6), (("config", "job", "env", "flag"), 7)],
+    [
+        ((), 3),
+        (("config",), 4),
+        (("config", "job"), 5),
+        (("config", "job", "env"), 6),
+        (("config", "job", "env", "flag"), 7),
+    ],
 )
 def test_each_place_wins_over_the_ones_before(home: Path, places: tuple[str, ...], uploads: int) -> None:
     if "config" in places:
@@ -111,7 +117,9 @@ def test_a_config_file_that_is_not_utf8(home: Path) -> None:
 
 
 def test_settings_come_from_file_and_environment(home: Path) -> None:
-    (home / "config.toml").write_text('timeout = 5\nretries = 3\nsubject = "ada@example.org"\ncredentials = "my.json"\n')
+    (home / "config.toml").write_text(
+        'timeout = 5\nretries = 3\nsubject = "ada@example.org"\ncredentials = "my.json"\n'
+    )
     found = settings_from(
         {
             "DRIVESHARD_HOME": str(home),

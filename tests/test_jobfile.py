@@ -89,14 +89,22 @@ def test_a_python_job_looks_beside_the_job_file(tmp_path: Path) -> None:
         (COMPOSITE.replace("quality = 40", "quality = '40'"), ConfigError, "quality must be a whole number", ""),
         ("[source]\nkind = 'python'", ConfigError, "[source] target is missing", ""),
         ("[source]\nkind = 'python'\ntarget = 'x'", ConfigError, "[source] target: ", "file.py:callable"),
-        ("part-sise = 1\n[source]\nkind = 'folder'\npath = 'x'", ConfigError, "part-sise is not an option", "part-size"),
-        ("part-size = 'big'\n[source]\nkind = 'folder'\npath = 'x'", ConfigError, "part-size: 'big' is not a size", "512MiB"),
+        (
+            "part-sise = 1\n[source]\nkind = 'folder'\npath = 'x'",
+            ConfigError,
+            "part-sise is not an option",
+            "part-size",
+        ),
+        (
+            "part-size = 'big'\n[source]\nkind = 'folder'\npath = 'x'",
+            ConfigError,
+            "part-size: 'big' is not a size",
+            "512MiB",
+        ),
         ("[source\n", ConfigError, "is not a TOML file", ""),
     ],
 )
-def test_mistakes_name_the_file(
-    tmp_path: Path, text: str, kind: type[DriveshardError], said: str, advice: str
-) -> None:
+def test_mistakes_name_the_file(tmp_path: Path, text: str, kind: type[DriveshardError], said: str, advice: str) -> None:
     path = write(tmp_path, text)
     with pytest.raises(kind) as caught:
         open_source(str(path))
@@ -128,9 +136,7 @@ def test_forms_of_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         ("C:\\data", "there is no folder C:\\data", ""),
     ],
 )
-def test_what_is_no_source(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str, advice: str
-) -> None:
+def test_what_is_no_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str, advice: str) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
     for name in ("notes.txt", "make.py", "data.zip", "job.toml"):

@@ -1,4 +1,4 @@
-"""Listing, reading and proving a dataset where it lies: on an emulated Drive, in a plain directory, spoilt in every way."""
+"""Listing, reading and proving a dataset where it lies: on an emulated Drive, in a directory, spoilt in every way."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from driveshard.proof import refusal, verify
 from driveshard.reading import Reading, open_reading
 from driveshard.records import find_record, find_records
 from driveshard.retry import Patience
-from driveshard.shelf import open_shelf
+from driveshard.shelf import Shelf, open_shelf
 from driveshard.sources.folder import FolderSource
 from driveshard.sources.python import PythonSource
 
@@ -62,76 +63,97 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield found
 
 
-def test_every_member_is_listed_in_order_with_its_size(place: Place) -> None:
-    members = list(open_reading("set", place.settings).members())
+class Opener:
+    """Opens what tests read, and closes it after them."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+
+    def reading(self, what: object, settings: Settings) -> Reading:
+        return self._stack.enter_context(open_reading(str(what), settings))
+
+    def shelf(self, what: object, settings: Settings) -> Shelf:
+        return self._stack.enter_context(closing(open_shelf(str(what), settings, ignore)))
+
+
+@pytest.fixture
+def opener() -> Iterator[Opener]:
+    with ExitStack() as stack:
+        yield Opener(stack)
+
+
+def test_every_member_is_listed_in_order_with_its_size(place: Place, opener: Opener) -> None:
+    members = list(opener.reading("set", place.settings).members())
     assert [(one.path.decode(), one.size) for one in members] == [
         (path, len(content)) for path, content in sorted({**FILES, **ODD}.items(), key=lambda item: item[0].encode())
     ]
     assert len({one.part for one in members}) > 2
 
 
-def test_the_same_by_name_id_link_and_where(place: Place) -> None:
+def test_the_same_by_name_id_link_and_where(place: Place, opener: Opener) -> None:
     record = find_record(place.settings, "set")
     assert record.folder_id is not None
     nobody = replace(place.settings, home=place.work / "nobody")
     names = [record.folder_id, f"drive:{record.folder_id}", str(record.link)]
-    lists = [[one.path for one in open_reading(what, nobody).members()] for what in names]
+    lists = [[one.path for one in opener.reading(what, nobody).members()] for what in names]
     assert lists[0] == lists[1] == lists[2]
     assert len(lists[0]) == len(FILES) + len(ODD)
 
 
-def test_an_emulators_link_is_asked_there_without_being_told(place: Place) -> None:
+def test_an_emulators_link_is_asked_there_without_being_told(place: Place, opener: Opener) -> None:
     record = find_record(place.settings, "set")
     settings = replace(place.settings, drive_url=None)
-    assert open_reading(str(record.link), settings).read(b"d1/011.bin") == FILES["d1/011.bin"]
-    assert open_reading("set", settings).read(b"d1/011.bin") == FILES["d1/011.bin"]
+    assert opener.reading(str(record.link), settings).read(b"d1/011.bin") == FILES["d1/011.bin"]
+    assert opener.reading("set", settings).read(b"d1/011.bin") == FILES["d1/011.bin"]
 
 
-def test_members_are_read_back_whole(place: Place) -> None:
-    reading = open_reading("set", place.settings)
+def test_members_are_read_back_whole(place: Place, opener: Opener) -> None:
+    reading = opener.reading("set", place.settings)
     for path, content in {**FILES, **ODD}.items():
         assert reading.read(path.encode()) == content
 
 
-def test_only_parts_that_can_hold_a_member_are_opened(place: Place) -> None:
+def test_only_parts_that_can_hold_a_member_are_opened(place: Place, opener: Opener) -> None:
     place.emulator.log()
     seen = len(place.emulator.log())
-    open_reading("set", place.settings).read(b"d5/055.bin")
-    downloads = {entry["path"].partition("?")[0] for entry in place.emulator.log()[seen:] if "alt=media" in entry["path"]}
+    opener.reading("set", place.settings).read(b"d5/055.bin")
+    downloads = {
+        entry["path"].partition("?")[0] for entry in place.emulator.log()[seen:] if "alt=media" in entry["path"]
+    }
     assert len(downloads) == 2  # the manifest and one part
 
 
-def test_a_member_that_is_not_there(place: Place) -> None:
+def test_a_member_that_is_not_there(place: Place, opener: Opener) -> None:
     with pytest.raises(SourceMissing, match="set has no member d9/none"):
-        open_reading("set", place.settings).read(b"d9/none")
+        opener.reading("set", place.settings).read(b"d9/none")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
-def test_names_that_are_not_text(tmp_path: Path, emulator: Emulator) -> None:
+def test_names_that_are_not_text(tmp_path: Path, emulator: Emulator, opener: Opener) -> None:
     place = Place(tmp_path, emulator)
     place.source.mkdir()
     odd = b"caf\xe9\n.bin"
     Path(os.fsdecode(os.path.join(os.fsencode(place.source), odd))).write_bytes(b"latin")
     place.push()
-    reading = open_reading("set", place.settings)
+    reading = opener.reading("set", place.settings)
     assert [one.path for one in reading.members()] == [odd]
     assert reading.read(odd) == b"latin"
 
 
-def test_the_newest_of_a_repeated_path_counts(tmp_path: Path, emulator: Emulator) -> None:
+def test_the_newest_of_a_repeated_path_counts(tmp_path: Path, emulator: Emulator, opener: Opener) -> None:
     place = Place(tmp_path, emulator)
     place.write(FILES)
     place.push()
     place.write({"d1/011.bin": b"newer and longer than before", "e/new.bin": b"new"})
     place.push()
-    reading = open_reading("set", place.settings)
+    reading = opener.reading("set", place.settings)
     paths = [one.path.decode() for one in reading.members()]
     assert sorted(paths) == sorted({**FILES, "e/new.bin": b""})
     assert reading.read(b"d1/011.bin") == b"newer and longer than before"
     assert verify(reading.shelf).ok
 
 
-def test_samples_of_a_program_are_found_in_any_order(tmp_path: Path, emulator: Emulator) -> None:
+def test_samples_of_a_program_are_found_in_any_order(tmp_path: Path, emulator: Emulator, opener: Opener) -> None:
     place = Place(tmp_path, emulator)
     (tmp_path / "make.py").write_text(
         "import driveshard\n"
@@ -143,25 +165,25 @@ def test_samples_of_a_program_are_found_in_any_order(tmp_path: Path, emulator: E
     result = push(options, source, place.settings, ignore)
     assert result.error is None
     assert result.parts > 2
-    assert open_reading("set", place.settings).read(b"k07.txt") == b"1" * 200
+    assert opener.reading("set", place.settings).read(b"k07.txt") == b"1" * 200
 
 
 # -- what WHAT may be ------------------------------------------------------------------------------------------------
 
 
-def test_what_is_not_there(place: Place, tmp_path: Path) -> None:
+def test_what_is_not_there(place: Place, tmp_path: Path, opener: Opener) -> None:
     with pytest.raises(SourceMissing, match="there is no dataset, directory or Drive folder sett") as caught:
-        open_reading("sett", place.settings)
+        opener.reading("sett", place.settings)
     assert caught.value.advice == "Did you mean set?"
     with pytest.raises(SourceMissing, match=r"has no manifest\.json"):
-        open_reading(str(tmp_path), place.settings)
+        opener.reading(str(tmp_path), place.settings)
     with pytest.raises(NotFound):
-        open_reading("1" * 30, place.settings)
+        opener.reading("1" * 30, place.settings)
     with pytest.raises(UsageError, match="is not a Drive folder"):
-        open_reading("https://example.org/", place.settings)
+        opener.reading("https://example.org/", place.settings)
 
 
-def test_a_folder_without_a_manifest(tmp_path: Path, emulator: Emulator) -> None:
+def test_a_folder_without_a_manifest(tmp_path: Path, emulator: Emulator, opener: Opener) -> None:
     place = Place(tmp_path, emulator)
     place.write(FILES)
     place.settings.clock.stop.set()
@@ -169,10 +191,10 @@ def test_a_folder_without_a_manifest(tmp_path: Path, emulator: Emulator) -> None
     assert result.error is not None
     place.settings = replace(place.settings, clock=type(place.settings.clock)())
     with pytest.raises(SourceMissing, match="set has no folder yet"):
-        open_reading("set", place.settings)
+        opener.reading("set", place.settings)
 
 
-def test_a_name_on_two_drives_means_the_one_talked_to(tmp_path: Path, emulator: Emulator) -> None:
+def test_a_name_on_two_drives_means_the_one_talked_to(tmp_path: Path, emulator: Emulator, opener: Opener) -> None:
     here = Place(tmp_path, emulator)
     here.write({"a.bin": b"here"})
     here.push()
@@ -181,8 +203,8 @@ def test_a_name_on_two_drives_means_the_one_talked_to(tmp_path: Path, emulator: 
         there.source = tmp_path / "src2"
         there.write({"a.bin": b"there"})
         there.push()
-        assert open_reading("set", there.settings).read(b"a.bin") == b"there"
-        assert open_reading("set", here.settings).read(b"a.bin") == b"here"
+        assert opener.reading("set", there.settings).read(b"a.bin") == b"there"
+        assert opener.reading("set", here.settings).read(b"a.bin") == b"here"
         nowhere = replace(here.settings, drive_url=None)
         assert len(find_records(nowhere, "set")) == 2
         with pytest.raises(UsageError, match="there are 2 datasets named set"):
@@ -192,9 +214,9 @@ def test_a_name_on_two_drives_means_the_one_talked_to(tmp_path: Path, emulator: 
 # -- verify ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_whole_dataset_is_proved(place: Place) -> None:
+def test_a_whole_dataset_is_proved(place: Place, opener: Opener) -> None:
     for deep in (False, True):
-        proof = verify(open_shelf("set", place.settings, ignore), deep=deep)
+        proof = verify(opener.shelf("set", place.settings), deep=deep)
         assert proof.as_json() == {
             "name": "set",
             "parts": proof.parts,
@@ -206,18 +228,18 @@ def test_a_whole_dataset_is_proved(place: Place) -> None:
         assert refusal(proof) is None
 
 
-def pulled(place: Place, target: Path) -> Path:
+def pulled(place: Place, opener: Opener, target: Path) -> Path:
     """The dataset's files in a directory, as a reader would have them."""
-    shelf = open_shelf("set", place.settings, ignore)
+    shelf = opener.shelf("set", place.settings)
     target.mkdir()
     for file in shelf.files():
         (target / file.name).write_bytes(shelf.read(file.id, 0, file.size) if file.size else b"")
     return target
 
 
-def test_a_directory_reads_as_the_drive_does(place: Place, tmp_path: Path) -> None:
-    directory = pulled(place, tmp_path / "pulled")
-    local, remote = open_reading(str(directory), place.settings), open_reading("set", place.settings)
+def test_a_directory_reads_as_the_drive_does(place: Place, tmp_path: Path, opener: Opener) -> None:
+    directory = pulled(place, opener, tmp_path / "pulled")
+    local, remote = opener.reading(str(directory), place.settings), opener.reading("set", place.settings)
     assert list(local.members()) == list(remote.members())
     assert local.read(b"d3/033.bin") == FILES["d3/033.bin"]
     assert verify(local.shelf).ok
@@ -241,28 +263,30 @@ def _flip(path: Path, position: int) -> None:
         (lambda d: (d / "manifest.json").write_text("{}"), "manifest.json cannot be read"),
     ],
 )
-def test_damage_in_a_directory_is_found(place: Place, tmp_path: Path, spoil: object, problem: str) -> None:
-    directory = pulled(place, tmp_path / "pulled")
+def test_damage_in_a_directory_is_found(
+    place: Place, tmp_path: Path, spoil: object, problem: str, opener: Opener
+) -> None:
+    directory = pulled(place, opener, tmp_path / "pulled")
     spoil(directory)  # type: ignore[operator]
-    proof = verify(open_shelf(str(directory), place.settings, ignore))
+    proof = verify(opener.shelf(str(directory), place.settings))
     assert not proof.ok
     assert any(found.startswith(problem) for found in proof.problems), proof.problems
     assert isinstance(refusal(proof), Mismatch)
 
 
-def test_a_manifest_from_the_future(place: Place, tmp_path: Path) -> None:
-    directory = pulled(place, tmp_path / "pulled")
+def test_a_manifest_from_the_future(place: Place, tmp_path: Path, opener: Opener) -> None:
+    directory = pulled(place, opener, tmp_path / "pulled")
     document = json.loads((directory / "manifest.json").read_text())
     (directory / "manifest.json").write_text(json.dumps({**document, "version": 99}))
     with pytest.raises(Mismatch, match="version 99"):
-        open_reading(str(directory), place.settings)
+        opener.reading(str(directory), place.settings)
 
 
-def test_damage_on_the_drive_is_found(tmp_path: Path, emulator: Emulator) -> None:
+def test_damage_on_the_drive_is_found(tmp_path: Path, emulator: Emulator, opener: Opener) -> None:
     place = Place(tmp_path, emulator)
     place.write(FILES)
     place.push()
-    shelf = open_shelf("set", place.settings, ignore)
+    shelf = opener.shelf("set", place.settings)
     manifest = Reading(shelf).manifest
     destination = shelf._destination  # type: ignore[attr-defined]
     first, second, third = manifest.parts[:3]
@@ -282,9 +306,4 @@ def test_damage_on_the_drive_is_found(tmp_path: Path, emulator: Emulator) -> Non
         "set-00001.zip has another sha256 than the manifest",
     ]
     with pytest.raises(Mismatch, match=r"set-00001\.zip is damaged"):
-        list(Reading(shelf).members()) if first.size < 0 else [Reading(shelf).read(name) for name in _names_of(second)]
-
-
-def _names_of(part: object) -> list[bytes]:
-    first = str(part.first)  # type: ignore[attr-defined]
-    return [first.encode()]
+        Reading(shelf).read(second.first.encode())

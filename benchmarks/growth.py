@@ -32,7 +32,7 @@ def main() -> int:
     parser.add_argument("--temp-limit", type=int, default=160, metavar="MIB")
     parser.add_argument("--temp", type=Path, metavar="DIR", help="where all this lies (default: the system's)")
     options = parser.parse_args()
-    sizes = [5_000, 25_000, 100_000] if options.quick else sorted(options.files)
+    sizes = [10_000, 100_000, 200_000] if options.quick else sorted(options.files)
     repeat = 1 if options.quick else options.repeat
     limits = ["--part-size", options.part_size, "--temp-limit", f"{options.temp_limit}MiB", "--name", "growth"]
     pushed: dict[int, list[runs.Run]] = {}

@@ -32,7 +32,7 @@ def main() -> int:
     parser.add_argument("--sample", type=int, default=60, metavar="N", help="files that are really uploaded one by one")
     parser.add_argument("--temp", type=Path, metavar="DIR")
     options = parser.parse_args()
-    sample, repeat = (15, 1) if options.quick else (options.sample, options.repeat)
+    sample, repeat = (12, 1) if options.quick else (options.sample, options.repeat)
     pushed: list[runs.Run] = []
     with runs.workplace(options.temp, quick=options.quick) as temp:
         tree = temp / "tree"
@@ -79,9 +79,10 @@ def upload_loose(files: list[Path], url: str) -> float:
     document.pop("mtlsRootUrl", None)
     service = discovery.build_from_document(document, http=AuthorizedHttp(Credentials("emulator"), http=build_http()))
     service.about().get(fields="user").execute()
-    start = time.perf_counter()
-    for index, file in enumerate(files):
-        time.sleep(max(0.0, start + index * GAP - time.perf_counter()))
+    start = due = time.perf_counter()
+    for file in files:
+        time.sleep(max(0.0, due - time.perf_counter()))
+        due = time.perf_counter() + GAP
         media = MediaFileUpload(str(file), mimetype="image/jpeg")
         service.files().create(body={"name": file.name}, media_body=media, fields="id").execute(num_retries=RETRIES)
     return time.perf_counter() - start

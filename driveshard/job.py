@@ -198,6 +198,7 @@ class Job:
                 writes_per_second=self.options.writes_per_second,
                 bwlimit=parse_bwlimit(self.options.bwlimit) if self.options.bwlimit else None,
                 max_transfer=self.options.max_transfer,
+                heed=self.retry.heed,
             )
         finally:
             if tally is not None:

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import os
 import sys
 import threading
 import time
@@ -218,7 +219,7 @@ def _choose(tally: Tally, quiet: bool, log_format: str) -> Report:
         return Quiet()
     if log_format == "json":
         return JsonLines(Stream(sys.stderr))
-    if is_terminal(sys.stderr):
+    if is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb":
         from driveshard.bars import Bars
 
         return Bars(sys.stderr, tally)

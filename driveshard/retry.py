@@ -74,9 +74,7 @@ class Retry:
             self._emit(Waiting(f"{_failure(state)} ({doing})", state.next_action.sleep, number))
 
         def considerate() -> T:
-            quiet = self._quiet_until - self._clock.monotonic()
-            if quiet > 0:
-                self._clock.sleep(quiet)
+            self.heed()
             return step()
 
         retrying = Retrying(
@@ -93,6 +91,11 @@ class Retry:
             return outcome
         except Throttled as error:
             raise self._as_daily_cap(error) from error
+
+    def heed(self) -> None:
+        """Wait until the "slow down" that any thread was told has passed."""
+        while (quiet := self._quiet_until - self._clock.monotonic()) > 0:
+            self._clock.sleep(quiet)
 
     def _wait(self, state: RetryCallState) -> float:
         error = _failure(state)

@@ -114,9 +114,7 @@ def open_shelf(what: str, settings: Settings, emit: Emit) -> Shelf:
     """
     settings = replace(settings, anonymous=True)
     directory = Path(what.removeprefix("file:")).expanduser()
-    if directory.is_dir():
-        if not (directory / manifests.NAME).is_file():
-            raise SourceMissing(f"{directory} has no {manifests.NAME}, so it is no dataset", advice="Check the path.")
+    if (directory / manifests.NAME).is_file():
         return DirectoryShelf(directory)
     if what.startswith(("http://", "https://", "drive:")):
         return _on_drive(what.removeprefix("drive:"), _reaching(what, settings), emit)
@@ -129,6 +127,11 @@ def _named(what: str, settings: Settings, emit: Emit) -> Shelf:
     except SourceMissing as missing:
         if len(what) >= 15 and what.replace("-", "").replace("_", "").isalnum() and what.isascii():
             return _on_drive(what, settings, emit)
+        # Only now: the folder that was packed often lies here under the dataset's name.
+        if Path(what.removeprefix("file:")).expanduser().is_dir():
+            raise SourceMissing(
+                f"{what} has no {manifests.NAME}, so it is no dataset", advice="Check the path."
+            ) from missing
         raise SourceMissing(
             f"there is no dataset, directory or Drive folder {what}",
             advice=missing.advice

@@ -15,7 +15,7 @@ import pytest
 
 from driveshard.config import PushOptions, Settings
 from driveshard.emulator import Emulator
-from driveshard.errors import Mismatch, NotFound, SourceMissing, UsageError
+from driveshard.errors import ComeBackLater, Mismatch, NotFound, SourceMissing, UsageError
 from driveshard.events import ignore
 from driveshard.job import PushResult, push
 from driveshard.proof import refusal, verify
@@ -186,12 +186,12 @@ def test_what_is_not_there(place: Place, tmp_path: Path, opener: Opener) -> None
 def test_a_folder_without_a_manifest(tmp_path: Path, emulator: Emulator, opener: Opener) -> None:
     place = Place(tmp_path, emulator)
     place.write(FILES)
-    place.settings.clock.stop.set()
-    result = push(PushOptions("src", name="set"), FolderSource(place.source), place.settings, ignore)
-    assert result.error is not None
-    place.settings = replace(place.settings, clock=type(place.settings.clock)())
-    with pytest.raises(SourceMissing, match="set has no folder yet"):
+    options = PushOptions("src", name="set", max_transfer=1, writes_per_second=1000.0)
+    assert isinstance(push(options, FolderSource(place.source), place.settings, ignore).error, ComeBackLater)
+    with pytest.raises(SourceMissing, match=r"has no manifest\.json"):
         opener.reading("set", place.settings)
+    problem = verify(opener.shelf("set", place.settings)).problems[0]
+    assert "has no manifest.json" in problem
 
 
 def test_a_name_on_two_drives_means_the_one_talked_to(tmp_path: Path, emulator: Emulator, opener: Opener) -> None:

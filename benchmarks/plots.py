@@ -1,0 +1,167 @@
+"""Draws the figures of the benchmarks: python benchmarks/plots.py RESULTS DOCS prints the names of the files it made.
+
+RESULTS holds the scripts' JSON files; a plot whose figures are not there is left out. Needs the extra ``plots``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("svg")
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+INK, GREY, OURS, THEIRS, MISSED = "#1f2328", "#8c959f", "#0969da", "#afb8c1", "#cf222e"
+ALL_FILES = 800_000
+STYLE = {
+    "figure.facecolor": "white",
+    "axes.facecolor": "white",
+    "savefig.facecolor": "white",
+    "font.family": "sans-serif",
+    "font.size": 11,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": GREY,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "driveshard",
+}
+
+Results = dict[str, dict[str, Any]]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path, metavar="RESULTS")
+    parser.add_argument("docs", type=Path, metavar="DOCS")
+    parser.add_argument("--format", choices=["svg", "png"], default="svg")
+    options = parser.parse_args()
+    results = {path.stem: json.loads(path.read_text()) for path in options.results.glob("*.json")}
+    plots: dict[str, tuple[Callable[[Results], Figure], set[str]]] = {
+        "benchmark-job": (plot_job, {"full_job", "composite", "loose_files"}),
+        "benchmark-ratios": (plot_ratios, set()),
+        "benchmark-growth": (plot_growth, {"growth"}),
+    }
+    with plt.rc_context(STYLE):
+        for name, (draw, needed) in plots.items():
+            if needed <= results.keys():
+                file = options.docs / f"{name}.{options.format}"
+                draw(results).savefig(
+                    file, dpi=110, bbox_inches="tight", metadata={"Date": None} if file.suffix == ".svg" else None
+                )
+                print(file.name)
+    return 0
+
+
+def median(results: Results, script: str, what: str) -> float:
+    """The median seconds of a row whose name begins with ``what``."""
+    rows = results[script]["rows"]
+    return float(next(row["median"] for row in rows if row["what"].startswith(what)))
+
+
+def plot_job(results: Results) -> Figure:
+    """The whole job by what one would do instead, on a logarithmic scale of time."""
+    job = results["full_job"]["details"]
+    scale = ALL_FILES / (2 * job["samples"])
+    loop = median(results, "composite", "the script's loop, at final size") / 1000 * ALL_FILES / 2
+    loose = results["loose_files"]["details"]["sample_seconds_a_file"] * ALL_FILES
+    ours = median(results, "full_job", "driveshard") * scale
+    ways = [
+        ("driveshard: generate, pack, upload", ours, OURS),
+        ("the script's loop: generate only *", loop, THEIRS),
+        ("its author's machine: generate only", 17 * 60.0, THEIRS),
+        ("loose files at 3 a second: upload only *", loose, THEIRS),
+    ]
+    figure, axes = plt.subplots(figsize=(8.2, 2.7))
+    for row, (_, seconds, colour) in enumerate(reversed(ways)):
+        axes.barh(row, seconds, height=0.62, color=colour)
+        axes.text(seconds * 1.12, row, in_words(seconds), va="center", fontweight="bold" if colour == OURS else None)
+    axes.set_yticks(range(len(ways)), [name for name, _, _ in reversed(ways)])
+    axes.set_xscale("log")
+    ticks = {10: "10 s", 60: "1 min", 600: "10 min", 3600: "1 h", 36_000: "10 h", 360_000: "100 h"}
+    axes.set_xticks(list(ticks), list(ticks.values()))
+    axes.minorticks_off()
+    axes.set_xlim(10, loose * 6)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.set_title("800,000 files of 1-3 KB to Drive", loc="left", fontsize=13, fontweight="bold")
+    axes.set_xlabel("time, logarithmic scale    * computed from a measured sample", fontsize=9.5, color="#57606a")
+    return figure
+
+
+def in_words(seconds: float) -> str:
+    """``2.6 min``, ``74 h``"""
+    for unit, length in (("h", 3600), ("min", 60), ("s", 1)):
+        if seconds >= 1.5 * length or unit == "s":
+            count = seconds / length
+            return f"{count:.0f} {unit}" if count >= 10 else f"{count:.1f} {unit}"
+    raise AssertionError
+
+
+def plot_ratios(results: Results) -> Figure:
+    """How far each ratio is on the good side of its bar; the bar is 1."""
+    rows = [(name, ratio) for name, figures in results.items() if "ratios" in figures for ratio in figures["ratios"]]
+    rows = sorted(((name, ratio) for name, ratio in rows if ratio["bar"] is not None), key=lambda row: row[1]["margin"])
+    figure, axes = plt.subplots(figsize=(8.2, 0.42 * len(rows) + 1.1))
+    for at, (_, ratio) in enumerate(rows):
+        colour = OURS if ratio["ok"] else MISSED
+        axes.plot([1, ratio["margin"]], [at, at], color=colour, linewidth=2)
+        axes.plot(ratio["margin"], at, "o", color=colour, markersize=7)
+        sign = "≤" if ratio["at_most"] else "≥"
+        right = ratio["margin"] >= 1
+        axes.annotate(
+            f"{ratio['ratio']:.2f}  (bar {sign} {ratio['bar']:g})",
+            (ratio["margin"], at),
+            xytext=(9 if right else -9, 0),
+            textcoords="offset points",
+            va="center",
+            ha="left" if right else "right",
+            fontsize=9.5,
+        )
+    axes.axvline(1, color=GREY, linewidth=1)
+    axes.set_yticks(range(len(rows)), [f"{name}: {ratio['what']}" for name, ratio in rows], fontsize=9.5)
+    most, least = max(row[1]["margin"] for row in rows), min(row[1]["margin"] for row in rows)
+    axes.set_xlim(min(0.8, least) - (0.9 if least < 1 else 0), most + 1.1)
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel("times the bar: 1 just meets it, further right is better")
+    return figure
+
+
+def plot_growth(results: Results) -> Figure:
+    """Time a file and peak memory against the number of files."""
+    sizes = results["growth"]["details"]["growth"]
+    files = [size["files"] for size in sizes]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.2, 2.9), layout="constrained")
+    left.plot(files, [size["microseconds_a_file_with_start"] for size in sizes], "o--", color=GREY, label="all")
+    left.plot(files, [size["microseconds_a_file"] for size in sizes], "o-", color=OURS, label="without the start")
+    left.set_title("microseconds a file", loc="left", fontsize=11)
+    right.plot(files, [size["main_mib"] for size in sizes], "o-", color=OURS, label="the command")
+    right.plot(files, [size["worker_mib"] for size in sizes], "o-", color=GREY, label="its largest worker")
+    right.axhline(200, color=MISSED, linewidth=1)
+    right.text(files[0], 204, "bar: 200 MiB", color=MISSED, fontsize=9.5, va="bottom")
+    right.set_title("peak memory, MiB", loc="left", fontsize=11)
+    right.set_ylim(0, 240)
+    left.set_ylim(bottom=0)
+    for axes in (left, right):
+        axes.set_xscale("log")
+        axes.set_xticks(files, [f"{count:,}" for count in files])
+        axes.minorticks_off()
+        axes.set_xlabel("files")
+        axes.legend(frameon=False, fontsize=9.5)
+    return figure
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -73,7 +73,7 @@ def _report(options: object, sizes: list[int], pushed: dict[int, list[runs.Run]]
     growth = [
         {
             "files": count,
-            "microseconds_a_file": round(each[count] * 1e6, 1),
+            **({"microseconds_a_file": round(each[count] * 1e6, 1)} if count in sizes[1:] else {}),
             "microseconds_a_file_with_start": round((each[count] + start / count) * 1e6, 1),
             "main_mib": runs.mib(max(run.memory["main"] for run in pushed[count])),
             "worker_mib": runs.mib(max(run.memory.get("worker", 0) for run in pushed[count])),

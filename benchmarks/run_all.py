@@ -10,6 +10,7 @@ plots are made from the figures that lie there.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -33,6 +34,8 @@ def main() -> int:
     parser.add_argument("--from", type=Path, dest="given", metavar="DIR", help="measure nothing, use these figures")
     parser.add_argument("--docs", type=Path, default=DOCS, metavar="DIR", help="where benchmarks.md and the plots are")
     options = parser.parse_args()
+    if importlib.util.find_spec("matplotlib") is None:
+        parser.error("the plots need matplotlib: pip install -e '.[dev,plots]'")
     folder = options.given or RESULTS / "full"
     if options.given is None:
         for name in options.scripts or SCRIPTS:
@@ -72,14 +75,20 @@ def machine() -> str:
 def section(where: str, results: dict[str, Figures], plots: list[str]) -> list[str]:
     """What stands between the markers."""
     lines = [f"Machine: {where}.", "", *table(results), ""]
-    for name, figures in results.items():
+    for figures in results.values():
         details = figures.get("details", {})
         sizes = ", ".join(
             f"{key.replace('_', ' ')} {value}" for key, value in details.items() if not isinstance(value, list | dict)
         )
-        lines += [f"### {name}", "", *([sizes, ""] if sizes else []), "| | seconds, median | turns |", "|---|---|---|"]
+        lines += [
+            f"### {figures['name']}",
+            "",
+            *([sizes, ""] if sizes else []),
+            "| | seconds, median | turns |",
+            "|---|---|---|",
+        ]
         for row in figures["rows"]:
-            turns = ", ".join(f"{one:.3g}" for one in row["seconds"])
+            turns = ", ".join(f"{one:,.3f}" for one in row["seconds"])
             lines.append(f"| {row['what']} | {row['median']:,.3f} | {turns} |")
         lines += ["", *growth_table(details.get("growth", []))]
     return lines + [line for plot in plots for line in (f"![{Path(plot).stem}]({plot})", "")]
@@ -89,9 +98,12 @@ def growth_table(sizes: list[dict[str, float]]) -> list[str]:
     """The figures of each size; empty for a benchmark without sizes."""
     if not sizes:
         return []
-    head = [name.replace("_", " ") for name in sizes[0]]
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    return [*lines, *(f"| {' | '.join(f'{value:,}' for value in size.values())} |" for size in sizes), ""]
+    names = list(sizes[-1])
+    lines = [f"| {' | '.join(name.replace('_', ' ') for name in names)} |", "|---" * len(names) + "|"]
+    for size in sizes:
+        cells = [f"{size[name]:,}" if name in size else "" for name in names]
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
 
 
 def write_page(page: Path, figures: str) -> None:

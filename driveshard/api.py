@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from driveshard import job as jobs
-from driveshard.config import PushOptions, Settings, push_options, settings_from
+from driveshard.config import PushOptions, Settings, push_options, require_home, settings_from
 from driveshard.errors import UsageError
 from driveshard.events import Emit, ignore
 from driveshard.job import PushResult
@@ -27,11 +27,12 @@ class Task:
     settings: Settings
 
     def run(self, emit: Emit) -> PushResult:
-        """Errors of the run come back in the result; wrong use raises."""
+        """Errors of the run come back in the result; wrong use, and a home that cannot be written, raise."""
         if self.options.dry_run:
             from driveshard.rehearsal import rehearse
 
             return rehearse(self.options, self.source, self.settings, emit)
+        require_home(self.settings.home)
         return jobs.push(self.options, self.source, self.settings, emit)
 
 

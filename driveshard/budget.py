@@ -29,7 +29,7 @@ class Budget:
         bwlimit: Timetable | None = None,
         max_transfer: int | None = None,
         bytes_a_day: int = DRIVE_BYTES_A_DAY,
-        heed: Callable[[], None] = lambda: None,
+        heed: Callable[[], bool] = lambda: False,
     ) -> None:
         self._clock = clock
         self._emit = emit
@@ -38,7 +38,7 @@ class Budget:
         self._bwlimit = bwlimit
         self._max_transfer = max_transfer
         self._bytes_a_day = bytes_a_day
-        self._heed = heed  # called when a place in the queue has come: Drive may have said "slow down" meanwhile
+        self._heed = heed  # waits out a "slow down" that Drive said meanwhile; True if there was one
         self._bucket = TokenBucket(0.0, 0.0)
         self._lock = threading.Lock()
         self.sent = 0
@@ -46,10 +46,12 @@ class Budget:
 
     def write(self) -> None:
         """Wait for this run's place in the account's queue of writes. Raises Interrupted."""
-        if self._tally is not None:
-            seconds = self._tally.reserve_write(self._per_second, self._clock.now())
-            self._wait(seconds, "Drive takes few writes a second")
-        self._heed()
+        while True:
+            if self._tally is not None:
+                seconds = self._tally.reserve_write(self._per_second, self._clock.now())
+                self._wait(seconds, "Drive takes few writes a second")
+            if not self._heed():
+                return  # else the place is past, and all who waited would write at once
 
     def send(self, count: int) -> None:
         """Wait until ``count`` more bytes may leave. Raises ComeBackLater when this run's or the day's bytes are used

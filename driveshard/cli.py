@@ -141,7 +141,7 @@ driveshard verify data/photos --json
     ),
 )
 @click.argument("what")
-@click.option("--deep", is_flag=True, help="Fetch every part and check each byte, not only what Drive says of it.")
+@option("--deep", is_flag=True, help="Fetch every part and check each byte, not only what Drive says of it.")
 @common
 def verify(what: str, deep: bool) -> int:
     """Prove that a dataset is whole: every part of its manifest once, with the right size, md5 and sha256.
@@ -164,7 +164,7 @@ driveshard ls --long https://drive.google.com/drive/folders/ID
     ),
 )
 @click.argument("what")
-@click.option("-l", "--long", is_flag=True, help="Show size, CRC-32 and part, too.")
+@option("-l", "--long", is_flag=True, help="Show size, CRC-32 and part, too.")
 @common
 def ls(what: str, long: bool) -> int:
     """List the members of a dataset, part by part; nothing but the parts' directories is fetched.
@@ -231,7 +231,7 @@ driveshard share photos --with nobody
     ),
 )
 @click.argument("name")
-@click.option("--with", "who", metavar="WHO", required=True, help="anyone, domain:D, user:EMAIL or nobody.")
+@option("--with", "who", metavar="WHO", required=True, help="anyone, domain:D, user:EMAIL or nobody.")
 @option("--wait", is_flag=True, help="If a run has this dataset, wait for it.")
 @common
 def share(name: str, who: str, wait: bool) -> int:
@@ -337,6 +337,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     from driveshard.edge import close_stdout, defect
 
+    manner.reset()
     try:
         code = driveshard.main(arguments, prog_name="driveshard", standalone_mode=False) or 0
     except click.exceptions.NoArgsIsHelpError as error:

@@ -99,6 +99,19 @@ def home_folder(environment: Mapping[str, str]) -> Path:
     return Path(platformdirs.user_data_dir("driveshard", appauthor=False))
 
 
+def require_home(home: Path) -> None:
+    """Make the home folder. Raises ConfigError when it cannot be, or cannot be written."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        why = "" if os.access(home, os.W_OK) else "permission denied"
+    except OSError as error:
+        why = error.strerror or str(error)
+    if why:
+        raise ConfigError(
+            f"the home folder {home} cannot be written: {why}", advice="Name another one in DRIVESHARD_HOME."
+        )
+
+
 def read_config(home: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """(push options, settings) of ``config.toml`` in the home folder, empty without one. Raises ConfigError."""
     path = home / "config.toml"

@@ -23,6 +23,10 @@ class Manner:
     quiet: bool = False
     verbose: bool = False
 
+    def reset(self) -> None:
+        """As it is before any option was read."""
+        vars(self).update(vars(Manner()))
+
 
 def tell(text: str) -> None:
     """A line on stderr. Nobody listening is no reason to fail."""

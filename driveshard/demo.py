@@ -19,7 +19,7 @@ from driveshard.console import Manner, leave, put, put_json, tell
 from driveshard.drawing import draw_backgrounds, draw_foregrounds
 from driveshard.edge import Stopper
 from driveshard.emulator import Emulator
-from driveshard.errors import Interrupted, Mismatch, UsageError
+from driveshard.errors import Interrupted, Mismatch, TempFull, UsageError
 from driveshard.events import Emit, Event, Started, ignore
 from driveshard.job import push
 from driveshard.progress import Tally
@@ -145,17 +145,20 @@ def _run(
 
 @contextlib.contextmanager
 def _folder(keep: Path | None) -> Iterator[Path]:
-    if keep is not None:
-        if keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
-            raise UsageError(f"--keep: {keep} is not empty", advice="Name a new directory.")
-        keep.mkdir(parents=True, exist_ok=True)
-        yield keep
-        return
-    folder = Path(tempfile.mkdtemp(prefix="driveshard-demo-"))
+    if keep is not None and keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
+        raise UsageError(f"--keep: {keep} is not empty", advice="Name a new directory.")
+    try:
+        folder = keep or Path(tempfile.mkdtemp(prefix="driveshard-demo-"))
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TempFull(
+            f"no folder can be made for the demo: {error.strerror or error}", advice="Name one with --keep DIR."
+        ) from error
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if keep is None:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _draw(folder: Path, samples: int) -> CompositeSource:

@@ -49,7 +49,8 @@ class Stopper:
         self._wakeup = signal.set_wakeup_fd(self._mouth.fileno(), warn_on_full_buffer=False)
         for number in _SIGNALS:
             self._before[number] = signal.signal(number, lambda *_: None)
-        threading.Thread(target=self._listen, name="signals", daemon=True).start()
+        self._thread = threading.Thread(target=self._listen, name="signals", daemon=True)
+        self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -59,6 +60,8 @@ class Stopper:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
         self._mouth.close()
+        self._thread.join()
+        self._ear.close()
 
     def _listen(self) -> None:
         while True:

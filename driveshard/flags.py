@@ -71,9 +71,10 @@ def given_flags(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return read_values(typed, PUSH, FLAGS)
 
 
-def option(name: str, **form: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def option(*names: str, **form: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """A flag of one command, which can stand in the environment, too."""
-    return click.option(name, envvar="DRIVESHARD_" + name.strip("-").replace("-", "_").upper(), **form)
+    long = next(name for name in names if name.startswith("--"))
+    return click.option(*names, envvar="DRIVESHARD_" + long[2:].replace("-", "_").upper(), **form)
 
 
 def examples(text: str) -> str:

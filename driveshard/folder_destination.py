@@ -14,7 +14,6 @@ written before the partial file gets its final name, so that a kill between the 
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import re
@@ -30,13 +29,11 @@ from driveshard.destination import Held, Progress, Stored
 from driveshard.durable import sync_directory, write_whole
 from driveshard.errors import (
     Defect,
-    DriveshardError,
     IdInUse,
     NotFound,
     Refused,
     SessionGone,
     ShareRefused,
-    StorageFull,
     Unavailable,
 )
 from driveshard.folder_records import (
@@ -46,6 +43,7 @@ from driveshard.folder_records import (
     began,
     checksums_of,
     is_stored,
+    kind_of,
     partial_path,
     read_json,
     record_path,
@@ -57,8 +55,6 @@ from driveshard.model import RemoteFile, UploadSession
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _STRIPES = 64
-_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
-_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 class FolderDestination:
@@ -383,24 +379,7 @@ class FolderDestination:
         try:
             yield
         except OSError as error:
-            raise self._kind_of(error) from error
-
-    def _kind_of(self, error: OSError) -> DriveshardError:
-        why = error.strerror or str(error)
-        if error.errno in _FULL:
-            return StorageFull(
-                f"the disk of {self._root} is full", advice="Free some space there, then run the same command again."
-            )
-        if error.errno in _FORBIDDEN:
-            return Refused(
-                f"{error.filename or self._root} may not be written ({why})", advice="Check the folder's permissions."
-            )
-        if error.errno == errno.EFBIG:
-            return Refused(
-                f"the disk of {self._root} does not take files that large",
-                advice="Push a new dataset with a smaller --part-size.",
-            )
-        return Unavailable(f"{self._root} cannot be used ({why}); is the disk still connected?")
+            raise kind_of(error, self._root) from error
 
 
 def _plain(name: str) -> str:

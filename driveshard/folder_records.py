@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -11,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from driveshard.durable import sync_directory, write_whole
+from driveshard.errors import DriveshardError, Refused, StorageFull, Unavailable
 from driveshard.model import UploadSession
 
 STATE = ".driveshard"
 FOLDER = "folder.json"
+_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,3 +105,20 @@ def checksums_of(path: Path) -> tuple[str, str]:
             md5.update(block)
             sha256.update(block)
     return md5.hexdigest(), sha256.hexdigest()
+
+
+def kind_of(error: OSError, root: Path) -> DriveshardError:
+    """What the system's error means for a destination below ``root``."""
+    why = error.strerror or str(error)
+    if error.errno in _FULL:
+        return StorageFull(
+            f"the disk of {root} is full", advice="Free some space there, then run the same command again."
+        )
+    if error.errno in _FORBIDDEN:
+        return Refused(f"{error.filename or root} may not be written ({why})", advice="Check the folder's permissions.")
+    if error.errno == errno.EFBIG:
+        return Refused(
+            f"the disk of {root} does not take files that large",
+            advice="Push a new dataset with a smaller --part-size.",
+        )
+    return Unavailable(f"{root} cannot be used ({why}); is the disk still connected?")

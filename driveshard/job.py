@@ -208,7 +208,8 @@ class Job:
         options = self.options
         busy = (options.workers or default_workers()) + options.uploads + _PARTS_IN_TEMP
         limit = options.temp_limit or max(options.part_size, 1) * busy
-        return Spool(spool_directory(options.temp, self.settings.spools, self.stem), limit, self.clock)
+        directory = spool_directory(options.temp, self.settings.spools, self.stem)
+        return Spool(directory, limit, self.clock, elastic=options.temp_limit is None)
 
     def _check_same_source(self, ledger: Ledger) -> None:
         """A name stands for one source: other settings would cut other parts, and mix two datasets in one folder."""

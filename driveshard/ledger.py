@@ -11,19 +11,18 @@ import contextlib
 import json
 import os
 import sqlite3
-import sys
 import threading
 import uuid
-from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from driveshard.errors import Defect, TempFull
-from driveshard.model import FileList, Part, PartSpec, PartState, SampleRange, Selection, UploadSession
+from driveshard.model import Part, PartSpec, PartState, Selection, UploadSession
+from driveshard.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
+from driveshard.selections import decode_selection, encode_selection
 
-SCHEMA_VERSION = 1
 # What is wrong with the disk or its rights, and says nothing about the file.
 _SURROUNDINGS = {
     sqlite3.SQLITE_PERM,
@@ -34,26 +33,6 @@ _SURROUNDINGS = {
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_CANTOPEN,
 }
-_APPLICATION_ID = 0x64727368  # "drsh"
-
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE parts (
-    number INTEGER PRIMARY KEY,
-    state TEXT NOT NULL,
-    file_name TEXT NOT NULL UNIQUE,
-    generation INTEGER NOT NULL,      -- the planning run that cut it; within one, parts follow path order
-    estimate INTEGER NOT NULL,
-    part_size INTEGER NOT NULL,
-    superseded_files INTEGER NOT NULL DEFAULT 0,    -- of its members, how many replace one in an older part
-    superseded_samples INTEGER NOT NULL DEFAULT 0,
-    files INTEGER, samples INTEGER, size INTEGER, md5 TEXT, sha256 TEXT, first TEXT, last TEXT,
-    file_id TEXT, session_uri TEXT, session_created REAL, offset INTEGER NOT NULL DEFAULT 0,
-    repairs INTEGER NOT NULL DEFAULT 0              -- times that wrong bytes were found on the destination
-);
-CREATE TABLE selections (number INTEGER PRIMARY KEY REFERENCES parts ON DELETE CASCADE, data BLOB NOT NULL);
-CREATE TABLE artifacts (name TEXT PRIMARY KEY, file_id TEXT NOT NULL, md5 TEXT) WITHOUT ROWID;
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +113,9 @@ class Ledger:
         tables = {row[0] for row in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if version == 0 and not tables:
             with self._write() as db:
-                for statement in _SCHEMA.split(";\n"):
+                for statement in SCHEMA.split(";\n"):
                     db.execute(statement)
-                db.execute(f"PRAGMA application_id={_APPLICATION_ID}")
+                db.execute(f"PRAGMA application_id={APPLICATION_ID}")
                 db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
             return
         if version != SCHEMA_VERSION:
@@ -361,16 +340,21 @@ class Ledger:
             db.execute("DELETE FROM parts")
             db.execute("DELETE FROM artifacts")
 
-    def adopt(self, part: Part, file_id: str, generation: int) -> None:
+    def superseded(self, number: int) -> tuple[int, int]:
+        """(files, samples) of the part that replace older ones."""
+        rows = self._rows("SELECT superseded_files, superseded_samples FROM parts WHERE number = ?", number)
+        return rows[0][0], rows[0][1]
+
+    def adopt(self, part: Part, file_id: str, generation: int, superseded: tuple[int, int] = (0, 0)) -> None:
         """-> released: a part found on the destination when the ledger itself was lost."""
         with self._write() as db:
             db.execute(
                 "INSERT INTO parts (number, state, file_name, generation, estimate, part_size, files, samples, size,"
-                " md5, sha256, first, last, file_id, offset)"
-                " VALUES (?, 'released', ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " md5, sha256, first, last, file_id, offset, superseded_files, superseded_samples)"
+                " VALUES (?, 'released', ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     *(part.number, part.file_name, generation, part.size, part.files, part.samples, part.size),
-                    *(part.md5, part.sha256, part.first, part.last, file_id, part.size),
+                    *(part.md5, part.sha256, part.first, part.last, file_id, part.size, *superseded),
                 ),
             )
             db.execute("INSERT INTO selections VALUES (?, ?)", (part.number, encode_selection(part.selection)))
@@ -389,6 +373,11 @@ class Ledger:
         with self._write() as db:
             db.execute("INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?)", (name, file_id, md5))
 
+    def forget_artifact(self, name: str) -> None:
+        """It is gone from the destination; the next one gets another id."""
+        with self._write() as db:
+            db.execute("DELETE FROM artifacts WHERE name = ?", (name,))
+
 
 def _part(row: tuple[Any, ...]) -> LedgerPart:
     *columns, file_id, uri, created, offset, repairs = row
@@ -401,37 +390,3 @@ def _create_private(path: Path) -> None:
     """SQLite gives its journal files the mode of the database, so the mode must be right before it is opened."""
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-
-
-# -- selections as bytes ---------------------------------------------------------------------------------------------
-
-_FILES, _RANGE = b"F", b"R"
-
-
-def encode_selection(selection: Selection) -> bytes:
-    """``F`` + count + sizes + mtimes + NUL-joined paths, or ``R`` + JSON [start, stop]."""
-    if isinstance(selection, SampleRange):
-        return _RANGE + json.dumps([selection.start, selection.stop]).encode()
-    count = len(selection).to_bytes(8, "little")
-    return b"".join((_FILES, count, _little(selection.sizes), _little(selection.mtimes), selection.paths))
-
-
-def decode_selection(data: bytes) -> Selection:
-    if data[:1] == _RANGE:
-        return SampleRange(*json.loads(data[1:]))
-    count = int.from_bytes(data[1:9], "little")
-    sizes, mtimes = array("q"), array("q")
-    sizes.frombytes(data[9 : 9 + 8 * count])
-    mtimes.frombytes(data[9 + 8 * count : 9 + 16 * count])
-    return FileList(data[9 + 16 * count :], _native(sizes), _native(mtimes))
-
-
-def _little(column: array[int]) -> bytes:
-    return _native(array("q", column)).tobytes()
-
-
-def _native(column: array[int]) -> array[int]:
-    """Little-endian on disk; swapped in place on a big-endian machine."""
-    if sys.byteorder == "big":
-        column.byteswap()
-    return column

@@ -82,7 +82,7 @@ class Manifest:
             parts = tuple(ManifestPart(**{slot: part[slot] for slot in _SLOTS}) for part in document["parts"])
             facts = {key: document[key] for key in ("name", "job", "source", "samples", "files")}
             return cls(parts=parts, **facts)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise Mismatch(f"manifest.json cannot be read ({type(error).__name__}: {error})") from error
 
 

@@ -111,6 +111,9 @@ class Pipeline:
 
     def _shut(self, threads: list[threading.Thread], stop_requests: Callable[[], None]) -> None:
         halted = self.error is not None or self._clock.stop.is_set()
+        self._planner.halt()
+        if halted:
+            self._spool.halt()
         self.to_pack.close(discard=halted)
         self.to_upload.close(discard=halted)
         self._engine.close(cancel=halted)
@@ -215,9 +218,9 @@ class Pipeline:
 
     def _build(self, spec: PartSpec) -> Part:
         """Build the part into the spool under its final name, with more room or another worker if it takes that."""
-        room = spec.estimate + _SLACK
+        room = first = self._bounded(spec, spec.estimate + _SLACK)
         for _ in range(_MOST_REBUILDS):
-            room = self._spool.reserve(spec.number, self._bounded(spec, room), on_wait=self._tell_full)
+            self._spool.reserve(spec.number, room, on_wait=self._tell_full)
             self._emit(PackStarted(spec.number))
             try:
                 part = self._engine.submit(spec, self._source, self._spool.building(spec.number), room).result()
@@ -228,7 +231,8 @@ class Pipeline:
                 self._spool.cancel(spec.number)
                 if room >= self._spool.limit:
                     raise
-                room = self._spool.limit
+                # Nearly always enough. The whole limit would have to wait until no other part is held.
+                room = min(2 * room, self._spool.limit) if room == first else self._spool.limit
             except (WorkerLost, TempLost):
                 self._clock.check()
                 self._spool.cancel(spec.number)

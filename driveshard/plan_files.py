@@ -44,6 +44,9 @@ class FilePlanner:
     def packed(self, part: Part) -> None:
         """Parts of a folder do not depend on each other."""
 
+    def halt(self) -> None:
+        """Nothing is waited for."""
+
     def numbers(self) -> Iterator[int]:
         generation = int(self._ledger.get("generation", 0)) + 1
         self._ledger.note(generation=generation)

@@ -31,6 +31,9 @@ class RangePlanner:
     def packed(self, part: Part) -> None:
         """Ranges do not depend on each other."""
 
+    def halt(self) -> None:
+        """Nothing is waited for."""
+
     def numbers(self) -> Iterator[int]:
         length = len(self._source)
         if not length:
@@ -71,10 +74,13 @@ class StreamPlanner:
         self._ledger = ledger
         self._cut = cut
         self._clock = clock
-        self._outcomes: queue.Queue[Part] = queue.Queue()
+        self._outcomes: queue.Queue[Part | None] = queue.Queue()
 
     def packed(self, part: Part) -> None:
         self._outcomes.put(part)
+
+    def halt(self) -> None:
+        self._outcomes.put(None)
 
     def numbers(self) -> Iterator[int]:
         if self._ledger.get("exhausted"):
@@ -102,13 +108,15 @@ class StreamPlanner:
         return number
 
     def _await(self, number: int) -> bool:
-        """Wait until the part is packed; True when the iterable ended in it, which is noted."""
+        """Wait until the part is packed; True when the iterable ended in it, which is noted, or the run does."""
         while True:
             self._clock.check()
             try:
                 part = self._outcomes.get(timeout=_POLL)
             except queue.Empty:
                 continue
+            if part is None:
+                return True
             if part.number == number:
                 if part.exhausted:
                     self._ledger.note(exhausted=True)

@@ -42,6 +42,9 @@ class Planner(Protocol):
     def packed(self, part: Part) -> None:
         """Told of every part that was packed; may be called from any thread."""
 
+    def halt(self) -> None:
+        """The run ends: ``numbers`` must not wait for a part that nobody packs any more."""
+
 
 def part_file_name(name: str, number: int) -> str:
     """``photos-00007.zip``"""

@@ -11,6 +11,7 @@ from driveshard.destination import Destination
 from driveshard.errors import NotFound
 from driveshard.events import Emit, Notice
 from driveshard.ledger import Ledger, LedgerPart
+from driveshard.manifest import NAME as MANIFEST
 from driveshard.model import PartState, RemoteFile
 from driveshard.retry import Retry
 from driveshard.uploader import matches
@@ -39,6 +40,9 @@ class Reconciler:
         for remote in listed:
             if remote.properties.get("job") == job and remote.properties.get("driveshard") == "part":
                 self._check_double(remote, parts)
+        for name, (file_id, md5) in self._ledger.artifacts().items():
+            if md5 is not None and file_id not in by_id:
+                self._check_artifact(name, file_id)
 
     def _check_released(self, part: LedgerPart, by_id: dict[str, RemoteFile]) -> None:
         file_id = part.file_id or ""
@@ -58,13 +62,15 @@ class Reconciler:
 
     def _check_double(self, remote: RemoteFile, parts: dict[int, LedgerPart]) -> None:
         number = remote.properties.get("part", "")
+        said = remote.properties.get("sha256")
+        spoilt = remote.sha256 is not None and remote.sha256.lower() != said
         if not number.isdigit() or int(number) not in parts:
+            if spoilt:  # of a ledger that was lost: nobody will ever want these bytes
+                self._remove(remote.id)
             return
         part = self._ledger.part(int(number))
         if part.file_id == remote.id or part.state is not PartState.RELEASED:
             return
-        said = remote.properties.get("sha256")
-        spoilt = remote.sha256 is not None and remote.sha256.lower() != said
         if said == part.sha256 or spoilt:
             self._emit(Notice(f"{remote.name} was there twice; the copy that is not in the ledger is removed"))
             self._remove(remote.id)
@@ -72,6 +78,16 @@ class Reconciler:
             self._emit(
                 Notice(f"{remote.name} is there twice with different contents; somebody else pushes this dataset, too")
             )
+
+    def _check_artifact(self, name: str, file_id: str) -> None:
+        """Have a small file that is gone published again, and the manifest with it, which says that all is there."""
+        try:
+            self._retry.call(lambda: self._destination.get(file_id), doing=f"looking for {name}")
+        except NotFound:
+            self._ledger.forget_artifact(name)
+            manifest = self._ledger.artifact(MANIFEST)
+            if manifest is not None:
+                self._ledger.note_artifact(MANIFEST, manifest[0], "")
 
     def _remove(self, file_id: str) -> None:
         def step() -> None:

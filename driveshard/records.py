@@ -21,7 +21,7 @@ from driveshard.config import Settings
 from driveshard.errors import SourceMissing, UsageError
 from driveshard.model import PartState
 
-GOOGLE = "https://www.googleapis.com/"
+GOOGLE = "https://www.googleapis.com/"  # as in drive.client, which is too dear to import for a look
 _LEFT = "CASE WHEN state IN ('stored', 'verified', 'released') THEN 0 ELSE coalesce(size, estimate) - offset END"
 
 

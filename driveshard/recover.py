@@ -118,7 +118,8 @@ class _Recovery:
             last=last,
             selection=selection,
         )
-        self._ledger.adopt(part, remote.id, self._generation)
+        files, _, samples = properties.get("replaces", "0-0").partition("-")
+        self._ledger.adopt(part, remote.id, self._generation, (int(files), int(samples)))
 
     def _selection(self, remote: RemoteFile) -> tuple[Selection, str, str]:
         members = self._members(remote)

@@ -92,10 +92,13 @@ class Retry:
         except Throttled as error:
             raise self._as_daily_cap(error) from error
 
-    def heed(self) -> None:
-        """Wait until the "slow down" that any thread was told has passed."""
+    def heed(self) -> bool:
+        """Wait until the "slow down" that any thread was told has passed; True if there was one to wait for."""
+        waited = False
         while (quiet := self._quiet_until - self._clock.monotonic()) > 0:
             self._clock.sleep(quiet)
+            waited = True
+        return waited
 
     def _wait(self, state: RetryCallState) -> float:
         error = _failure(state)

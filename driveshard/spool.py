@@ -15,7 +15,7 @@ from pathlib import Path
 
 from driveshard.clock import Clock
 from driveshard.durable import sync_directory
-from driveshard.errors import TempFull, TempLost
+from driveshard.errors import Interrupted, TempFull, TempLost
 from driveshard.text import human_size
 
 _BUILDING = ".building-"
@@ -24,13 +24,18 @@ _POLL = 0.5  # seconds between looks at the stop event and at a disk that others
 
 
 class Spool:
-    """``directory`` is this dataset's alone; ``limit`` is in bytes. Raises TempFull when it cannot be written."""
+    """``directory`` is this dataset's alone; ``limit`` is in bytes. Raises TempFull when it cannot be written.
 
-    def __init__(self, directory: Path, limit: int, clock: Clock) -> None:
+    ``elastic`` says that nobody asked for the limit: one part that is larger may then be here, alone.
+    """
+
+    def __init__(self, directory: Path, limit: int, clock: Clock, *, elastic: bool = False) -> None:
         self.directory = directory
         self.limit = limit
+        self._elastic = elastic
         self._clock = clock
         self._room = threading.Condition()
+        self._halted = False
         self._held: dict[int, int] = {}
         self._unwritten: set[int] = set()  # parts whose room is promised, but that the disk may not show yet
         self.peak = 0
@@ -72,9 +77,10 @@ class Spool:
         """Wait until ``size`` bytes are free for the part; returns the bytes it may use.
 
         A part whose reservation turned out too small is given the whole limit once nothing else is held: call again
-        with ``size`` equal to ``limit``. Raises TempFull when it can never fit, Interrupted on a stop.
+        with ``size`` equal to ``limit``. Raises TempFull when it can never fit, Interrupted on a stop or
+        after ``halt``.
         """
-        if size > self.limit:
+        if size > self.limit and not self._elastic:
             raise TempFull(
                 f"part {number} needs {human_size(size)}, but the temp limit is {human_size(self.limit)}",
                 advice="Give a larger --temp-limit, or a smaller --part-size for a new dataset.",
@@ -83,7 +89,8 @@ class Spool:
         with self._room:
             while True:
                 others = sum(held for other, held in self._held.items() if other != number)
-                if others + size <= self.limit and self._disk_has_room(number, size, idle=others == 0):
+                fits = others + size <= self.limit or (self._elastic and not others)
+                if fits and self._disk_has_room(number, size, idle=others == 0):
                     self._held[number] = size
                     self._unwritten.add(number)
                     self.peak = max(self.peak, self.used)
@@ -92,7 +99,15 @@ class Spool:
                     on_wait()
                     told = True
                 self._clock.check()
+                if self._halted:
+                    raise Interrupted("the run ends before there was room")
                 self._room.wait(_POLL)
+
+    def halt(self) -> None:
+        """The run ends: nobody gives room back any more, so whoever waits for some is let go."""
+        with self._room:
+            self._halted = True
+            self._room.notify_all()
 
     def _disk_has_room(self, number: int, size: int, *, idle: bool) -> bool:
         promised = sum(self._held[other] for other in self._unwritten if other != number)

@@ -39,7 +39,7 @@ class ChunkSizer:
 
     def __init__(self, unit: int, size: int, largest: int | None = None) -> None:
         self._unit = unit
-        most = min(size // 8, LARGEST_CHUNK if largest is None else largest)
+        most = min(size // 8, LARGEST_CHUNK, LARGEST_CHUNK if largest is None else largest)
         self._largest = max(unit, most // unit * unit)
         self.size = min(self._largest, max(unit, FIRST_CHUNK // unit * unit))
 
@@ -155,7 +155,7 @@ class Transfer:
             self._chunks.failed()
             raise
         if isinstance(progress, Held):
-            if progress.offset <= offset and offset < self._size:
+            if progress.offset <= offset:
                 self._confirmed(progress.offset)
                 raise Unavailable("Drive kept nothing of what was sent")
             self._advanced(progress)

@@ -321,6 +321,9 @@ def part_properties(job: str, part: LedgerPart, ledger: Ledger) -> dict[str, str
     selection = ledger.selection(part.number)
     if isinstance(selection, SampleRange):
         properties["range"] = f"{selection.start}-{selection.stop}"
+    files, samples = ledger.superseded(part.number)
+    if files:
+        properties["replaces"] = f"{files}-{samples}"
     return properties
 
 

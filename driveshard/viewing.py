@@ -15,7 +15,7 @@ from driveshard.events import Emit, Event, Notice, Waiting
 from driveshard.proof import Proof, refusal, verify
 from driveshard.reading import Member, Reading, open_reading
 from driveshard.report import JsonLines, Stream, logs_said
-from driveshard.shelf import open_shelf
+from driveshard.shelf import DirectoryShelf, open_shelf
 from driveshard.sources.base import printable
 from driveshard.text import countdown, human_size, plural
 
@@ -113,6 +113,7 @@ def show_proof(what: str, settings: Settings, manner: Manner, *, deep: bool) -> 
 
     with told(manner) as emit, closing(open_shelf(what, settings, emit)) as shelf:
         proof = verify(shelf, deep=deep, on_part=on_part)
+        deep = deep or isinstance(shelf, DirectoryShelf)
     wrong = refusal(proof)
     for problem in proof.problems:
         tell(problem)

@@ -52,11 +52,13 @@ WORDS = (
     *("session-404", "session-410", "wrong-md5", "md5-late", "list-lag", "409-id-in-use", "publish-refused"),
     "download-quota",
 )
-DISTURBANCES = ("group", "group", "group", "child", "server", "server", "temp")
+DISTURBANCES = ("group", "group", "group", "child", "child", "server", "server", "temp")
 RESUMABLE = {69, 73, 75, 76, 77, 79}
 """Exit codes that a disturbed run may end with; any other is a failure of the round."""
 
 LEDGER_LOSS = 0.03  # of the kills of a whole group
+SLIPS = {"sent-twice", "offset-gap", "chunk-size"}
+"""What no kill excuses: bytes sent that the server had told to hold, or sent beyond what it holds."""
 WILD_RUNS, CALM_RUNS = 8, 4
 RUN_SECONDS = 60.0
 NAME = "c"
@@ -158,7 +160,6 @@ class Round:
     runs: int = 0
     seconds: float = 0.0
     waste: float = 0.0
-    words: set[str] = field(default_factory=set)
     kills: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     codes: Counter[int] = field(default_factory=Counter)
@@ -183,6 +184,8 @@ class Player:
         self._quick = quick
         self._ledger_lost = False
         self._lists_lag = False
+        self._plan = ""
+        self._fired: Counter[str] = Counter()
 
     def play(self) -> Round:
         """The whole round; its problems are in the result, never raised."""
@@ -204,14 +207,13 @@ class Player:
         return self.round
 
     def _arm(self, server: Server, *, calm: bool) -> None:
-        count = 0 if calm else self._dice.choice([0, 0, 0, 1, 1, 2, 3])
+        count = 0 if calm else self._dice.choice([0, 0, 1, 1, 2, 3, 4])
         words = [] if calm else self._dice.sample(WORDS, count)
         if self._ledger_lost and "list-lag" in words:
             words.remove("list-lag")  # with neither a ledger nor a list nobody could know what is there
-        plan = [word + self._marks() for word in words]
+        self._plan = ",".join(word + self._marks() for word in words)
         self._lists_lag = self._lists_lag or "list-lag" in words
-        self.round.words |= set(words)
-        server.set_faults(",".join(plan), self._dice.randrange(1 << 30))
+        server.set_faults(self._plan, self._dice.randrange(1 << 30))
 
     def _marks(self) -> str:
         if self._dice.random() < 0.5:
@@ -219,7 +221,12 @@ class Player:
         return f"%{self._dice.randrange(2, 12)}*{self._dice.randrange(1, 5)}"
 
     def _note_faults(self, server: Server) -> None:
-        self.round.faults.update(server.stats()["faults_fired"])
+        """What fired since the last look, and slips of the protocol; an emulator that is started again counts anew."""
+        stats = server.stats()
+        fired = Counter(stats["faults_fired"])
+        self.round.faults += fired - self._fired
+        self._fired = fired
+        self.round.problems += [f"protocol: {slip}" for slip in stats["violations"] if slip["kind"] in SLIPS]
 
     # -- one run -----------------------------------------------------------------------------------------------------
 
@@ -277,6 +284,8 @@ class Player:
             server.stop(signal.SIGKILL)
             time.sleep(self._dice.random() * 0.5)
             server.start()
+            self._fired = Counter()
+            server.set_faults(self._plan, self._dice.randrange(1 << 30))
         else:
             shutil.rmtree(self._directory / "temp", ignore_errors=True)
         self.round.kills[what] += 1

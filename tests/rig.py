@@ -279,7 +279,7 @@ class Server:
 
     def __init__(self, root: Path, *options: str) -> None:
         self.root = root
-        self._options = options
+        self.options = options
         self._port = 0
         self.start()
 
@@ -287,7 +287,7 @@ class Server:
         for _ in range(50):
             command = [sys.executable, "-m", "driveshard.emulator", "--root", str(self.root), "--port", str(self._port)]
             self.process = subprocess.Popen(
-                [*command, *self._options],
+                [*command, *self.options],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 env=environment(),

@@ -11,12 +11,14 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from driveshard.cli import driveshard, main
 from driveshard.emulator import Emulator
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -54,7 +56,11 @@ class Shell:
         self.environment = {**before, **variables}
         try:
             with self.start(*arguments) as process:
-                out, err = process.communicate(timeout=60)
+                try:
+                    out, err = process.communicate(timeout=60)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    raise
         finally:
             self.environment = before
         assert process.returncode == code, err.decode()
@@ -102,8 +108,6 @@ def test_help_is_quick_and_names_every_command() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_every_command_is_complete(command: str) -> None:
-    from driveshard.cli import driveshard
-
     found = driveshard.commands[command]
     assert found.help
     assert found.epilog
@@ -116,8 +120,6 @@ def test_help_of_every_command_is_complete(command: str) -> None:
 
 
 def test_push_has_every_option_of_the_interface() -> None:
-    from driveshard.cli import driveshard
-
     names = {name for parameter in driveshard.commands["push"].params for name in parameter.opts}
     promised = (
         "--to --name --part-size --part-samples --temp --temp-limit --workers --uploads --share --include --exclude"
@@ -271,13 +273,19 @@ def wrong(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_input_gets_a_sentence_and_its_code(wrong: Shell, case: str) -> None:
+def test_wrong_input_gets_a_sentence_and_its_code(
+    wrong: Shell, case: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     arguments, variables, code, said = WRONG[case]
-    out, err = wrong.run(*arguments, code=code, **{"DRIVESHARD_RETRIES": "1", **variables})
+    monkeypatch.chdir(wrong.work)
+    for name, value in {**wrong.environment, "DRIVESHARD_RETRIES": "1", **variables}.items():
+        monkeypatch.setenv(name, value)
+    assert main(list(arguments)) == code
+    out, err = capfd.readouterr()
     assert out == ""
     assert said in err
-    assert "driveshard: " in err
-    assert all(line.endswith((".", "?", ")")) or not line.startswith("driveshard: ") for line in err.splitlines())
+    assert re.search(r"^driveshard: .*[.?]$", err, re.MULTILINE)
+    assert "Traceback" not in err
 
 
 def test_json_is_printed_for_a_failed_push_too(wrong: Shell) -> None:
@@ -341,8 +349,7 @@ def test_verify_by_name_and_link(pushed: Shell) -> None:
 
 def test_verify_tells_what_is_wrong(shell: Shell, emulator: Emulator) -> None:
     shell.run("push", "photos", *QUICK)
-    record = next(one for one in emulator.drive.store.all() if one.name == "photos-00001.zip")
-    emulator.drive.store.delete(record.id)
+    emulator.drive.store.delete(next(one for one in emulator.drive.store.all() if one.name == "photos-00001.zip"))
     found = shell.json("verify", "photos", code=76)
     assert (found["ok"], found["problems"]) == (False, ["photos-00001.zip is missing"])
     out, err = shell.run("verify", "photos", code=76)
@@ -493,15 +500,15 @@ def test_bars_on_a_terminal(slow: Shell) -> None:
         with contextlib.suppress(OSError):  # how a terminal ends
             while block := os.read(ours, 65_536):
                 screen += block
-                if not stopped and b"MiB/s" in screen:
+                if not stopped and b"B/s" in screen:
                     stopped = True
                     process.send_signal(signal.SIGINT)
     os.close(ours)
     text = screen.decode()
     assert process.returncode == 130
-    assert re.search(r"Packing +━+", text)
-    assert re.search(r"photos-0000\d\.zip +━+ +\d\.\d/2\.\d MiB", text)
-    assert re.search(r"\d\.\d/12\.\d MiB up, \d\.\d MiB/s", text)
+    assert re.search(r"Packing [ ━╸╺]+\d+/\d+ parts", text)
+    assert re.search(r"photos-000\d\d\.zip [ ━╸╺]+[\d.]+/[\d.]+ MiB", text)
+    assert re.search(r"\d\.\d/12\.\d MiB up, [\d.]+ [KM]iB/s", text)
     assert "stopping: finishing requests under way; once more stops at once" in text
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
     assert "driveshard: stopped. Run the same command again to go on." in text
@@ -516,3 +523,27 @@ def test_emulate_serves_until_it_is_told_to_stop(shell: Shell) -> None:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=10)
     assert process.returncode == 0
+
+
+def test_login_keeps_a_token_that_nobody_else_can_read(shell: Shell, emulator: Emulator) -> None:
+    client = {
+        "client_id": "id.apps.googleusercontent.com",
+        "client_secret": "secret-of-the-client",
+        "auth_uri": f"{emulator.url}/auth",
+        "token_uri": f"{emulator.url}/token",
+        "redirect_uris": ["http://localhost"],
+    }
+    (shell.work / "client.json").write_text(json.dumps({"installed": client}))
+    shell.environment["OAUTHLIB_INSECURE_TRANSPORT"] = "1"  # the emulator has no TLS
+    with shell.start("login", "--credentials", "client.json", "--no-browser", "--json") as process:
+        assert process.stderr is not None
+        address = next(line for line in process.stderr if line.startswith(b"http")).decode().strip()
+        with urllib.request.urlopen(address, timeout=10) as page:
+            assert b"You can close this page" in page.read()
+        out, err = process.communicate(timeout=20)
+    assert process.returncode == 0, err
+    kept = Path(json.loads(out)["token_file"])
+    assert json.loads(kept.read_text())["refresh_token"]
+    assert b"secret-of-the-client" not in out + err
+    if os.name == "posix":
+        assert kept.stat().st_mode & 0o777 == 0o600

@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from driveshard.errors import Defect, TempFull
-from driveshard.ledger import SCHEMA_VERSION, Ledger, LedgerDamaged, decode_selection, encode_selection
+from driveshard.ledger import SCHEMA_VERSION, Ledger, LedgerDamaged
 from driveshard.model import FileList, Part, PartSpec, PartState, SampleRange, Selection, UploadSession
+from driveshard.selections import decode_selection, encode_selection
 
 FILES = FileList.of([(b"a.txt", 1, 11), (b"b.txt", 2, 22)])
 SESSION = UploadSession("id-1", "https://example.org/?upload_id=secret", 1000.0)

@@ -51,7 +51,7 @@ def test_names_that_are_no_text_do_not_break_it() -> None:
 def test_it_is_made_from_the_ledger_alone(ledger: Ledger) -> None:
     manifest = manifest_of(ledger)
 
-    assert (manifest.name, manifest.job, manifest.bytes) == ("d", ledger.get("job"), 961)
+    assert (manifest.name, manifest.job, manifest.size) == ("d", ledger.get("job"), 961)
     assert (manifest.files, manifest.samples) == (3, 3)  # one member of the first part is replaced by the second
     assert manifest.source == {"kind": "folder", "include": ["*.jpg"]}
     assert [(part.number, part.name, part.id, part.size) for part in manifest.parts] == [

@@ -26,10 +26,10 @@ def main() -> int:
     parser.add_argument("--part-samples", type=int, default=4000)
     parser.add_argument("--temp", type=Path, metavar="DIR", help="where temp parts and the emulated Drive are")
     options = parser.parse_args()
-    wanted = 6_000 if options.quick else options.samples
+    wanted = 2_000 if options.quick else options.samples
     pictures = max(2, round(PICTURES * (wanted / SAMPLES) ** 0.5))
     with runs.workplace(options.temp, quick=options.quick) as temp:
-        job, samples = make_job(temp, pictures, wanted, min(options.part_samples, -(-wanted // 4)))
+        job, samples = make_job(temp, pictures, wanted, min(options.part_samples, -(-wanted // 2)))
         with runs.emulated_drive(temp / "drive", latency_ms=LATENCY_MS, writes_per_second=PACE) as url:
             run = runs.push(job, url, temp / "home", temp / "spool")
     assert run.result["state"] == "complete" and run.result["samples"] == samples

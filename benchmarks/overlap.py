@@ -46,7 +46,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.pack_only:
         return pack_only(*options.pack_only)
-    samples, parts = (3_000, 8) if options.quick else (options.samples, options.parts)
+    samples, parts = (2_000, 6) if options.quick else (options.samples, options.parts)
     with runs.workplace(options.temp, quick=options.quick) as temp:
         job, samples = make_job(temp, options.pictures, samples, -(-samples // parts))
         with runs.emulated_drive(temp / "trial") as url:
@@ -120,7 +120,9 @@ class _Packing(Job):
 
 def pack_only(job: str, temp: str) -> int:
     """Run the job's push up to the temp directory, which may grow as it needs."""
-    task = prepare(job, {"temp": Path(temp), "temp_limit": 1 << 40, "name": "alone"})
+    task = prepare(
+        job, {"temp": Path(temp), "temp_limit": shutil.disk_usage(Path(temp).parent).free // 2, "name": "alone"}
+    )
     destination = open_destination(task.options.to, task.settings)
     result = PushResult("alone")
     _Packing("alone", task.options, task.source, task.settings, destination, ignore, result).run()

@@ -6,6 +6,7 @@ The same dataset gives the same bytes: no clock and no machine is in it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -80,10 +81,21 @@ class Manifest:
                     advice="Update driveshard: pip install -U driveshard.",
                 )
             parts = tuple(ManifestPart(**{slot: part[slot] for slot in _SLOTS}) for part in document["parts"])
+            for part in parts:
+                _check(part)
             facts = {key: document[key] for key in ("name", "job", "source", "samples", "files")}
             return cls(parts=parts, **facts)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise Mismatch(f"manifest.json cannot be read ({type(error).__name__}: {error})") from error
+
+
+def _check(part: ManifestPart) -> None:
+    """A manifest may come from anybody: a part's name becomes a file's name at the reader. Raises ValueError."""
+    texts = (part.name, part.id, part.md5, part.sha256)
+    if not all(isinstance(text, str) for text in texts) or not isinstance(part.size, int) or part.size < 0:
+        raise ValueError(f"part {part.number!r} is not described as a part should be")
+    if re.search(r'[/\\:\x00-\x1f]', part.name) or part.name.startswith("."):
+        raise ValueError(f"{part.name!r} is not a part's name")
 
 
 def manifest_of(ledger: Ledger) -> Manifest:

@@ -74,7 +74,7 @@ class Reading:
         newer = numpy.empty(0, numpy.uint64)
         replaced = {}
         for part in reversed(parts):
-            marks = numpy.fromiter((_mark(one.path) for one in self._part_members(part)), numpy.uint64, part.files)
+            marks = numpy.fromiter((_mark(one.path) for one in self._part_members(part)), numpy.uint64)
             replaced[part.number] = frozenset(numpy.intersect1d(marks, newer).tolist())
             newer = numpy.union1d(newer, marks)
         return replaced

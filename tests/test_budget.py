@@ -246,3 +246,20 @@ def test_the_tally_is_an_ordinary_database(tmp_path: Path, tally: AccountTally) 
     with sqlite3.connect(tmp_path / "account.sqlite") as db:
         assert db.execute("SELECT account, hour, bytes FROM sent").fetchall() == [("drive", 10, 15)]
     db.close()
+
+
+def test_a_place_that_a_slow_down_was_slept_through_is_taken_anew(tally: AccountTally) -> None:
+    clock = FakeClock(MIDNIGHT)
+    quiet = [True]
+
+    def heed() -> bool:
+        if not quiet:
+            return False
+        quiet.clear()
+        clock.sleep(60)
+        return True
+
+    budget = Budget(clock, Heard(), tally, writes_per_second=1, heed=heed)
+    budget.write()
+    assert tally.reserve_write(1, clock.now()) == 1  # somebody else's place comes a second after ours
+    assert clock.now() == MIDNIGHT + 60

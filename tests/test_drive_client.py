@@ -1,4 +1,4 @@
-"""Each send is one request on the wire, whatever happens to it; nothing secret is logged; real logins go to Google only.
+"""Each send is one request on the wire, whatever happens to it; nothing secret is logged; logins go to Google only.
 
 The server here is a bare socket that does what it is told, request by request.
 """
@@ -286,7 +286,7 @@ def test_an_answer_that_is_no_object_may_be_tried_again(
 def test_nobody_there_is_said_clearly(client: Callable[..., DriveClient]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/"
-    with pytest.raises(Unavailable, match="nothing answers at 127.0.0.1"):
+    with pytest.raises(Unavailable, match=r"nothing answers at 127\.0\.0\.1"):
         client(url).send(put(url))
 
 

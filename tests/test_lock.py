@@ -76,7 +76,13 @@ def test_waiting_ends_when_the_other_run_does(path: Path) -> None:
     with another_run(path) as run:
         assert run.stdin is not None
         clock = FakeClock()
-        clock.before_sleep = lambda: (run.stdin.close(), run.wait(10)) and None  # type: ignore[union-attr, func-returns-value]
+
+        def let_it_end() -> None:
+            assert run.stdin is not None
+            run.stdin.close()
+            run.wait(10)
+
+        clock.before_sleep = let_it_end
         with hold(path, "photos", clock, heard, wait=True):
             assert len(clock.slept) == 1
     assert [f"process {run.pid}" in event.why for event in heard if isinstance(event, Waiting)] == [True]
@@ -98,9 +104,9 @@ def test_the_lock_is_free_after_an_error(path: Path) -> None:
 
 
 def test_two_threads_of_one_process_exclude_each_other(path: Path) -> None:
-    with hold(path, "photos", Clock(), ignore, wait=False), pytest.raises(Busy) as caught:
-        with hold(path, "photos", Clock(), ignore, wait=False):
-            pass
+    first = hold(path, "photos", Clock(), ignore, wait=False)
+    with first, pytest.raises(Busy) as caught, hold(path, "photos", Clock(), ignore, wait=False):
+        pass
     assert f"process {os.getpid()}" in str(caught.value)
 
 

@@ -103,3 +103,11 @@ def test_fields_added_later_do_no_harm() -> None:
     document["parts"][0]["colour"] = "blue"
     assert Manifest.decode(json.dumps({**document, "index": "x"}).encode()) == WHOLE
     assert document["format"] == FORMAT
+
+
+@pytest.mark.parametrize("name", ["../d-00000.zip", "/etc/d.zip", "a\\b.zip", "C:d.zip", ".hidden.zip", "a\nb.zip"])
+def test_a_part_name_that_leads_elsewhere_is_refused(name: str) -> None:
+    document = json.loads(WHOLE.encode())
+    document["parts"][0]["name"] = name
+    with pytest.raises(Mismatch):
+        Manifest.decode(json.dumps(document).encode())

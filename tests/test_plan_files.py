@@ -269,5 +269,3 @@ def test_after_any_changes_the_ledger_knows_the_folder_as_it_is(
             assert known[file.name.encode()] == (file.stat().st_size, file.stat().st_mtime_ns)
         assert planning.run() == []
         assert ledger.totals().files == len(known)
-
-

@@ -140,7 +140,8 @@ def test_gaps_are_planned_again(ledger: Ledger) -> None:
     assert sorted(ranges(ledger)) == [(0, 4), (4, 8), (8, 12), (12, 16), (16, 20), (20, 22)]
 
 
-SPANS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 8)).map(lambda one: (one[0], one[0] + one[1])), max_size=6)
+SPAN = st.tuples(st.integers(0, 30), st.integers(0, 8)).map(lambda one: (one[0], one[0] + one[1]))
+SPANS = st.lists(SPAN, max_size=6)
 
 
 @given(spans=SPANS, length=st.integers(0, 40))

@@ -81,9 +81,7 @@ class Bench:
         return data
 
     def parts(self, result: PushResult) -> dict[str, bytes]:
-        return {
-            name: self.read(one[0]) for name, one in sorted(self.files(result).items()) if name.endswith(".zip")
-        }
+        return {name: self.read(one[0]) for name, one in sorted(self.files(result).items()) if name.endswith(".zip")}
 
     def members(self, result: PushResult) -> dict[bytes, bytes]:
         """Every member, newer parts over older ones."""
@@ -723,5 +721,3 @@ def test_a_plain_folder_gets_the_same_parts(bench: Bench, make_tree: MakeTree, t
     assert (again.sent_bytes, again.parts) == (0, here.parts)
     lose_ledger(bench.home)
     assert done(bench.push(root, to=f"file:{nas}")).sent_bytes == 0
-
-

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -307,3 +309,32 @@ def test_damage_on_the_drive_is_found(tmp_path: Path, emulator: Emulator, opener
     ]
     with pytest.raises(Mismatch, match=r"set-00001\.zip is damaged"):
         Reading(shelf).read(second.first.encode())
+
+
+# -- ledgers seen from outside ---------------------------------------------------------------------------------------
+
+
+def test_a_holder_that_died_holds_nothing(place: Place) -> None:
+    record = find_record(place.settings, "set")
+    holder = record.path.with_suffix(".holder")
+    note = {"pid": os.getpid(), "host": socket.gethostname(), "since": "2026-01-01 00:00:00"}
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait()
+    cases = [(note, True), ({**note, "pid": dead.pid}, False), ({**note, "pid": dead.pid, "host": "elsewhere"}, True)]
+    try:
+        for written, held in cases:
+            holder.write_text(json.dumps(written))
+            assert (find_record(place.settings, "set").state == "running") is held
+        holder.write_text("not json")
+        assert find_record(place.settings, "set").state == "complete"
+    finally:
+        holder.unlink()
+
+
+def test_a_ledger_that_cannot_be_read_is_passed_over(place: Place) -> None:
+    spoilt = place.settings.ledgers / "spoilt.sqlite"
+    spoilt.write_bytes(b"not a database at all" * 100)
+    try:
+        assert [record.name for record in find_records(place.settings)] == ["set"]
+    finally:
+        spoilt.unlink()

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 
 import pytest
+from fakes import FakeClock, Heard
 
 from driveshard.errors import (
     AuthError,
@@ -20,8 +21,6 @@ from driveshard.errors import (
 )
 from driveshard.events import Waiting
 from driveshard.retry import Patience, Retry
-
-from fakes import FakeClock, Heard
 
 
 class Script:

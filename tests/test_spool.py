@@ -234,3 +234,15 @@ def test_a_file_in_the_way_is_said_clearly(tmp_path: Path) -> None:
     with pytest.raises(TempFull) as caught:
         spool_of(tmp_path / "d")
     assert str(tmp_path / "d") in str(caught.value)
+
+
+def test_a_part_larger_than_a_limit_that_nobody_asked_for_may_be_there_alone(directory: Path) -> None:
+    spool = Spool(directory, 1000, Clock(), elastic=True)
+    spool.reserve(1, 400)
+    threading.Timer(0.2, lambda: spool.cancel(1)).start()
+    waited: list[str] = []
+    assert spool.reserve(2, 5000, on_wait=lambda: waited.append("full")) == 5000
+    assert waited == ["full"]
+    threading.Timer(0.2, lambda: spool.cancel(2)).start()
+    assert spool.reserve(3, 10, on_wait=lambda: waited.append("full")) == 10
+    assert waited == ["full", "full"]

@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 
 from driveshard.budget import Budget
 from driveshard.destination import Destination, Held, Progress, Stored
-from driveshard.errors import ComeBackLater, DailyCap, IdInUse, Interrupted, SessionGone, TempLost, Throttled, Unavailable
+from driveshard.errors import (
+    ComeBackLater,
+    DailyCap,
+    IdInUse,
+    Interrupted,
+    SessionGone,
+    TempLost,
+    Throttled,
+    Unavailable,
+)
 from driveshard.events import BytesSent
 from driveshard.model import RemoteFile, UploadSession
 from driveshard.pacing import parse_bwlimit

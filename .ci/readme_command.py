@@ -11,7 +11,8 @@ README = Path(__file__).resolve().parent.parent / "README.md"
 
 def command(name: str) -> str:
     """The text of the code block after the marker. Raises SystemExit when there is none."""
-    match = re.search(rf"<!-- command: {re.escape(name)} -->\s*```\w*\n(.*?)\n```", README.read_text(encoding="utf-8"), re.S)
+    block = rf"<!-- command: {re.escape(name)} -->\s*```\w*\n(.*?)\n```"
+    match = re.search(block, README.read_text(encoding="utf-8"), re.S)
     if not match:
         raise SystemExit(f"README.md has no command {name!r}")
     return match[1].strip()

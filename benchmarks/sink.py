@@ -21,7 +21,7 @@ class _Handler(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         scratch = memoryview(bytearray(BLOCK))
         while line := self.rfile.readline():
-            method, target, _ = line.decode().split(" ", 2)
+            method, _, _ = line.decode().split(" ", 2)
             headers = {}
             while (header := self.rfile.readline()) not in (b"\r\n", b""):
                 name, _, value = header.decode().partition(":")

@@ -39,7 +39,8 @@ def run_script(name: str, arguments: Sequence[str], json_file: Path) -> Figures:
     print(f"   {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
     if not json_file.exists():
         raise subprocess.CalledProcessError(done.returncode, command)
-    return json.loads(json_file.read_text())
+    figures: Figures = json.loads(json_file.read_text())
+    return figures
 
 
 def table(results: Mapping[str, Figures]) -> list[str]:

@@ -94,7 +94,7 @@ def _check(part: ManifestPart) -> None:
     texts = (part.name, part.id, part.md5, part.sha256)
     if not all(isinstance(text, str) for text in texts) or not isinstance(part.size, int) or part.size < 0:
         raise ValueError(f"part {part.number!r} is not described as a part should be")
-    if re.search(r'[/\\:\x00-\x1f]', part.name) or part.name.startswith("."):
+    if re.search(r"[/\\:\x00-\x1f]", part.name) or part.name.startswith("."):
         raise ValueError(f"{part.name!r} is not a part's name")
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from driveshard.destination import Destination
-from driveshard.errors import Mismatch, UsageError
+from driveshard.errors import Mismatch, Unavailable, UsageError
 from driveshard.events import Emit, Notice
 from driveshard.ledger import Ledger
 from driveshard.model import FileList, Part, RemoteFile, SampleRange, Selection
@@ -90,18 +90,30 @@ class _Recovery:
         ]
         for remote in sorted(parts, key=lambda one: int(one.properties["part"])):
             number = int(remote.properties["part"])
-            if number not in seen and self._intact(remote):
+            checked = self._with_checksum(remote)
+            if number not in seen and self._intact(checked):
                 seen.add(number)
-                self._adopt_part(number, remote)
+                self._adopt_part(number, checked)
         for remote in listed:
             if remote.properties.get("driveshard") == "artifact":
                 self._ledger.note_artifact(remote.name, remote.id, remote.md5 or "")
         self._ledger.note(generation=self._generation)
         self._emit(Notice(f"The ledger was lost; {len(seen)} parts that are on Drive already were found and kept"))
 
+    def _with_checksum(self, listed: RemoteFile) -> RemoteFile:
+        """The file, once Drive has its checksum: taken for lost, it would be uploaded a second time."""
+
+        def look() -> RemoteFile:
+            remote = self._destination.get(listed.id)
+            if remote.md5 is None:
+                raise Unavailable("Drive has not computed the checksum yet")
+            return remote
+
+        return listed if listed.md5 is not None else self._retry.call(look, doing=f"looking at {listed.name}")
+
     def _intact(self, remote: RemoteFile) -> bool:
         said = remote.properties.get("sha256")
-        return remote.md5 is not None and bool(said) and (remote.sha256 is None or remote.sha256.lower() == said)
+        return bool(said) and (remote.sha256 is None or remote.sha256.lower() == said)
 
     def _adopt_part(self, number: int, remote: RemoteFile) -> None:
         properties = remote.properties

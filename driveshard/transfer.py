@@ -58,27 +58,36 @@ class ChunkSizer:
 
 
 class Fleet:
-    """The rates of sibling sessions, to know which one crawls. Rates are bytes a second."""
+    """The rates of sibling sessions, to know which one crawls. Rates are bytes a second.
+
+    ``remembered`` is the usual rate of a run that ended shortly before: what it left unfinished may be just the session
+    that crawls, which has no siblings any more.
+    """
 
     _ENOUGH_SECONDS = 5.0
     _FAR_BELOW = 8.0
 
-    def __init__(self) -> None:
+    def __init__(self, remembered: float | None = None) -> None:
         self._lock = threading.Lock()
         self._rates: deque[tuple[int, float]] = deque(maxlen=24)
+        self._remembered = remembered
 
     def report(self, number: int, length: int, seconds: float) -> None:
         with self._lock:
             self._rates.append((number, length / max(seconds, 1e-6)))
 
+    def usual(self, beside: int | None = None) -> float | None:
+        """The median of the last chunks' rates, those of part ``beside`` left out; None when too few are known."""
+        with self._lock:
+            rates = [one for number, one in self._rates if number != beside]
+        return statistics.median(rates) if len(rates) >= 3 else self._remembered
+
     def crawls(self, number: int, rate: float, watched: float, remaining: int, size: int) -> bool:
         """Whether part ``number``, which made ``rate`` over ``watched`` seconds, should begin a new session: it is far
         below its siblings, and sending everything again at their rate ends well before the rest at its own."""
-        with self._lock:
-            others = [one for other, one in self._rates if other != number]
-        if len(others) < 3 or watched < self._ENOUGH_SECONDS:
+        usual = self.usual(number)
+        if usual is None or watched < self._ENOUGH_SECONDS:
             return False
-        usual = statistics.median(others)
         return rate * self._FAR_BELOW < usual and 2 * size / usual + self._ENOUGH_SECONDS < remaining / max(rate, 1.0)
 
 

@@ -29,6 +29,7 @@ _MOST_RESTARTS = 5
 _MOST_REPAIRS = 3
 _MOST_REPLACED = 2
 _IDS_AT_ONCE = 10
+_SAME_LINE = 3600.0  # seconds for which a line is taken to be as fast as it was
 _NOTE_EVERY = 2.0  # seconds
 
 
@@ -62,9 +63,15 @@ class Uploader:
         self._retry = retry
         self._clock = clock
         self._emit = emit
-        self._fleet = Fleet()
+        self._fleet = Fleet(self._remembered_rate())
         self._ids: list[str] = []
         self._ids_lock = threading.Lock()
+
+    def _remembered_rate(self) -> float | None:
+        """The usual rate of the last run, unless that is so long ago that the line may be another."""
+        age = self._clock.now() - float(self._ledger.get("rate_at", 0.0))
+        rate: float | None = self._ledger.get("rate") if 0 <= age < _SAME_LINE else None
+        return rate
 
     def upload(self, number: int) -> None:
         """Take a packed part to *released*, from whatever state it is in.
@@ -304,6 +311,7 @@ class Uploader:
         assert part.size is not None
         self._spool.release(part.number, part.file_name)
         self._ledger.released(part.number)
+        self._ledger.note(rate=self._fleet.usual(), rate_at=self._clock.now())
         self._emit(PartReleased(part.number, part.file_name, part.size))
 
 

@@ -182,12 +182,11 @@ def by_session(log: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, 
 
 
 def blind_steps(log: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Requests that followed a failed one on the same session without asking first. A 401 does not count: the bearer
-    token was refused, and nothing was looked at."""
+    """Requests that followed a failed one on the same session without asking first."""
     said = []
     for requests in by_session(log).values():
         for before, after in itertools.pairwise(requests):
-            failed = before["dropped"] or (before["status"] >= 400 and before["status"] != 401)
+            failed = before["dropped"] or before["status"] >= 400
             if failed and "query" not in after["kinds"]:
                 said.append(f"{after['content_range']} after {before['status']} to {before['content_range']}")
     return said

@@ -1,4 +1,4 @@
-"""What a plain directory must do beyond the contract: survive a kill at any point, and say what is wrong with a disk."""
+"""What a plain directory does beyond the contract: it survives a kill at any point, and says what a disk lacks."""
 
 from __future__ import annotations
 

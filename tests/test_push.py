@@ -516,6 +516,21 @@ def test_a_lost_ledger_is_rebuilt_with_what_was_replaced(bench: Bench, make_tree
     check(bench, result, as_bytes({**files, **changed}))
 
 
+def test_a_lost_ledger_is_rebuilt_while_checksums_are_late(
+    bench: Bench, make_tree: MakeTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("driveshard.config.Patience", lambda: _quick())
+    files = tree(40)
+    root = make_tree(files)
+    first = done(bench.push(root))
+    for (one,) in bench.files(first).values():
+        bench.emulator.drive.delay_checksums(one.id)
+    lose_ledger(bench.home)
+    result = bench.push(root)
+    assert result.sent_bytes == 0
+    check(bench, result, as_bytes(files))
+
+
 @pytest.mark.parametrize("kind", ["indexed", "endless"])
 def test_a_lost_ledger_of_a_python_source_is_rebuilt(bench: Bench, code: Path, kind: str) -> None:
     source = PythonSource(f"{code}:{kind}")

@@ -152,3 +152,27 @@ def test_every_wait_is_told_with_its_reason(retry: Retry, clock: FakeClock, hear
         ("Drive answered 503 (sending a.zip)", clock.slept[0], 4),
         ("Drive asks (sending a.zip)", clock.slept[1], 4),
     ]
+
+
+def test_what_one_thread_was_told_all_heed(retry: Retry, clock: FakeClock) -> None:
+    seen: list[float] = []
+
+    def told_once() -> str:
+        seen.append(clock.now())
+        if len(seen) == 1:
+            raise Throttled("slow down", retry_after=50.0)
+        return "done"
+
+    def another() -> None:
+        """Another thread's step, begun while the first one waits."""
+        clock.before_sleep = lambda: None
+        retry.call(lambda: seen.append(clock.now()), doing="y")
+
+    clock.before_sleep = another
+    began = clock.now()
+    retry.call(told_once, doing="x")
+
+    assert seen[0] == began
+    assert all(moment >= began + 50 for moment in seen[1:])
+    assert len(seen) == 3
+    assert not retry.heed()

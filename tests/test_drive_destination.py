@@ -62,7 +62,9 @@ def test_a_folder_is_named_by_its_id_or_its_link(text: str, folder_id: str) -> N
     assert folder_id_of(text) == folder_id
 
 
-@pytest.mark.parametrize("text", ["", "x", "https://drive.google.com/", "my folder", "a'b or 'c' in parents", "../../.."])
+@pytest.mark.parametrize(
+    "text", ["", "x", "https://drive.google.com/", "my folder", "a'b or 'c' in parents", "../../.."]
+)
 def test_what_names_no_folder_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         folder_id_of(text)
@@ -101,9 +103,6 @@ def test_a_long_list_comes_whole(
 ) -> None:
     expected = {put(drive, folder, f"{number}") for number in range(7)}
     page = drive._client.files.list
-    monkeypatch.setattr(
-        type(drive._client.files), "list", lambda self, **query: page(**{**query, "pageSize": 3}), raising=False
-    )
     monkeypatch.setattr(drive._client.files, "list", lambda **query: page(**{**query, "pageSize": 3}))
     before = drive.requests
     assert {one.id for one in drive.children(folder)} == expected

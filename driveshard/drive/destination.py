@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 from collections.abc import Mapping
@@ -227,11 +228,7 @@ class DriveDestination:
         if wanted is None:
             for permission in present:
                 if permission.get("role") != "owner" and not permission.get("permissionDetails"):
-                    self._client.execute(
-                        self._client.permissions.delete(
-                            fileId=folder_id, permissionId=permission["id"], supportsAllDrives=True
-                        )
-                    )
+                    self._revoke(folder_id, permission["id"])
             return
         if any(_grants(permission, wanted) for permission in present):
             return
@@ -243,6 +240,11 @@ class DriveDestination:
             self._client.execute(request)
         except Refused as error:
             raise ShareRefused(f"Drive refused to share the folder: {error}") from error
+
+    def _revoke(self, folder_id: str, permission_id: str) -> None:
+        request = self._client.permissions.delete(fileId=folder_id, permissionId=permission_id, supportsAllDrives=True)
+        with contextlib.suppress(NotFound):  # gone already
+            self._client.execute(request)
 
     def _permissions(self, folder_id: str) -> list[dict[str, Any]]:
         request = self._client.permissions.list(

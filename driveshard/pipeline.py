@@ -174,8 +174,10 @@ class Pipeline:
                 self._unproved.add(part.number)
 
     def _plan(self) -> None:
-        """First what earlier runs planned, in order, then what is new."""
-        for part in self._ledger.parts(unfinished=True):
+        """First what earlier runs packed, since it takes room in the temp folder; then what they planned; then what is
+        new."""
+        unfinished = self._ledger.parts(unfinished=True)
+        for part in sorted(unfinished, key=lambda part: part.state is PartState.PLANNED):
             self._opened()
             self._emit(Planned(part.number, part.size or part.estimate))
             if part.state is PartState.PLANNED:

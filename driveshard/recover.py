@@ -81,6 +81,7 @@ class _Recovery:
         self._job = job
         self._generation = 0
         self._last_path = b""
+        self._matched: bool | None = None  # whether any file in the parts found is one of the source's
 
     def adopt(self, listed: list[RemoteFile]) -> None:
         """Take over every intact part, and the small files beside them."""
@@ -94,6 +95,11 @@ class _Recovery:
             if number not in seen and self._intact(checked):
                 seen.add(number)
                 self._adopt_part(number, checked)
+        if self._matched is False:
+            raise UsageError(
+                f"the folder of that name on Drive holds none of the files of {self._source.describe()}",
+                advice="Give another --name.",
+            )
         for remote in listed:
             if remote.properties.get("driveshard") == "artifact":
                 self._ledger.note_artifact(remote.name, remote.id, remote.md5 or "")
@@ -149,6 +155,7 @@ class _Recovery:
             )
         root = self._source.root
         mtimes = array("q", [_mtime_if_same(root, path, size, crc) for path, size, crc in members])
+        self._matched = bool(self._matched) or any(mtime != _UNKNOWN for mtime in mtimes)
         paths = b"\0".join([path for path, _, _ in members])
         return FileList(paths, array("q", [size for _, size, _ in members]), mtimes), first, last
 

@@ -277,7 +277,7 @@ class Player:
             if not self._lists_lag and self._dice.random() < LEDGER_LOSS:
                 self._lose_ledger()
         elif what == "child":
-            if not kill_one(psutil.Process(process.pid).children(recursive=True), self._dice):
+            if not kill_one_child(process.pid, self._dice):
                 return
         elif what == "server":
             self._note_faults(server)
@@ -334,12 +334,13 @@ def expected_members(material: Material, work: Path) -> dict[bytes, str]:
     return dict(members_of([(work / "reference.zip").read_bytes()]))
 
 
-def kill_one(candidates: list[psutil.Process], dice: random.Random) -> bool:
-    if not candidates:
-        return False
+def kill_one_child(pid: int, dice: random.Random) -> bool:
+    """False when there is none, or all ended meanwhile."""
     try:
-        dice.choice(candidates).kill()
-        return True
+        children = psutil.Process(pid).children(recursive=True)
+        if children:
+            dice.choice(children).kill()
+        return bool(children)
     except psutil.NoSuchProcess:
         return False
 

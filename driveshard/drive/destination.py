@@ -32,6 +32,13 @@ from driveshard.model import RemoteFile, UploadSession
 
 FOLDER = "application/vnd.google-apps.folder"
 _FIELDS = "id,name,mimeType,size,md5Checksum,sha256Checksum,webViewLink,trashed,appProperties"
+# Who loses access when it is set anew: those who could read by a wider permission than the one asked for.
+_TAKEN_BACK: dict[str, tuple[str, ...]] = {
+    "anyone": (),
+    "domain": ("anyone",),
+    "user": ("anyone", "domain"),
+    "nobody": ("anyone", "domain", "group", "user"),
+}
 _ID = re.compile(r"[A-Za-z0-9_-]{6,200}")
 
 
@@ -223,14 +230,15 @@ class DriveDestination:
     # -- sharing -------------------------------------------------------------------------------------------------
 
     def share(self, folder_id: str, who: str) -> None:
+        """``user:`` and ``domain:`` take back what was open to more people, and leave other users alone."""
         wanted = _permission(who)
         present = self._permissions(folder_id)
-        if wanted is None:
-            for permission in present:
-                if permission.get("role") != "owner" and not permission.get("permissionDetails"):
-                    self._revoke(folder_id, permission["id"])
-            return
-        if any(_grants(permission, wanted) for permission in present):
+        taken_back = _TAKEN_BACK[wanted["type"] if wanted else "nobody"]
+        for permission in present:
+            ours = permission.get("role") != "owner" and not permission.get("permissionDetails")
+            if ours and permission.get("type") in taken_back:
+                self._revoke(folder_id, permission["id"])
+        if wanted is None or any(_grants(permission, wanted) for permission in present):
             return
         extra = {"sendNotificationEmail": False} if wanted["type"] == "user" else {}
         request = self._client.permissions.create(

@@ -42,7 +42,7 @@ class Budget:
         self._bucket = TokenBucket(0.0, 0.0)
         self._lock = threading.Lock()
         self.sent = 0
-        self.seconds_paced = 0.0
+        self.seconds_paced = self.seconds_limited = 0.0  # waited for a turn to write; because of --bwlimit
 
     def write(self) -> None:
         """Wait for this run's place in the account's queue of writes. Raises Interrupted."""
@@ -50,6 +50,8 @@ class Budget:
             if self._tally is not None:
                 seconds = self._tally.reserve_write(self._per_second, self._clock.now())
                 self._wait(seconds, "Drive takes few writes a second")
+                with self._lock:
+                    self.seconds_paced += seconds
             if not self._heed():
                 return  # else the place is past, and all who waited would write at once
 
@@ -70,6 +72,8 @@ class Budget:
         if self._tally is not None:
             self._tally.add_sent(count, now)
         self._wait(seconds, "--bwlimit")
+        with self._lock:
+            self.seconds_limited += seconds
 
     def _check_day(self, count: int, now: float) -> None:
         if self._tally is None:
@@ -99,10 +103,7 @@ class Budget:
         return None if slowest is None else max(unit, int(slowest * 2) // unit * unit)
 
     def _wait(self, seconds: float, why: str) -> None:
-        if seconds <= 0:
-            return
         if seconds > _WORTH_TELLING:
             self._emit(Waiting(why, seconds))
-        with self._lock:
-            self.seconds_paced += seconds
-        self._clock.sleep(seconds)
+        if seconds > 0:
+            self._clock.sleep(seconds)

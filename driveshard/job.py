@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from driveshard.account import AccountTally
+from driveshard.bottleneck import held_back_by
 from driveshard.budget import Budget
 from driveshard.config import PushOptions, Settings
 from driveshard.destination import Destination, open_destination
@@ -68,11 +69,12 @@ class PushResult:
     failed: list[Failure] = field(default_factory=list)
     resume_after: float | None = None
     error: DriveshardError | None = None
+    held_back_by: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The fields that scripts rely on, in their order."""
         document = asdict(self)
-        del document["error"]
+        del document["error"], document["held_back_by"]
         document["seconds"] = round(self.seconds, 3)
         return document
 
@@ -331,6 +333,8 @@ class Job:
             pipeline.run(getattr(self.destination, "abort", lambda: None))
         finally:
             self.result.failed = [*getattr(planner, "failures", []), *pipeline.failed]
+            pipeline.spent.paced, pipeline.spent.limited = budget.seconds_paced, budget.seconds_limited
+            self.result.held_back_by = held_back_by(pipeline.spent)
 
     def _tell(self, ledger: Ledger, budget: Budget) -> None:
         totals = ledger.totals()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from driveshard.model import Part, PartSpec
@@ -22,10 +24,12 @@ def build_part(
     Raises TempFull when the disk is full or not writable, PartTooLarge beyond ``max_bytes``, SourceMissing when the
     source as a whole is gone, and what ``check`` and the source raise.
     """
+    began, computed = time.perf_counter(), time.thread_time()
     with ZipWriter(target, max_bytes=max_bytes, check=check) as writer:
         packed = source.pack(spec.selection, writer, spec.part_size)
         summary = writer.close() if writer.members else ZipSummary(0, "", "")
-    return _describe(spec, packed, summary, writer)
+    part = _describe(spec, packed, summary, writer)
+    return replace(part, seconds=time.perf_counter() - began, computing=time.thread_time() - computed)
 
 
 def _describe(spec: PartSpec, packed: Packed, summary: ZipSummary, writer: ZipWriter) -> Part:

@@ -14,9 +14,11 @@ error that no retry mends ends the run: nothing new is started, uploads under wa
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from driveshard.bottleneck import TimeSpent
 from driveshard.channel import Channel, Closed
 from driveshard.clock import Clock
 from driveshard.engine import Engine, WorkerLost
@@ -74,6 +76,9 @@ class Pipeline:
         self._rebuilds: dict[int, int] = {}
         self._unproved: set[int] = set()
         self._idle = threading.Event()
+        self._uploading = 0
+        self._idle_since = 0.0
+        self.spent = TimeSpent()
         self.failed: list[Failure] = []
         self.error: BaseException | None = None
 
@@ -87,9 +92,11 @@ class Pipeline:
         threads = [
             threading.Thread(target=self._guard, args=(work,), name=name, daemon=True) for name, work in self._rooms()
         ]
+        began = self._idle_since = self._clock.monotonic()
         for thread in threads:
             thread.start()
         self._wait_until_idle()
+        self.spent.wall = self._clock.monotonic() - began
         self._shut(threads, stop_requests)
         if self._clock.stop.is_set() and not isinstance(self.error, Interrupted):
             raise Interrupted("stopped; run the same command again to go on")
@@ -259,6 +266,9 @@ class Pipeline:
         if before.sha256 not in (None, part.sha256):
             self._emit(Notice(f"{part.file_name}: its source changed since it was packed, so its upload starts afresh"))
         self._ledger.packed(part)
+        with self._lock:
+            self.spent.building += part.seconds
+            self.spent.computing += part.computing
         self._emit(PartPacked(part.number, part.file_name, part.size, part.samples, part.files))
 
     def _note_failures(self, failed: Iterable[Failure]) -> None:
@@ -271,11 +281,29 @@ class Pipeline:
         while True:
             number = self.to_upload.get()
             try:
-                self._upload(number)
+                with self._counted_upload():
+                    self._upload(number)
             except TempLost as lost:
                 self._rebuild(number, lost)
             else:
                 self._finished()
+
+    @contextmanager
+    def _counted_upload(self) -> Iterator[None]:
+        """Notes how long uploads take, and how long none was under way."""
+        began = self._clock.monotonic()
+        with self._lock:
+            if self._uploading == 0:
+                self.spent.starved += began - self._idle_since
+            self._uploading += 1
+        try:
+            yield
+        finally:
+            ended = self._clock.monotonic()
+            with self._lock:
+                self._uploading -= 1
+                self._idle_since = ended
+                self.spent.uploading += ended - began
 
     def _upload(self, number: int) -> None:
         part = self._ledger.part(number)

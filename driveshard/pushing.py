@@ -103,6 +103,8 @@ def _summary(result: PushResult) -> list[str]:
         return [*lines, "nothing to do: all of it was there already"]
     rate = human_size(result.sent_bytes / max(result.seconds, 1e-3))
     lines.append(f"sent {human_size(result.sent_bytes)} in {human_seconds(result.seconds)} ({rate}/s)")
+    if result.held_back_by:
+        lines.append(f"held back by {result.held_back_by}")
     return lines
 
 

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ WorkerLost = BrokenExecutor
 ENGINES = ("processes", "threads", "serial")
 
 _REBUILDS = 5
+_REAPED_WITHIN = 0.1  # seconds that a killed process may still seem to be there
 _PRELOAD = ["driveshard.engine", "driveshard.sources.folder"]
 
 
@@ -78,13 +80,19 @@ class Engine:
         with self._lock:
             if self._closed:
                 raise Interrupted("Stopped before all parts were built.")
-            try:
-                future = self._submit(spec, source, target, max_bytes)
-            except BrokenExecutor:
-                self._dismiss()
-                future = self._submit(spec, source, target, max_bytes)
+            future = self._submit_to_the_living(spec, source, target, max_bytes)
         future.add_done_callback(self._note_success)
         return future
+
+    def _submit_to_the_living(self, spec: PartSpec, source: Source, target: Path, max_bytes: int) -> Future[Part]:
+        while True:
+            try:
+                return self._submit(spec, source, target, max_bytes)
+            except BrokenExecutor:
+                self._dismiss()
+            except (OSError, EOFError):  # what starts workers was killed itself; the system takes a moment to tell
+                self._dismiss()
+                time.sleep(_REAPED_WITHIN)
 
     def close(self, cancel: bool = False) -> None:
         """Let running and waiting builds end; with ``cancel``, end them now, in the middle of a part too."""
@@ -98,7 +106,7 @@ class Engine:
             crew.stop()
 
     def _warm_up(self) -> None:
-        with self._lock, contextlib.suppress(BrokenExecutor), _bare_main():
+        with self._lock, contextlib.suppress(BrokenExecutor, OSError, EOFError), _bare_main():
             if not self._closed:
                 crew = self._crew = self._crew or self._start()
                 for _ in range(self.workers):

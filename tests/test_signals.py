@@ -16,6 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from driveshard.engine import WorkerLost, open_engine
+from driveshard.model import FileList, PartSpec
 from driveshard.planner import Cut
 from driveshard.sources.folder import FolderSource
 from tests.rig import Server, Shelf, environment, fill, start_push, undisturbed
@@ -204,6 +206,23 @@ def test_every_child_may_be_killed(stage: Stage) -> None:
     assert process.returncode == 0, err
     assert json.loads(out)["state"] == "complete"
     stage.finish()
+
+
+def test_the_fork_server_may_be_killed_at_a_bad_moment(tmp_path: Path) -> None:
+    """While it is dying it still seems to be there, and takes no connection: that is a lost worker, not a defect."""
+    source = FolderSource(fill(tmp_path / "source", 2, 10))
+    spec = PartSpec(0, "x.zip", FileList.of([row for block in source.scan() for row in block]), 0)
+    for _ in range(10):
+        with open_engine("processes", 2) as engine:
+            engine.submit(spec, source, tmp_path / "x.zip", 1 << 20).result(30)
+            for child in psutil.Process().children():
+                if "forkserver" in " ".join(child.cmdline()):
+                    child.kill()
+            for _ in range(4):
+                with contextlib.suppress(WorkerLost):
+                    built = engine.submit(spec, source, tmp_path / "x.zip", 1 << 20).result(30)
+                    break
+            assert built.files == 2
 
 
 def test_the_emulator_may_be_killed_and_come_back(stage: Stage) -> None:

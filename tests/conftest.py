@@ -6,10 +6,15 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from driveshard.emulator import Emulator
 
 MakeTree = Callable[..., Path]
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("driveshard", deadline=None)
+settings.load_profile("driveshard")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

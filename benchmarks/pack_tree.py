@@ -92,7 +92,7 @@ def main() -> int:
     parser.add_argument("--temp", type=Path, metavar="DIR", help="where the tree is made (default: the system's)")
     parser.add_argument("--out", type=Path, metavar="DIR", default=harness.memory_backed(), help="where archives go")
     options = parser.parse_args()
-    count = min(options.files, 50_000) if options.quick else options.files
+    count = min(options.files, 100_000) if options.quick else options.files
     with (
         tempfile.TemporaryDirectory(dir=options.temp, prefix="driveshard-") as tree,
         tempfile.TemporaryDirectory(dir=options.out or options.temp, prefix="driveshard-") as archives,

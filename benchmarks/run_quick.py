@@ -1,6 +1,7 @@
 """All benchmarks at sizes for a busy machine, in about two minutes. Fails only when a ratio is below half of its bar.
 
 At these sizes what every run takes, and other people's load, weighs much more than in `run_all.py`: bars may be missed.
+A script that ends below half of a bar is run once more, since one moment of load is not a regression.
 The figures are in results/quick.json.
 """
 
@@ -11,7 +12,7 @@ import json
 import sys
 
 import harness
-from suite import RESULTS, SCRIPTS, run_script, table
+from suite import RESULTS, SCRIPTS, Figures, run_script, table
 
 WORST = 0.5  # of a bar
 ARGUMENTS = {"composite": ["--repeat", "1"], "nothing_to_do": ["--repeat", "2"]}
@@ -19,14 +20,22 @@ if harness.memory_backed():  # making files on a disk takes longer than packing 
     ARGUMENTS["pack_tree"] = ["--temp", str(harness.memory_backed())]
 
 
+def run(name: str) -> Figures:
+    return run_script(name, ["--quick", *ARGUMENTS.get(name, [])], RESULTS / "quick" / f"{name}.json")
+
+
+def is_broken(figures: Figures) -> bool:
+    return any(ratio["margin"] < WORST for ratio in figures["ratios"])
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scripts", nargs="*", metavar="SCRIPT", help=f"only these of {', '.join(SCRIPTS)}")
     chosen = parser.parse_args().scripts or SCRIPTS
-    results = {
-        name: run_script(name, ["--quick", *ARGUMENTS.get(name, [])], RESULTS / "quick" / f"{name}.json")
-        for name in chosen
-    }
+    results = {name: run(name) for name in chosen}
+    for name, figures in results.items():
+        if is_broken(figures):
+            results[name] = run(name)
     (RESULTS / "quick.json").write_text(json.dumps(results, indent=2) + "\n")
     print("\n".join(table(results)))
     broken = [

@@ -32,6 +32,7 @@ def cpu(work: Callable[[], object]) -> float:
 
 def upload_ours(file: Path, url: str) -> float:
     from driveshard.budget import Budget
+    from driveshard.caution import Caution
     from driveshard.clock import Clock
     from driveshard.config import settings_from
     from driveshard.destination import open_destination
@@ -55,6 +56,7 @@ def upload_ours(file: Path, url: str) -> float:
                 chunks=ChunkSizer(destination.chunk_unit, file.stat().st_size),
                 budget=Budget(clock, ignore, None, writes_per_second=0),
                 fleet=Fleet(),
+                caution=Caution(clock),
                 retry=Retry(clock, Patience(), ignore),
                 clock=clock,
                 emit=ignore,

@@ -29,6 +29,7 @@ class Settings:
     clock: Clock = field(default_factory=Clock)
     patience: Patience = field(default_factory=Patience)
     timeout: float = 60.0
+    list_lag: float = 30.0
     credentials: Path | None = None
     service_account: Path | None = None
     subject: str | None = None
@@ -46,6 +47,14 @@ class Settings:
     @property
     def ledgers(self) -> Path:
         return self.home / "ledgers"
+
+    @property
+    def account_file(self) -> Path:
+        return self.home / "account.sqlite"
+
+    @property
+    def anchors(self) -> Path:
+        return self.home / "folders"
 
     @property
     def spools(self) -> Path:

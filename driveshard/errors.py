@@ -12,6 +12,7 @@
     │   └── PartTooLarge            a part would outgrow what was set aside for it
     ├── ComeBackLater           75  a state that passes by itself; says when
     │   ├── DailyCap                Drive's cap for today is used up
+    │   ├── Blocked                 Drive takes us for a robot: not one request more
     │   └── Busy                    another run holds the dataset
     ├── Mismatch                76  what was stored or fetched is not what it should be
     ├── AuthError               77  log in again
@@ -122,6 +123,12 @@ class ComeBackLater(DriveshardError):
 
 
 class DailyCap(ComeBackLater):
+    advice = "Run the same command again after that time; it goes on where it stopped."
+
+
+class Blocked(ComeBackLater):
+    """Drive takes this machine's requests for automated traffic. Each further request makes the block last longer."""
+
     advice = "Run the same command again after that time; it goes on where it stopped."
 
 

@@ -16,16 +16,14 @@ from driveshard.account import AccountTally
 from driveshard.bottleneck import held_back_by
 from driveshard.budget import Budget
 from driveshard.config import PushOptions, Settings
+from driveshard.dataset_folder import DatasetFolder
 from driveshard.destination import Destination, open_destination
 from driveshard.engine import default_workers, open_engine
 from driveshard.errors import (
     ComeBackLater,
     DriveshardError,
-    IdInUse,
     Interrupted,
     Mismatch,
-    NotFound,
-    Refused,
     SourceMissing,
     UsageError,
 )
@@ -37,16 +35,13 @@ from driveshard.pacing import parse_bwlimit
 from driveshard.pipeline import Pipeline, defect_of, spool_directory
 from driveshard.planner import Cut, planner_for
 from driveshard.reconcile import Reconciler
-from driveshard.recover import recover_ledger, settings_digest
 from driveshard.retry import Retry
 from driveshard.share import Publisher
 from driveshard.sources.base import Source
-from driveshard.sources.folder import FolderSource
 from driveshard.spool import Spool
 from driveshard.uploader import Dataset, Uploader
 
 _NAME_BYTES = 100
-_FOLDER_IDS = 5  # tried before Drive is taken to refuse them all
 _PARTS_IN_TEMP = 2  # beyond those being packed and uploaded
 
 
@@ -168,7 +163,7 @@ class Job:
             try:
                 with _noted(ledger):
                     self._check_same_source(ledger)
-                    folder = self._folder(ledger, budget)
+                    folder = self._folder(ledger, spool, budget)
                     self.result.folder_id, self.result.link = folder.id, folder.link
                     if ledger.get("link") != folder.link:
                         ledger.note(link=folder.link)
@@ -191,7 +186,7 @@ class Job:
     @contextmanager
     def _budget(self) -> Iterator[Budget]:
         account = getattr(self.destination, "account", None)
-        tally = AccountTally(self.settings.home / "account.sqlite", account) if account else None
+        tally = AccountTally(self.settings.account_file, account) if account else None
         try:
             yield Budget(
                 self.clock,
@@ -230,69 +225,29 @@ class Job:
             advice="Give this one another --name, or push with the same source and settings as before.",
         )
 
-    def _check_not_empty(self) -> None:
-        """Before anything is made on the destination."""
-        if isinstance(self.source, FolderSource) and next(self.source.scan(), None) is None:
-            raise SourceMissing(
-                f"{self.source.describe()} has no files to push", advice="Check the path, --include and --exclude."
-            )
-
     # -- the folder ----------------------------------------------------------------------------------------------
 
-    def _folder(self, ledger: Ledger, budget: Budget) -> RemoteFile:
-        """The dataset's folder: the one the ledger knows, one that is found (the ledger was lost), or a new one."""
-        if ledger.is_new:
-            self._check_not_empty()
-            wanted = {"kind": self.source.kind, **self.source.settings()}
-            found = recover_ledger(ledger, self.name, self.source, wanted, self.destination, self.retry, self.emit)
-            facts = {
-                "settings": wanted,
-                "source": self.source.describe(),
-                "where": _where(self.source),
-                "identity": self.destination.identity,
-            }
-            if found is not None:
-                ledger.note(**facts, to=self.options.to, folder_id=found.id, folder_made=True, name=self.name)
-                ledger.note(job=found.properties["job"])
-                return found
-            ledger.create_job(self.name, **facts, to=self.options.to)
-        if not ledger.get("folder_made"):
-            self._make_folder(ledger, budget)
-        folder_id = ledger.get("folder_id")
-        return self.retry.call(lambda: self.destination.get(folder_id), doing="looking for the dataset's folder")
+    def _folder(self, ledger: Ledger, spool: Spool, budget: Budget) -> RemoteFile:
+        anchor = self.settings.anchors / f"{self.stem}.json"
+        folder = DatasetFolder(
+            *(self.name, self.source, self.destination, ledger, self.retry, budget, self.clock, self.emit),
+            anchor=anchor,
+            lists_settle_at=self._lists_settle_at(spool) if anchor.exists() or spool.left else 0.0,
+        )
+        return folder.open(
+            {"kind": self.source.kind, **self.source.settings()},
+            source=self.source.describe(),
+            where=_where(self.source),
+            identity=self.destination.identity,
+            to=self.options.to,
+        )
 
-    def _make_folder(self, ledger: Ledger, budget: Budget) -> None:
-        """Make it under an id that is in the ledger first, so that a lost reply never makes two."""
-        for _ in range(_FOLDER_IDS):
-            folder_id = ledger.get("folder_id")
-            if folder_id is None:
-                folder_id = self.retry.call(lambda: self.destination.reserve_ids(1), doing="reserving a folder id")[0]
-                ledger.note(folder_id=folder_id)
-            if self._make_folder_once(folder_id, ledger, budget):
-                ledger.note(folder_made=True)
-                return
-            ledger.note(folder_id=None)
-        raise Refused("Drive refuses every id for the dataset's folder", advice="Run the same command again.")
-
-    def _make_folder_once(self, folder_id: str, ledger: Ledger, budget: Budget) -> bool:
-        """False when the id belongs to another file."""
-        settings = settings_digest(ledger.get("settings"))
-        properties: dict[str, str] = {"driveshard": "folder", "job": ledger.get("job"), "settings": settings}
-
-        def step() -> None:
-            budget.write()
-            self.destination.make_folder(folder_id, self.name, properties)
-
-        try:
-            self.retry.call(step, doing="making the dataset's folder")
-            return True
-        except IdInUse:
-            pass
-        try:
-            there = self.retry.call(lambda: self.destination.get(folder_id), doing="looking for the dataset's folder")
-        except NotFound:
-            return False
-        return there.properties.get("job") == properties["job"]
+    def _lists_settle_at(self, spool: Spool) -> float:
+        """When lists show all that this machine sent before: the account's tally is written with every chunk, and parts
+        lie in the temp folder until they are stored."""
+        if getattr(self.destination, "account", None) is None:
+            return 0.0
+        return max(_mtime(self.settings.account_file), spool.left or 0.0) + self.settings.list_lag
 
     # -- the parts -----------------------------------------------------------------------------------------------
 
@@ -365,6 +320,13 @@ def _noted(ledger: Ledger) -> Iterator[None]:
             why = "interrupted" if isinstance(error, Interrupted) else str(error)
             ledger.note(last_error=why, resume_after=getattr(error, "resume_after", None))
         raise
+
+
+def _mtime(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _where(source: Source) -> str | None:

@@ -30,38 +30,15 @@ _BLOCK = 1024 * 1024
 _UNKNOWN = -1  # an mtime that no file has: the file counts as changed
 
 
-def recover_ledger(
-    ledger: Ledger,
-    name: str,
-    source: Source,
-    settings: Mapping[str, Any],
-    destination: Destination,
-    retry: Retry,
-    emit: Emit,
-) -> RemoteFile | None:
-    """Fill an empty ledger from the folder of that name if there is one; returns the folder, or None.
-
-    Raises UsageError when several folders have the name, or when the one found was made from another kind of source.
-    """
+def find_folder(name: str, destination: Destination, retry: Retry) -> RemoteFile | None:
+    """The dataset folder of that name, None without one. Raises UsageError when several have the name."""
     folders = retry.call(lambda: destination.find_folders(name), doing="looking for an earlier upload")
-    if not folders:
-        return None
     if len(folders) > 1:
         raise UsageError(
             f"there are {len(folders)} dataset folders named {name}, and no ledger that says which is meant",
             advice="Delete or rename all but one of them, or give another --name.",
         )
-    folder = folders[0]
-    if folder.properties.get("settings") not in (None, settings_digest(settings)):
-        raise UsageError(
-            f"the dataset folder {name} on Drive was made from another source, or with other settings",
-            advice="Give this one another --name, or push with the same source and settings as before.",
-        )
-    ledger.forget()
-    listed = retry.call(lambda: destination.children(folder.id), doing="reading the folder's records")
-    recovery = _Recovery(ledger, source, destination, retry, emit, folder.properties["job"])
-    recovery.adopt(listed)
-    return folder
+    return folders[0] if folders else None
 
 
 def settings_digest(settings: Mapping[str, Any]) -> str:
@@ -69,22 +46,39 @@ def settings_digest(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
 
 
-class _Recovery:
+class Recovery:
+    """Fills an empty ledger from the dataset's ``folder``. Raises UsageError when that was made from another source
+    than the one whose settings are ``wanted``."""
+
     def __init__(
-        self, ledger: Ledger, source: Source, destination: Destination, retry: Retry, emit: Emit, job: str
+        self,
+        ledger: Ledger,
+        source: Source,
+        destination: Destination,
+        retry: Retry,
+        emit: Emit,
+        folder: RemoteFile,
+        wanted: Mapping[str, Any],
     ) -> None:
+        if folder.properties.get("settings") not in (None, settings_digest(wanted)):
+            raise UsageError(
+                f"the dataset folder {folder.name} on Drive was made from another source, or with other settings",
+                advice="Give this one another --name, or push with the same source and settings as before.",
+            )
         self._ledger = ledger
         self._source = source
         self._destination = destination
         self._retry = retry
         self._emit = emit
-        self._job = job
+        self._job = folder.properties["job"]
         self._generation = 0
         self._last_path = b""
         self._matched: bool | None = None  # whether any file in the parts found is one of the source's
 
     def adopt(self, listed: list[RemoteFile]) -> None:
-        """Take over every intact part, and the small files beside them."""
+        """Take over every intact part, and the small files beside them. Raises UsageError when none of them is of this
+        source, Mismatch when a part is not a zip."""
+        self._ledger.forget()
         seen: set[int] = set()
         parts = [
             one for one in listed if one.properties.get("job") == self._job and one.properties.get("part", "").isdigit()

@@ -14,7 +14,7 @@ from typing import TypeVar
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
 from driveshard.clock import Clock
-from driveshard.errors import DailyCap, Throttled, Unavailable
+from driveshard.errors import Blocked, DailyCap, Throttled, Unavailable
 from driveshard.events import Emit, Waiting
 
 T = TypeVar("T")
@@ -46,6 +46,7 @@ class Retry:
         self._emit = emit
         self._rng = rng or random.Random()
         self._reached = False
+        self._blocked: Blocked | None = None
         self._quiet_until = 0.0  # monotonic; Drive's "slow down" is meant for the account, so every thread heeds it
 
     def call(self, step: Callable[[], T], *, doing: str, number: int | None = None) -> T:
@@ -91,13 +92,19 @@ class Retry:
             return outcome
         except Throttled as error:
             raise self._as_daily_cap(error) from error
+        except Blocked as error:
+            self._blocked = error
+            raise
 
     def heed(self) -> bool:
-        """Wait until the "slow down" that any thread was told has passed; True if there was one to wait for."""
+        """Wait until the "slow down" that any thread was told has passed; True if there was one to wait for. Raises
+        Blocked once any thread was told that."""
         waited = False
         while (quiet := self._quiet_until - self._clock.monotonic()) > 0:
             self._clock.sleep(quiet)
             waited = True
+        if self._blocked is not None:
+            raise self._blocked
         return waited
 
     def _wait(self, state: RetryCallState) -> float:

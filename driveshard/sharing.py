@@ -33,7 +33,7 @@ def share(name: str, who: str, settings: Settings, emit: Emit, *, wait: bool = F
     destination = open_destination(record.to, settings)
     retry = Retry(settings.clock, settings.patience, emit)
     account = getattr(destination, "account", None)
-    tally = AccountTally(settings.home / "account.sqlite", account) if account else None
+    tally = AccountTally(settings.account_file, account) if account else None
     try:
         budget = Budget(settings.clock, emit, tally, writes_per_second=DEFAULT_WRITES_PER_SECOND)
         with (

@@ -26,6 +26,7 @@ _POLL = 0.5  # seconds between looks at the stop event and at a disk that others
 class Spool:
     """``directory`` is this dataset's alone; ``limit`` is in bytes. Raises TempFull when it cannot be written.
 
+    ``left`` is when the newest file that an earlier run left here was written (POSIX time), None when there is none.
     ``elastic`` says that nobody asked for the limit: one part that is larger may then be here, alone.
     """
 
@@ -39,6 +40,7 @@ class Spool:
         self._held: dict[int, int] = {}
         self._unwritten: set[int] = set()  # parts whose room is promised, but that the disk may not show yet
         self.peak = 0
+        self.left = self._newest()
         try:
             directory.mkdir(parents=True, exist_ok=True)
             probe = directory / f"{_BUILDING}probe"
@@ -46,6 +48,12 @@ class Spool:
             probe.unlink()
         except OSError as error:
             raise TempFull(f"the temp folder {directory} cannot be written: {error.strerror or error}") from error
+
+    def _newest(self) -> float | None:
+        try:
+            return max((entry.stat().st_mtime for entry in os.scandir(self.directory)), default=None)
+        except OSError:
+            return None
 
     def sweep(self, keep: Iterable[str]) -> int:
         """Remove what a crash left: unfinished builds and parts nobody waits for. Returns how many files went."""

@@ -14,9 +14,10 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 from driveshard.budget import Budget
+from driveshard.caution import Caution
 from driveshard.clock import Clock
 from driveshard.destination import Destination, Held, Progress, Stored
-from driveshard.errors import SessionGone, TempLost, Throttled, Unavailable
+from driveshard.errors import SessionGone, TempLost, Throttled, Unavailable, Unreachable
 from driveshard.events import BytesSent, Emit
 from driveshard.model import RemoteFile, UploadSession
 from driveshard.retry import Retry
@@ -106,6 +107,7 @@ class Transfer:
         chunks: ChunkSizer,
         budget: Budget,
         fleet: Fleet,
+        caution: Caution,
         retry: Retry,
         clock: Clock,
         emit: Emit,
@@ -122,6 +124,7 @@ class Transfer:
         self._chunks = chunks
         self._budget = budget
         self._fleet = fleet
+        self._caution = caution
         self._retry = retry
         self._clock = clock
         self._emit = emit
@@ -139,18 +142,28 @@ class Transfer:
         Raises SessionGone, Crawling, TempLost, and whatever ``retry`` gives up with.
         """
         while True:
-            progress = self._retry.call(self._step, doing=f"sending {self._name}", number=self._number)
+            progress = self._retry.call(self._step_in_turn, doing=f"sending {self._name}", number=self._number)
             if isinstance(progress, Stored):
                 self._emit(BytesSent(self._number, self._size, 0))
                 return progress.file
             self._clock.check()
             self._check_worth()
 
+    def _step_in_turn(self) -> Progress:
+        with self._caution.one_chunk(min(self._chunks.size, self._size)):
+            try:
+                progress = self._step()
+            except Unreachable:
+                self._caution.failed()
+                raise
+        return progress
+
     def _step(self) -> Progress:
         """One chunk accepted, the end, or bytes found there that a lost reply did not tell of. Any failure leaves the
         offset unknown, so that the next try asks first."""
-        offset, self._offset = self._offset, None
-        if offset is None:
+        known, self._offset = self._offset, None
+        offset = known or 0
+        for _ in range(max(self._caution.questions, known is None)):
             progress = self._destination.query(self._session, self._size)
             if isinstance(progress, Stored):
                 return progress
@@ -199,6 +212,7 @@ class Transfer:
         return memoryview(window)[lead:]
 
     def _note(self, progress: Progress, start: int, length: int, seconds: float) -> None:
+        self._caution.went_well()
         self._sent += length
         self._watched_sent += length
         self._watched_seconds += seconds

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from driveshard.budget import Budget
+from driveshard.caution import Caution
 from driveshard.clock import Clock
 from driveshard.destination import Destination, Stored
 from driveshard.errors import IdInUse, Mismatch, NotFound, SessionGone, TempLost, Unavailable, Unreachable
@@ -64,6 +65,7 @@ class Uploader:
         self._clock = clock
         self._emit = emit
         self._fleet = Fleet(self._remembered_rate())
+        self._caution = Caution(clock)
         self._ids: list[str] = []
         self._ids_lock = threading.Lock()
 
@@ -80,6 +82,7 @@ class Uploader:
         and the kinds that end a run.
         """
         reported: RemoteFile | None = None
+        self._caution.total = self._ledger.totals().bytes
         while True:
             part = self._ledger.part(number)
             if part.state in (PartState.PACKED, PartState.BEGUN):
@@ -177,6 +180,7 @@ class Uploader:
             chunks=ChunkSizer(unit, part.size, self._budget.chunk_limit(unit)),
             budget=self._budget,
             fleet=self._fleet,
+            caution=self._caution,
             retry=self._retry,
             clock=self._clock,
             emit=self._emit,

@@ -183,7 +183,6 @@ class Player:
         self._directory = directory
         self._quick = quick
         self._ledger_lost = False
-        self._lists_lag = False
         self._plan = ""
         self._fired: Counter[str] = Counter()
 
@@ -209,10 +208,7 @@ class Player:
     def _arm(self, server: Server, *, calm: bool) -> None:
         count = 0 if calm else self._dice.choice([0, 0, 1, 1, 2, 3, 4])
         words = [] if calm else self._dice.sample(WORDS, count)
-        if self._ledger_lost and "list-lag" in words:
-            words.remove("list-lag")  # with neither a ledger nor a list nobody could know what is there
         self._plan = ",".join(word + self._marks() for word in words)
-        self._lists_lag = self._lists_lag or "list-lag" in words
         server.set_faults(self._plan, self._dice.randrange(1 << 30))
 
     def _marks(self) -> str:
@@ -274,7 +270,7 @@ class Player:
         if what == "group":
             os.killpg(process.pid, signal.SIGKILL)
             process.wait(10)
-            if not self._lists_lag and self._dice.random() < LEDGER_LOSS:
+            if self._dice.random() < LEDGER_LOSS:
                 self._lose_ledger()
         elif what == "child":
             if not kill_one_child(process.pid, self._dice):

@@ -37,7 +37,7 @@ from driveshard.sources.folder import FolderSource
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 UNIT = 256 * 1024
-QUICK = Patience(attempts=12, first=0.02, longest=0.1, throttled=1.0)
+QUICK = Patience(attempts=12, first=0.02, longest=0.1, throttled=3.0)
 PLENTY = 1 << 40
 LISTS = 4  # the emulator's lists lag by three
 BESIDE = ("README.md", "manifest.json", "preview.jpg")
@@ -202,6 +202,7 @@ class Rig:
     directory: Path
     url: str
     part_size: int = 1_000_000
+    list_lag: float = 0.5
     timeout: float = 1.0
     name: str = "t"
     events: list[Event] = field(default_factory=list)
@@ -227,6 +228,7 @@ class Rig:
             clock=clock or Clock(),
             patience=QUICK,
             timeout=self.timeout,
+            list_lag=self.list_lag,
         )
 
     def push(self, source: Source | None = None, *, clock: Clock | None = None, **options: Any) -> PushResult:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from driveshard.drive.errors import read_answer, translate
 from driveshard.errors import (
     AuthError,
-    ComeBackLater,
+    Blocked,
     ConfigError,
     DailyCap,
     Defect,
@@ -104,8 +104,8 @@ def test_every_row_of_the_table(status: int, reason: str, message: str, kind: ty
     [
         (502, HTML, BAD_GATEWAY, Unavailable),
         (408, HTML, b"<html>Error 408 (Request Timeout)!!1</html>", Unavailable),
-        (429, HTML, SORRY, ComeBackLater),
-        (403, HTML, SORRY, ComeBackLater),
+        (429, HTML, SORRY, Blocked),
+        (403, HTML, SORRY, Blocked),
         (429, {}, b"", Throttled),
         (403, {}, b"", Refused),
         (401, {}, b"", AuthError),

@@ -14,7 +14,7 @@ import pytest
 from driveshard import transfer
 from driveshard.clock import Clock
 from driveshard.emulator import FAULTS, Emulator
-from driveshard.errors import ComeBackLater, DailyCap, DriveshardError, Interrupted, Mismatch, StorageFull, Unavailable
+from driveshard.errors import Blocked, DailyCap, DriveshardError, Interrupted, Mismatch, StorageFull, Unavailable
 from driveshard.events import Event, PartReleased
 from driveshard.job import PushResult
 from driveshard.ledger import Ledger
@@ -54,7 +54,7 @@ MENDED = {
 # Plans that end a run: the error's kind, its exit code and what its message tells. The next run completes.
 ENDED: dict[str, tuple[str, type[DriveshardError], int, str]] = {
     "403-dailyCap": ("403-dailyCap@4", DailyCap, 75, "limit for today"),
-    "429-html": ("429-html@9", ComeBackLater, 75, "blocked"),
+    "429-html": ("429-html@9", Blocked, 75, "blocked"),
     "403-storageFull": ("403-storageFull@2", StorageFull, 79, "storage is full"),
     "503": ("503*", Unavailable, 69, "503"),
     "reset": ("reset*", Unavailable, 69, "broke"),

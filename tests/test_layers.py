@@ -23,14 +23,14 @@ ROWS = [
     "selections clock pacing console progress edge zipwriter drawing destination drive.errors"
     " sources.base sources.pictures sources.target",
     # one job each
-    "ledger account retry lock spool packer options report folder_records drive.session"
+    "ledger account retry caution lock spool packer options report folder_records drive.session"
     " sources.estimate sources.folder sources.studio",
     "manifest budget config engine planner recover bars flags drive.client folder_destination"
     " sources.composite sources.python",
     "plan_files plan_samples transfer share records jobfile drive.auth signing_in",
     "uploader drive.destination shelf status",
     # wiring
-    "pipeline reconcile proof reading",
+    "pipeline reconcile proof reading dataset_folder",
     "job viewing",
     "api rehearsal demo sharing",
     "pushing",

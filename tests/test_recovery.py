@@ -20,7 +20,7 @@ from driveshard import transfer
 from driveshard.clock import Clock
 from driveshard.emulator import Emulator
 from driveshard.errors import PartTooLarge, TempFull, UsageError
-from driveshard.events import BytesSent, Event, PackStarted
+from driveshard.events import BytesSent, Event, PackStarted, Waiting
 from driveshard.ledger import SCHEMA_VERSION, Ledger
 from driveshard.model import PartState
 from driveshard.planner import Cut
@@ -211,6 +211,63 @@ def test_a_ledger_deleted_half_way(plan: str, rig: Rig, drive: Emulator) -> None
     complete(rig, recut=True)
     stored = Shelf(rig.url).part_bytes()
     assert received(drive) - before == stored - there
+
+
+@pytest.mark.parametrize(
+    ("lost", "plan"),
+    [
+        ("home/ledgers", "403-dailyCap@4"),
+        ("home/ledgers", "503:chunk@4*"),
+        ("home/ledgers", "503:get@2*"),
+        ("home", "403-dailyCap@4"),
+        ("home", "503:chunk@4*"),
+    ],
+)
+def test_a_ledger_deleted_at_once_while_lists_lag(lost: str, plan: str, rig: Rig, drive: Emulator) -> None:
+    """Nothing that was made a moment ago is in any list yet: neither the folder nor its parts."""
+    rig.list_lag = 2.5
+    cut_off(rig, drive, f"{plan},list-lag*")
+    shutil.rmtree(rig.directory / lost)
+    complete(rig, recut=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"folder_id": 1}', b"\xff", b'{"folder_id": "x", "job": "y"}'])
+def test_a_broken_or_wrong_anchor_does_no_harm(content: bytes, rig: Rig, drive: Emulator) -> None:
+    complete(rig)
+    rig.ledger_path.unlink()
+    (anchor,) = (rig.directory / "home" / "folders").iterdir()
+    anchor.write_bytes(content)
+    before = received(drive)
+    complete(rig)
+    assert received(drive) == before
+
+
+def test_an_anchor_leads_to_a_folder_that_was_renamed(rig: Rig, drive: Emulator) -> None:
+    result = rig.push()
+    record = drive.drive.store.require(str(result.folder_id))
+    record.name = "renamed by its owner"
+    drive.drive.store.save(record)
+    rig.ledger_path.unlink()
+    assert rig.push().folder_id == result.folder_id
+
+
+def test_lists_are_waited_for_only_after_a_loss_and_only_when_something_was_sent_just_now(
+    rig: Rig, drive: Emulator
+) -> None:
+    complete(rig)
+    complete(rig)
+    assert not waited_for_lists(rig)
+    rig.ledger_path.unlink()
+    complete(rig)
+    assert waited_for_lists(rig)
+    rig.ledger_path.unlink()
+    os.utime(rig.directory / "home" / "account.sqlite", (1, 1))
+    complete(rig)
+    assert not waited_for_lists(rig)
+
+
+def waited_for_lists(rig: Rig) -> bool:
+    return any(isinstance(event, Waiting) and "lists" in event.why for event in rig.events)
 
 
 def test_files_that_changed_since_count_as_new(rig: Rig, drive: Emulator) -> None:

@@ -10,6 +10,7 @@ from fakes import FakeClock, Heard
 
 from driveshard.errors import (
     AuthError,
+    Blocked,
     DailyCap,
     Defect,
     IdInUse,
@@ -176,3 +177,20 @@ def test_what_one_thread_was_told_all_heed(retry: Retry, clock: FakeClock) -> No
     assert all(moment >= began + 50 for moment in seen[1:])
     assert len(seen) == 3
     assert not retry.heed()
+
+
+def test_once_one_thread_is_blocked_no_other_makes_a_request(retry: Retry) -> None:
+    others = Script()
+
+    def blocked() -> str:
+        raise Blocked("taken for a robot", resume_after=5.0)
+
+    with pytest.raises(Blocked):
+        retry.call(blocked, doing="x")
+    with pytest.raises(Blocked) as caught:
+        retry.call(others, doing="y")
+    with pytest.raises(Blocked):
+        retry.heed()
+
+    assert others.calls == 0
+    assert caught.value.resume_after == 5.0

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from driveshard.budget import Budget
+from driveshard.caution import TRUSTED_AFTER, Caution
 from driveshard.destination import Destination, Held, Progress, Stored
 from driveshard.errors import (
     ComeBackLater,
@@ -133,12 +134,15 @@ class Place:
         self.data = b""
         self.rate = 1e9
         self.troubles: list[Exception | Trouble | None] = []
+        self.refusals: list[Exception] = []  # of questions
         self.sends: list[tuple[int, int]] = []
         self.queries = 0
         self.done = False
 
     def query(self, session: UploadSession, size: int) -> Progress:
         self.queries += 1
+        if self.refusals:
+            raise self.refusals.pop(0)
         return self.progress()
 
     def send(self, session: UploadSession, offset: int, data: bytes | memoryview, size: int) -> Progress:
@@ -196,6 +200,9 @@ class Bench:
         self.place = Place(self.clock, size)
         self.place.data = self.content[: held or 0]
         self.fleet = Fleet()
+        self.caution = Caution(self.clock)
+        for _ in range(TRUSTED_AFTER):
+            self.caution.went_well()
         self.confirmed: list[int] = []
         self.budget = Budget(self.clock, self.heard, None, writes_per_second=0, **limits)
         self.fresh = held is None
@@ -214,6 +221,7 @@ class Bench:
                 chunks=ChunkSizer(UNIT, len(self.content), self.budget.chunk_limit(UNIT)),
                 budget=self.budget,
                 fleet=self.fleet,
+                caution=self.caution,
                 retry=retry,
                 clock=self.clock,
                 emit=self.heard,
@@ -268,7 +276,7 @@ def test_after_trouble_it_goes_on_from_what_is_held(bench: MakeBench, at: int, t
     offset, length = one.place.sends[at]
     lost = {lose_reply: 0, forget_all: offset + length}.get(cast(Trouble, trouble), length)
     assert 0 <= one.budget.sent - 32 * MIB <= lost
-    assert one.place.queries <= 1
+    assert one.place.queries <= TRUSTED_AFTER + 3  # until sending can be trusted again
 
 
 def test_a_lost_last_reply_costs_nothing(bench: MakeBench) -> None:
@@ -276,7 +284,24 @@ def test_a_lost_last_reply_costs_nothing(bench: MakeBench) -> None:
     one.place.troubles = [None, None, lose_reply]
     one.run()
     assert one.budget.sent == 3 * UNIT
-    assert one.place.queries == 1
+    assert one.place.queries <= 3
+
+
+def test_questions_go_ahead_of_the_first_chunks(bench: MakeBench) -> None:
+    one = bench(60 * MIB)
+    one.caution.failed()
+    one.run()
+    assert one.place.queries == TRUSTED_AFTER + 3
+    assert one.budget.sent == 60 * MIB
+
+
+def test_a_refused_question_costs_no_bytes(bench: MakeBench) -> None:
+    one = bench(10 * UNIT)
+    one.caution.failed()
+    one.place.refusals = [Unavailable("503")] * 3
+    one.run()
+    assert one.place.data == one.content
+    assert one.budget.sent == 10 * UNIT
 
 
 def test_bytes_accepted_reset_the_attempts(bench: MakeBench) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from driveshard.errors import (
     AuthError,
-    ComeBackLater,
+    Blocked,
     ConfigError,
     DailyCap,
     Defect,
@@ -113,9 +113,8 @@ def _daily(answer: Answer) -> DriveshardError:
 
 
 def _blocked(answer: Answer) -> DriveshardError:
-    return ComeBackLater(
+    return Blocked(
         "Drive takes this machine's requests for automated traffic and has blocked them for now",
-        advice="Run the same command again after that time; it goes on where it stopped.",
         resume_after=time.time() + _HOUR,
     )
 

@@ -1,6 +1,7 @@
 """A server that takes resumable uploads and keeps nothing: what is left in a measurement is the client.
 
-It speaks just enough: a session for every POST, 308 with the range for a chunk, 200 with the file at the end.
+It speaks just enough: a session for every POST, 308 with the range for a chunk or a status query, 200 with the file at
+the end; GET tells how many bytes of files came in since the last POST. One upload at a time.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ class _Handler(socketserver.StreamRequestHandler):
     disable_nagle_algorithm = True
     rbufsize = 1 << 16
 
+    server: _Server
+
     def handle(self) -> None:
         scratch = memoryview(bytearray(BLOCK))
         while line := self.rfile.readline():
@@ -32,17 +35,23 @@ class _Handler(socketserver.StreamRequestHandler):
                 if not got:
                     return
                 left -= got
+                self.server.received += got
             self.wfile.write(self._reply(method, headers))
 
     def _reply(self, method: str, headers: dict[str, str]) -> bytes:
         if method == "POST":
             host, port = self.server.server_address[:2]
+            self.server.held = self.server.received = 0
             return _response(200, f"Location: http://{host}:{port}/session\r\n")
-        match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", headers.get("content-range", ""))
-        if match and int(match[2]) + 1 < int(match[3]):
-            return _response(308, f"Range: bytes=0-{match[2]}\r\n")
-        size = match[3] if match else "0"
-        return _response(200, "", json.dumps({"id": "abcdef", "name": "x", "size": size}).encode())
+        if method == "GET":
+            return _response(200, "", str(self.server.received).encode())
+        match = re.fullmatch(r"bytes (?:\d+-(\d+)|\*)/(\d+)", headers["content-range"])
+        assert match
+        if match[1]:
+            self.server.held = int(match[1]) + 1
+        if self.server.held < int(match[2]):
+            return _response(308, f"Range: bytes=0-{self.server.held - 1}\r\n" if self.server.held else "")
+        return _response(200, "", json.dumps({"id": "abcdef", "name": "x", "size": match[2]}).encode())
 
 
 def _response(status: int, headers: str, body: bytes = b"") -> bytes:
@@ -52,6 +61,7 @@ def _response(status: int, headers: str, body: bytes = b"") -> bytes:
 class _Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
     allow_reuse_address = True
+    held = received = 0
 
 
 if __name__ == "__main__":

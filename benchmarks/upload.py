@@ -12,6 +12,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,6 +120,8 @@ def main() -> int:
     options = parser.parse_args()
     if options.way:
         print(WAYS[options.way](options.file, options.url))
+        with urllib.request.urlopen(options.url) as reply:
+            assert int(reply.read()) == options.file.stat().st_size, "the upload did not send every byte once"
         return 0
     mib = 256 if options.quick else options.mib
     with tempfile.TemporaryDirectory(dir=harness.memory_backed()) as folder, sink() as url:

@@ -60,7 +60,8 @@ class Budget:
         up, Interrupted on a stop."""
         now = self._clock.now()
         with self._lock:
-            if self._max_transfer is not None and self.sent + count > self._max_transfer:
+            # The first chunk goes whatever its size, or each run would end as the one before it did.
+            if self._max_transfer is not None and self.sent and self.sent + count > self._max_transfer:
                 raise ComeBackLater(
                     f"this run has sent the {human_size(self._max_transfer)} that --max-transfer allows",
                     advice="Run the same command again to go on.",

@@ -239,7 +239,12 @@ PUSH: tuple[Option, ...] = (
         "RATE|TIMETABLE",
         "Upload no faster: 2M, or by the time of day '08:00,512K 18:00,10M 23:00,off'",
     ),
-    Option("max-transfer", size, "SIZE", "End the run when it has sent this much; the next one goes on"),
+    Option(
+        "max-transfer",
+        size,
+        "SIZE",
+        "End the run when it has sent this much (one chunk at least); the next one goes on",
+    ),
     Option("writes-per-second", number, "R", "Pace of new files (default 2.5; Drive takes about 3)"),
     Option("engine", engine, "NAME", "What packs: processes (default), threads or serial"),
     Option("dry-run", switch, "", "Say what would be packed, and send nothing"),

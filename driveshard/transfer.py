@@ -6,12 +6,11 @@ that only failures in a row count.
 
 from __future__ import annotations
 
-import mmap
 import statistics
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import BinaryIO
+from io import FileIO
 
 from driveshard.budget import Budget
 from driveshard.caution import Caution
@@ -99,7 +98,7 @@ class Transfer:
         self,
         destination: Destination,
         session: UploadSession,
-        source: BinaryIO,
+        source: FileIO,
         *,
         number: int,
         name: str,
@@ -118,6 +117,7 @@ class Transfer:
         self._destination = destination
         self._session = session
         self._source = source
+        self._buffer = memoryview(b"")
         self._number = number
         self._name = name
         self._size = size
@@ -203,13 +203,18 @@ class Transfer:
         return progress
 
     def _read(self, start: int, length: int) -> memoryview:
-        """The chunk as a window on the file: no copy is made on its way to the socket."""
-        lead = start % mmap.ALLOCATIONGRANULARITY
-        try:
-            window = mmap.mmap(self._source.fileno(), lead + length, access=mmap.ACCESS_READ, offset=start - lead)
-        except ValueError as error:
-            raise TempLost(f"{self._name} is shorter in the temp folder than it was when it was packed") from error
-        return memoryview(window)[lead:]
+        """The chunk, in a buffer that the next one overwrites. (Mapping the file would save this copy, and end the
+        process with SIGBUS should the file be cut short or its disk fail meanwhile.)"""
+        if len(self._buffer) < length:
+            self._buffer = memoryview(bytearray(length))
+        chunk, done = self._buffer[:length], 0
+        self._source.seek(start)
+        while done < length:
+            count = self._source.readinto(chunk[done:])
+            if not count:
+                raise TempLost(f"{self._name} is shorter in the temp folder than it was when it was packed")
+            done += count
+        return chunk
 
     def _note(self, progress: Progress, start: int, length: int, seconds: float) -> None:
         self._caution.went_well()

@@ -10,8 +10,8 @@ import hashlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from driveshard.budget import Budget
 from driveshard.caution import Caution
@@ -158,14 +158,14 @@ class Uploader:
         else:
             self._ledger.session_gone(part.number)
 
-    def _open(self, part: LedgerPart) -> BinaryIO:
+    def _open(self, part: LedgerPart) -> FileIO:
         try:
             return self._spool.path(part.file_name).open("rb", buffering=0)
         except FileNotFoundError as error:
             raise TempLost(f"{part.file_name} is no longer in the temp folder") from error
 
     def _send(
-        self, part: LedgerPart, session: UploadSession, source: BinaryIO, *, fresh: bool, may_replace: bool
+        self, part: LedgerPart, session: UploadSession, source: FileIO, *, fresh: bool, may_replace: bool
     ) -> RemoteFile | None:
         assert part.size is not None
         unit = self._destination.chunk_unit

@@ -148,6 +148,13 @@ def test_a_run_sends_no_more_than_it_may() -> None:
     assert budget.sent == 1000
 
 
+def test_every_run_sends_one_chunk_at_least() -> None:
+    budget = budget_of(None, FakeClock(), max_transfer=1000)
+    budget.send(262_144)
+    with pytest.raises(ComeBackLater):
+        budget.send(1)
+
+
 def test_a_days_bytes_count_for_all_runs(tmp_path: Path, tally: AccountTally) -> None:
     clock = FakeClock(MIDNIGHT + 0.5 * HOUR)
     first = budget_of(tally, clock, bytes_a_day=1000)

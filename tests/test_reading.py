@@ -188,7 +188,7 @@ def test_what_is_not_there(place: Place, tmp_path: Path, opener: Opener) -> None
 def test_a_folder_without_a_manifest(tmp_path: Path, emulator: Emulator, opener: Opener) -> None:
     place = Place(tmp_path, emulator)
     place.write(FILES)
-    options = PushOptions("src", name="set", max_transfer=1, writes_per_second=1000.0)
+    options = PushOptions("src", name="set", part_size=5000, max_transfer=1, writes_per_second=1000.0)
     assert isinstance(push(options, FolderSource(place.source), place.settings, ignore).error, ComeBackLater)
     with pytest.raises(SourceMissing, match=r"has no manifest\.json"):
         opener.reading("set", place.settings)

@@ -408,6 +408,7 @@ def test_a_crawling_session_is_kept_when_others_crawled_before(bench: MakeBench)
     for number in range(5, 10):
         one.fleet.report(number, 100 * MIB, 1.0)
     one.run()
+    assert one.place.data == one.content
 
 
 def test_a_limited_rate_is_no_crawling_session(bench: MakeBench) -> None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from driveshard.clock import Clock
 
 _SHARE = 16  # at most a sixteenth of the dataset is on its way at once, but always one chunk
-_LONGEST_WAIT = 4.0  # seconds; a chunk that takes longer crawls or hangs, and is not waited for
+_LONGEST_WAIT = 1.0  # seconds; a chunk that takes longer crawls or hangs, and is not waited for
 _QUESTIONS = 3  # answered in a row before the first chunk goes; one fewer before each that follows, then one
 TRUSTED_AFTER = 12  # chunks in a row that went well, no more questions are asked
 _LOOK_EVERY = 0.1  # seconds
@@ -27,7 +27,7 @@ class Caution:
         self.total = 0
         self._clock = clock
         self._change = threading.Condition()
-        self._on_their_way = 0
+        self._on_their_way: dict[object, tuple[float, int]] = {}  # since when, bytes
         self._gone_well = 0
 
     @property
@@ -44,18 +44,20 @@ class Caution:
     @contextmanager
     def one_chunk(self, length: int) -> Iterator[None]:
         """Wait for the turn to have ``length`` more bytes on their way. Raises Interrupted on a stop."""
+        chunk = object()
         with self._change:
-            deadline = self._clock.monotonic() + _LONGEST_WAIT
-            while self._too_much(length) and self._clock.monotonic() < deadline:
+            while self._too_much(length):
                 self._clock.check()
                 self._change.wait(_LOOK_EVERY)
-            self._on_their_way += length
+            self._on_their_way[chunk] = self._clock.monotonic(), length
         try:
             yield
         finally:
             with self._change:
-                self._on_their_way -= length
+                del self._on_their_way[chunk]
                 self._change.notify()
 
     def _too_much(self, length: int) -> bool:
-        return self._on_their_way > 0 and (self._on_their_way + length) * _SHARE > self.total
+        since = self._clock.monotonic() - _LONGEST_WAIT
+        waited_for = [size for began, size in self._on_their_way.values() if began > since]
+        return bool(waited_for) and (sum(waited_for) + length) * _SHARE > self.total

@@ -29,7 +29,7 @@ class Settings:
     clock: Clock = field(default_factory=Clock)
     patience: Patience = field(default_factory=Patience)
     timeout: float = 60.0
-    list_lag: float = 30.0
+    list_lag: float = 15.0
     credentials: Path | None = None
     service_account: Path | None = None
     subject: str | None = None

@@ -255,7 +255,7 @@ SETTINGS: tuple[Option, ...] = (
     Option("timeout", number, "SECONDS", "Longest wait for the network in one step (default 60)"),
     Option("retries", count, "N", "Failures in a row that are borne (default 12)"),
     Option("throttle-patience", number, "SECONDS", "How long 'slow down' is borne before it counts as the day's cap"),
-    Option("list-lag", number, "SECONDS", "How far Drive's lists may lag, should the ledger be lost (default 30)"),
+    Option("list-lag", number, "SECONDS", "How far Drive's lists may lag, should the ledger be lost (default 15)"),
     Option("credentials", folder, "FILE", "The OAuth client's file for `login`", rebase=_rebase_folder),
     Option("service-account", folder, "FILE", "A service account's key file", rebase=_rebase_folder),
     Option("subject", text, "EMAIL", "The person a service account acts for"),

@@ -336,7 +336,7 @@ def start_push(directory: Path, url: str, source: str, *options: str, quick: boo
     """``driveshard push`` as a process and group of its own. ``quick`` shortens its waits and chunks (see
     ``tests/quick.py``). stdout and stderr are pipes."""
     module = "tests.quick" if quick else "driveshard"
-    home = {"DRIVESHARD_HOME": str(directory / "home"), "DRIVESHARD_DRIVE_URL": url}
+    home = {"DRIVESHARD_HOME": str(directory / "home"), "DRIVESHARD_DRIVE_URL": url, "DRIVESHARD_LIST_LAG": "2"}
     return subprocess.Popen(
         [sys.executable, "-m", module, "push", source, "--json", "--temp", str(directory / "temp"), *options],
         stdout=subprocess.PIPE,

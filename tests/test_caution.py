@@ -62,7 +62,7 @@ def test_a_chunk_that_hangs_is_not_waited_for_long() -> None:
     with caution.one_chunk(UNIT):
         on_its_way, thread = begun_beside(caution, UNIT)
         assert not on_its_way.wait(0.2)
-        clock.time += 5.0
+        clock.time += 1.5
         assert on_its_way.wait(10.0)
     thread.join(10.0)
 

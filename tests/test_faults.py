@@ -202,6 +202,7 @@ def test_a_session_that_crawled_before_is_replaced_in_the_next_run(
     """What a run that was stopped leaves behind is just the session that crawls; it has no siblings any more, but the
     ledger remembers how fast they were."""
     drive.set_faults("slow-session@2")
+    drive.drive.slow.rate = 150_000
     rig.timeout = 20.0
     clock = Clock()
 

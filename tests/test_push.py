@@ -36,6 +36,7 @@ from driveshard.sources.python import PythonSource
 
 MakeTree = Callable[..., Path]
 KIB = 1024
+LISTS = {"DRIVESHARD_LIST_LAG": "0.3"}
 
 
 @dataclass
@@ -47,7 +48,7 @@ class Bench:
     heard: Heard = field(default_factory=Heard)
 
     def settings(self) -> Any:
-        return settings_from({"DRIVESHARD_HOME": str(self.home), "DRIVESHARD_DRIVE_URL": self.emulator.url})
+        return settings_from({"DRIVESHARD_HOME": str(self.home), "DRIVESHARD_DRIVE_URL": self.emulator.url, **LISTS})
 
     def push(self, source: Source | Path, **options: Any) -> PushResult:
         if isinstance(source, Path):

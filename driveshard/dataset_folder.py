@@ -47,8 +47,8 @@ def read_anchor(path: Path) -> Anchor | None:
 
 
 class DatasetFolder:
-    """``anchor`` is the anchor's path. ``lists_settle_at`` is the POSIX time from which a list shows what an earlier
-    run uploaded; ``facts`` are noted in a new ledger."""
+    """``anchor`` is the anchor's path. ``lists_settle_at`` is the POSIX time from which lists show all that was
+    uploaded from here; ``traces`` says that an earlier run left some, be its ledger gone or not."""
 
     def __init__(
         self,
@@ -63,6 +63,7 @@ class DatasetFolder:
         *,
         anchor: Path,
         lists_settle_at: float,
+        traces: bool,
     ) -> None:
         self._name = name
         self._source = source
@@ -74,6 +75,7 @@ class DatasetFolder:
         self._emit = emit
         self._anchor = anchor
         self._lists_settle_at = lists_settle_at
+        self._traces = traces or anchor.exists()
 
     def open(self, wanted: dict[str, Any], **facts: Any) -> RemoteFile:
         """Find or make it, fill an empty ledger from it, and return its description.
@@ -127,7 +129,7 @@ class DatasetFolder:
                 pass
         while True:
             found = find_folder(self._name, self._destination, self._retry)
-            if found is not None or not self._waited_for_lists():
+            if found is not None or not self._traces or not self._waited_for_lists():
                 return found
 
     def _records(self, folder_id: str) -> list[RemoteFile]:

@@ -228,11 +228,11 @@ class Job:
     # -- the folder ----------------------------------------------------------------------------------------------
 
     def _folder(self, ledger: Ledger, spool: Spool, budget: Budget) -> RemoteFile:
-        anchor = self.settings.anchors / f"{self.stem}.json"
         folder = DatasetFolder(
             *(self.name, self.source, self.destination, ledger, self.retry, budget, self.clock, self.emit),
-            anchor=anchor,
-            lists_settle_at=self._lists_settle_at(spool) if anchor.exists() or spool.left else 0.0,
+            anchor=self.settings.anchors / f"{self.stem}.json",
+            lists_settle_at=self._last_sent(spool) + self.settings.list_lag,
+            traces=spool.left is not None,
         )
         return folder.open(
             {"kind": self.source.kind, **self.source.settings()},
@@ -242,12 +242,13 @@ class Job:
             to=self.options.to,
         )
 
-    def _lists_settle_at(self, spool: Spool) -> float:
-        """When lists show all that this machine sent before: the account's tally is written with every chunk, and parts
-        lie in the temp folder until they are stored."""
+    def _last_sent(self, spool: Spool) -> float:
+        """When bytes last left this machine, as a POSIX time: the account's tally is written with every chunk (a new
+        one just now, since nobody knows then), and parts lie in the temp folder until they are stored. A destination
+        without a tally, a plain folder, has lists that do not lag: 0."""
         if getattr(self.destination, "account", None) is None:
             return 0.0
-        return max(_mtime(self.settings.account_file), spool.left or 0.0) + self.settings.list_lag
+        return max(self.settings.account_file.stat().st_mtime, spool.left or 0.0)
 
     # -- the parts -----------------------------------------------------------------------------------------------
 
@@ -320,13 +321,6 @@ def _noted(ledger: Ledger) -> Iterator[None]:
             why = "interrupted" if isinstance(error, Interrupted) else str(error)
             ledger.note(last_error=why, resume_after=getattr(error, "resume_after", None))
         raise
-
-
-def _mtime(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0
 
 
 def _where(source: Source) -> str | None:

@@ -29,7 +29,8 @@ def build_part(
         packed = source.pack(spec.selection, writer, spec.part_size)
         summary = writer.close() if writer.members else ZipSummary(0, "", "")
     part = _describe(spec, packed, summary, writer)
-    return replace(part, seconds=time.perf_counter() - began, computing=time.thread_time() - computed)
+    computing = time.thread_time() - computed + writer.computing_beside
+    return replace(part, seconds=time.perf_counter() - began, computing=computing)
 
 
 def _describe(spec: PartSpec, packed: Packed, summary: ZipSummary, writer: ZipWriter) -> Part:

@@ -11,7 +11,6 @@ fit the plain one.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
 import sys
@@ -21,8 +20,8 @@ from pathlib import Path
 from struct import Struct
 from types import TracebackType
 from typing import Self
-from zlib import crc32
 
+from driveshard.checksums import Block, Checksums, crc32
 from driveshard.errors import PartTooLarge, SourceChanged, TempFull, UsageError
 
 EMPTY_ZIP = 22
@@ -123,8 +122,7 @@ class ZipWriter:
         self._check = check
         self._limit = limit
         self._member_limit = member_limit
-        self._md5 = hashlib.md5(usedforsecurity=False)
-        self._sha256 = hashlib.sha256()
+        self._checksums = Checksums()
         self._buffer = bytearray()  # neither hashed nor written yet
         self._central = bytearray()  # the directory so far, as it goes to the disk
         self._offset = 0  # where the next member begins
@@ -146,6 +144,11 @@ class ZipWriter:
     def size(self) -> int:
         """Bytes the finished zip would have if it were closed now, central directory included."""
         return self._size_of(self._offset, len(self._central), self.members)
+
+    @property
+    def computing_beside(self) -> float:
+        """Seconds that the writer's own thread has spent on a core."""
+        return self._checksums.seconds
 
     def add(self, path: bytes, data: bytes | bytearray | memoryview) -> None:
         """Append one stored member held in memory. Raises PartTooLarge, TempFull."""
@@ -207,10 +210,13 @@ class ZipWriter:
             self._file.close()
         except OSError as error:
             raise _disk_trouble(error, self.path) from error
-        return ZipSummary(size, self._md5.hexdigest(), self._sha256.hexdigest())
+        summary = ZipSummary(size, *self._checksums.digests())
+        self._checksums.end()
+        return summary
 
     def abort(self) -> None:
         """Close and remove the file. Does nothing after ``close()``."""
+        self._checksums.end()
         if not self._file.closed:
             self._file.close()
             self.path.unlink(missing_ok=True)
@@ -284,13 +290,12 @@ class ZipWriter:
 
     def _flush(self) -> None:
         if self._buffer:
-            self._emit(self._buffer)
+            self._emit(self._buffer, given=True)
             self._buffer = bytearray()
 
-    def _emit(self, block: bytes | bytearray | memoryview) -> None:
+    def _emit(self, block: Block, given: bool = False) -> None:
         """Hash and write. One write() call takes up to 2 GiB, and may take less than it was given."""
-        self._md5.update(block)
-        self._sha256.update(block)
+        self._checksums.update(block, given)
         with memoryview(block) as rest:
             try:
                 done = self._file.write(rest)
@@ -316,12 +321,12 @@ class ZipWriter:
 
     def _restore_point(self) -> Callable[[], None]:
         """Remember the zip as it is (the buffer must be empty); the returned function brings it back."""
-        md5, sha256 = self._md5.copy(), self._sha256.copy()
+        checksums = self._checksums.state()
         offset, central = self._offset, len(self._central)
         members, first, last = self.members, self.first, self.last
 
         def undo() -> None:
-            self._md5, self._sha256 = md5, sha256
+            self._checksums.restore(checksums)
             self._offset, self.members, self.first, self.last = offset, members, first, last
             del self._central[central:]
             self._buffer.clear()

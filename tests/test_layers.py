@@ -18,7 +18,7 @@ ROOT = Path(driveshard.__file__).parent
 ROWS = [
     # words and values, and what needs nothing else of ours
     "errors",
-    "model events text channel bottleneck durable schema remote_zip contact_sheet landscapes"
+    "model events text channel checksums bottleneck durable schema remote_zip contact_sheet landscapes"
     " sources.encode sources.globs sources.jpeg",
     "selections clock pacing console progress edge zipwriter drawing destination drive.errors"
     " sources.base sources.pictures sources.target",

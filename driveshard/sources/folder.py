@@ -31,7 +31,8 @@ def _flags(*names: str) -> int:
     return reduce(operator.or_, (getattr(os, name, 0) for name in names), os.O_RDONLY)
 
 
-_HAS_DIR_FD = os.open in os.supports_dir_fd
+_HAS_DIR_FD = {os.open, os.stat} <= os.supports_dir_fd
+_WORTH_OPENING = 16  # names; for fewer, opening their directory costs more than the shorter look-ups save
 _OPEN_DIRECTORY = _flags("O_DIRECTORY", "O_PATH", "O_CLOEXEC")
 # Without O_NONBLOCK, a pipe that took a file's place would make open() wait for ever.
 _OPEN_FILE = _flags("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY", "O_NOINHERIT")
@@ -148,8 +149,28 @@ class _Scan:
 
     def _take_files(self, prefix: bytes, names: list[bytes], block: list[Row]) -> None:
         """Move names to ``block`` until it is full, the next name is a directory, or none is left."""
+        count = min(len(names), _BLOCK_ROWS - len(block))
+        directory_fd = self._open(prefix) if count >= _WORTH_OPENING else None
+        try:
+            self._take(prefix, names, count, directory_fd, block)
+        finally:
+            if directory_fd is not None:
+                os.close(directory_fd)
+
+    def _open(self, directory: bytes) -> int | None:
+        """A descriptor to look names up from; None where there is none, and whole paths tell what is wrong."""
+        if not _HAS_DIR_FD:
+            return None
+        try:
+            return os.open(self._base + directory, _OPEN_DIRECTORY)
+        except OSError:
+            return None
+
+    def _take(
+        self, prefix: bytes, names: list[bytes], count: int, directory_fd: int | None, block: list[Row]
+    ) -> None:
         base, lstat, filtered = self._base, os.lstat, self._filtered
-        for _ in range(min(len(names), _BLOCK_ROWS - len(block))):
+        for _ in range(count):
             name = names.pop()
             if name[-1] == _SLASH:
                 names.append(name)
@@ -158,7 +179,7 @@ class _Scan:
             if filtered and not self._takes(path):
                 continue
             try:
-                status = lstat(base + path)
+                status = lstat(base + path if directory_fd is None else name, dir_fd=directory_fd)
             except FileNotFoundError:
                 continue  # it went between listing and now, as if it had never been
             except OSError as error:
@@ -208,14 +229,14 @@ class _PackRun:
 
     def pack(self, selection: FileList) -> None:
         add, opened, read, close = self._writer.add, os.open, os.read, os.close
-        last_key = None
+        last_directory = last_stem = None
         for index, (path, size, mtime) in enumerate(selection):
-            cut = path.rfind(b"/") + 1
+            directory, _, name = path.rpartition(b"/")
             try:
-                if path[:cut] != self._directory:
-                    self._enter(path[:cut])
-                name = self._base + path if self._directory_fd is None else path[cut:]
-                fd = opened(name, _OPEN_FILE, dir_fd=self._directory_fd)
+                if directory != self._directory:
+                    self._enter(directory)
+                place = self._base + path if self._directory_fd is None else name
+                fd = opened(place, _OPEN_FILE, dir_fd=self._directory_fd)
                 try:
                     # One byte more than planned tells a file that has grown, without asking for its size.
                     data: bytes | None = read(fd, size + 1) if size <= _LARGE else None
@@ -228,10 +249,10 @@ class _PackRun:
                 continue
             if data is not None:
                 add(path, data)
-            dot = path.find(b".", cut + 1)  # model.sample_key, in bytes
-            key = path if dot < 0 else path[:dot]
-            if key != last_key:
-                last_key = key
+            # model.sample_key in bytes and in two halves, which costs half.
+            stem = name.partition(b".")[0] or b"." + name[1:].partition(b".")[0]
+            if stem != last_stem or directory != last_directory:
+                last_directory, last_stem = directory, stem
                 self.samples += 1
 
     def leave_directory(self) -> None:

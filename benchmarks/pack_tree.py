@@ -22,9 +22,10 @@ from pathlib import Path
 import harness
 
 from driveshard.engine import open_engine
-from driveshard.model import FileList, Part, PartSpec
+from driveshard.model import Part, PartSpec
+from driveshard.plan_files import Cutter
+from driveshard.planner import Cut
 from driveshard.sources.folder import FolderSource
-from driveshard.zipwriter import EMPTY_ZIP, member_cost
 
 FILES_A_DIRECTORY = 1000
 
@@ -43,18 +44,10 @@ def make_tree(root: Path, count: int, size: int) -> None:
 
 def cut(source: FolderSource, part_size: int) -> Iterator[PartSpec]:
     """Parts of at most ``part_size`` bytes, as soon as the scan has seen enough for one."""
-    rows: list[tuple[bytes, int, int]] = []
-    size, number = EMPTY_ZIP, 0
-    for block in source.scan():
-        for row in block:
-            cost = member_cost(len(row[0]), row[1])
-            if size + cost > part_size and rows:
-                yield PartSpec(number, f"x-{number:05d}.zip", FileList.of(rows), size)
-                rows, size, number = [], EMPTY_ZIP, number + 1
-            rows.append(row)
-            size += cost
-    if rows:
-        yield PartSpec(number, f"x-{number:05d}.zip", FileList.of(rows), size)
+    cut = Cut("x", part_size)
+    blocks = ((block, []) for block in source.scan())
+    for number, (files, estimate, _) in enumerate(Cutter(cut).cut(blocks)):
+        yield cut.spec(number, files, estimate)
 
 
 def pack_ours(root: Path, out: Path, workers: int, part_size: int) -> list[Part]:

@@ -17,13 +17,13 @@ from driveshard.ledger import Ledger
 from driveshard.model import Failure, FileList, Part
 from driveshard.planner import Cut
 from driveshard.sources.folder import FolderSource, Row
-from driveshard.zipwriter import EMPTY_ZIP, ZIP64_END, member_cost
+from driveshard.zipwriter import EMPTY_ZIP, ZIP64_END, member_cost, members_cost
 
 _4GIB = 2**32
 _ZIP64_A_MEMBER = 12  # bytes more for a member that begins beyond 4 GiB
 
-Fresh = tuple[bytes, int, int, bool]
-"""A row, and whether it replaces a file that an older part holds."""
+Fresh = tuple[list[Row], list[bytes]]
+"""Rows in path order, and the paths of those that replace a file that an older part holds."""
 
 
 class FilePlanner:
@@ -80,10 +80,12 @@ class FilePlanner:
         known = known_rows(self._ledger)
         current = next(known, None)
         for block in blocks:
+            if current is None:
+                yield block, []
+                continue
+            rows: list[Row] = []
+            replacing: list[bytes] = []
             for row in block:
-                if current is None:
-                    yield (*row, False)
-                    continue
                 if row == current:
                     current = next(known, None)
                     continue
@@ -92,8 +94,11 @@ class FilePlanner:
                     current = next(known, None)  # deleted since; its member stays where it is
                 if row == current:
                     current = next(known, None)
-                else:
-                    yield (*row, current is not None and current[0] == path)
+                    continue
+                rows.append(row)
+                if current is not None and current[0] == path:
+                    replacing.append(path)
+            yield rows, replacing
 
 
 def known_rows(ledger: Ledger) -> Iterator[Row]:
@@ -115,57 +120,89 @@ def _run_rows(ledger: Ledger, numbers: list[int]) -> Iterator[Row]:
 class Cutter:
     """Cuts rows in path order into parts of at most ``part_size`` bytes as a zip, or ``part_samples`` samples.
 
-    A sample is never split: one larger than a part becomes a part of its own.
+    A sample is never split: one larger than a part becomes a part of its own. ``few`` rows are not worth looking at
+    together.
     """
 
-    def __init__(self, cut: Cut) -> None:
+    def __init__(self, cut: Cut, few: int = 32) -> None:
         self._limit = cut.part_size - EMPTY_ZIP
         self._most_samples = cut.part_samples or 0
+        self._few = few
         self._paths: list[bytes] = []
         self._sizes = array("q")
         self._mtimes = array("q")
-        self._replacing: list[int] = []  # indices of rows that replace an older member
         self._cost = 0
-        self._samples = 0
+        self._samples = 0  # counted only where their number is limited
+        self._replacing: list[bytes] = []
+        self._key: bytes | None = None  # the last sample's; where it begins and what it costs so far
+        self._key_start = self._key_cost = 0
 
-    def cut(self, rows: Iterable[Fresh]) -> Iterator[tuple[FileList, int, tuple[int, int]]]:
+    def cut(self, blocks: Iterable[Fresh]) -> Iterator[tuple[FileList, int, tuple[int, int]]]:
         """Yield (files, exact zip size in bytes, (superseded files, samples)) for each part."""
-        key = None
-        group_start = group_cost = 0
-        for path, size, mtime, replaces in rows:
+        for rows, replacing in blocks:
+            self._replacing += replacing
+            yield from self._cut(rows)
+        if self._paths:
+            yield self._take(len(self._paths), 0)
+
+    def _cut(self, rows: list[Row]) -> Iterator[tuple[FileList, int, tuple[int, int]]]:
+        """Rows that fit all together are taken at once, at a third of the cost; the border is found by halving."""
+        if self._most_samples or len(rows) <= self._few:
+            yield from self._cut_one_by_one(rows)
+        elif not self._take_in(rows):
+            middle = len(rows) // 2
+            yield from self._cut(rows[:middle])
+            yield from self._cut(rows[middle:])
+
+    def _take_in(self, rows: list[Row]) -> bool:
+        """Take all of ``rows`` into the part at hand; False, and none is taken, when they do not fit."""
+        paths, sizes, mtimes = zip(*rows, strict=True)
+        cost = members_cost(paths, sizes)
+        if self._cost + cost > self._limit:
+            return False
+        key = _key(paths[-1])
+        start = len(paths) - 1
+        while start and _key(paths[start - 1]) == key:
+            start -= 1
+        if start or key != self._key:
+            self._key, self._key_start, self._key_cost = key, len(self._paths) + start, 0
+        self._key_cost += members_cost(paths[start:], sizes[start:])
+        self._paths += paths
+        self._sizes.extend(sizes)
+        self._mtimes.extend(mtimes)
+        self._cost += cost
+        return True
+
+    def _cut_one_by_one(self, rows: list[Row]) -> Iterator[tuple[FileList, int, tuple[int, int]]]:
+        for path, size, mtime in rows:
             cost = member_cost(len(path), size)
-            new_key = _key(path)
-            if new_key != key:
-                key = new_key
-                group_start, group_cost = len(self._paths), 0
+            key = _key(path)
+            if key != self._key:
+                self._key, self._key_start, self._key_cost = key, len(self._paths), 0
                 self._samples += 1
             over = self._cost + cost > self._limit or (self._most_samples and self._samples > self._most_samples)
-            if over and group_start:
-                yield self._take(group_start, group_cost)
-                group_start = 0
+            if over and self._key_start:
+                yield self._take(self._key_start, self._key_cost)
             self._paths.append(path)
             self._sizes.append(size)
             self._mtimes.append(mtime)
-            if replaces:
-                self._replacing.append(len(self._paths) - 1)
             self._cost += cost
-            group_cost += cost
-        if self._paths:
-            yield self._take(len(self._paths), 0)
+            self._key_cost += cost
 
     def _take(self, count: int, left_cost: int) -> tuple[FileList, int, tuple[int, int]]:
         """Give out the first ``count`` rows; what is left is one unfinished sample of ``left_cost`` bytes."""
         paths, self._paths = self._paths[:count], self._paths[count:]
         files = FileList(b"\0".join(paths), self._sizes[:count], self._mtimes[:count])
         self._sizes, self._mtimes = self._sizes[count:], self._mtimes[count:]
-        replacing = [index for index in self._replacing if index < count]
-        self._replacing = [index - count for index in self._replacing if index >= count]
+        replaced = [path for path in self._replacing if path <= paths[-1]]
+        self._replacing = self._replacing[len(replaced) :]
         size = self._cost - left_cost + EMPTY_ZIP + (ZIP64_END if count >= 0xFFFF else 0)
         if size >= _4GIB:
             size += ZIP64_END + _ZIP64_A_MEMBER * count
         self._cost = left_cost
         self._samples = 1  # the sample at hand, which goes to the next part
-        return files, size, (len(replacing), len({_key(paths[index]) for index in replacing}))
+        self._key_start = 0
+        return files, size, (len(replaced), len({_key(path) for path in replaced}))
 
 
 def _key(path: bytes) -> bytes:

@@ -14,7 +14,7 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from struct import Struct
@@ -81,6 +81,12 @@ def member_cost(path_length: int, size: int, offset: int = 0) -> int:
     if offset >= _MAX_32:
         cost += 8 if size >= _MAX_32 else 12
     return cost
+
+
+def members_cost(paths: Sequence[bytes], sizes: Sequence[int]) -> int:
+    """``member_cost`` of many members that begin below 4 GiB, together."""
+    large = sum(map(_MAX_32.__le__, sizes))
+    return (30 + 46) * len(paths) + 2 * sum(map(len, paths)) + sum(sizes) + (20 + 20) * large
 
 
 def zip_size(members: Iterable[tuple[int, int]]) -> int:

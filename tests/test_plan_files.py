@@ -20,10 +20,11 @@ from driveshard.packer import build_part
 from driveshard.plan_files import Cutter, FilePlanner, known_rows
 from driveshard.planner import Cut, planner_for
 from driveshard.sources.folder import FolderSource
-from driveshard.zipwriter import EMPTY_ZIP, member_cost, zip_size
+from driveshard.zipwriter import EMPTY_ZIP, member_cost, members_cost, zip_size
 
 MakeTree = Callable[[Mapping[str, bytes]], Path]
 Row = tuple[bytes, int, int, bool]
+"""A row, and whether it replaces a file that an older part holds."""
 
 
 def key_of(path: bytes) -> str:
@@ -44,11 +45,30 @@ ROWS = st.lists(st.tuples(PATHS, st.integers(0, 400), st.booleans()), unique_by=
 )
 
 
-@given(rows=ROWS, part_size=st.integers(EMPTY_ZIP, 3000), most=st.none() | st.integers(1, 5))
+def in_blocks(rows: list[Row], size: int) -> Iterator[tuple[list[tuple[bytes, int, int]], list[bytes]]]:
+    """As the scan gives them."""
+    for start in range(0, len(rows), size):
+        block = rows[start : start + size]
+        yield [row[:3] for row in block], [row[0] for row in block if row[3]]
+
+
+def cut_of(
+    cut: Cut, rows: list[Row], block: int = 8192, few: int = 32
+) -> Iterator[tuple[FileList, int, tuple[int, int]]]:
+    return Cutter(cut, few).cut(in_blocks(rows, block))
+
+
+@given(
+    rows=ROWS,
+    part_size=st.integers(EMPTY_ZIP, 3000),
+    most=st.none() | st.integers(1, 5),
+    block=st.integers(1, 50),
+    few=st.integers(1, 8),
+)
 def test_every_sample_is_whole_and_every_part_as_full_as_it_can_be(
-    rows: list[Row], part_size: int, most: int | None
+    rows: list[Row], part_size: int, most: int | None, block: int, few: int
 ) -> None:
-    parts = list(Cutter(Cut("d", part_size, most)).cut(iter(rows)))
+    parts = list(cut_of(Cut("d", part_size, most), rows, block, few))
 
     assert [row for files, _, _ in parts for row in files] == [row[:3] for row in rows]
     samples = [[key for key, _ in groupby(path for path, _, _ in files)] for files, _, _ in parts]
@@ -72,29 +92,46 @@ def test_cutting_on_after_some_parts_cuts_as_if_nothing_had_happened(
     rows: list[Row], part_size: int, most: int | None, stop: int
 ) -> None:
     cut = Cut("d", part_size, most)
-    whole = list(Cutter(cut).cut(iter(rows)))
-    begun = list(islice(Cutter(cut).cut(iter(rows)), stop))
+    whole = list(cut_of(cut, rows))
+    begun = list(islice(cut_of(cut, rows, 7), stop))
     done = sum(len(files) for files, _, _ in begun)
-    assert begun + list(Cutter(cut).cut(iter(rows[done:]))) == whole
+    assert begun + list(cut_of(cut, rows[done:], 5, 2)) == whole
 
 
 def test_a_part_of_very_many_members_is_sized_exactly() -> None:
     rows = [(b"%06d" % number, 0, 0, False) for number in range(65_540)]
     for count in (65_534, 65_535, 65_540):
-        ((files, estimate, _),) = Cutter(Cut("d", 10**9)).cut(iter(rows[:count]))
+        ((files, estimate, _),) = cut_of(Cut("d", 10**9), rows[:count])
         assert estimate == sizes_of(files)
 
 
 def test_a_file_larger_than_a_part_is_a_part_of_its_own() -> None:
     rows = [(b"a", 10, 0, False), (b"b", 10**7, 0, False), (b"c", 10, 0, False)]
-    parts = [files.split_paths() for files, _, _ in Cutter(Cut("d", 1000)).cut(iter(rows))]
+    parts = [files.split_paths() for files, _, _ in cut_of(Cut("d", 1000), rows)]
     assert parts == [[b"a"], [b"b"], [b"c"]]
 
 
 def test_parts_beyond_4_gib_have_room_enough() -> None:
     rows = [(b"%03d" % number, 2**27, 0, False) for number in range(40)]
-    ((files, estimate, _),) = Cutter(Cut("d", 2**40)).cut(iter(rows))
+    ((files, estimate, _),) = cut_of(Cut("d", 2**40), rows)
     assert sizes_of(files) <= estimate <= sizes_of(files) + 1000
+
+
+def test_a_sample_of_very_many_files_is_one_part() -> None:
+    rows = [(b"clip.%06d.png" % number, 100, 0, number == 30_000) for number in range(60_000)]
+    before, after = (b"a.png", 1, 0, False), (b"d.png", 1, 0, True)
+    parts = list(cut_of(Cut("d", 5000), [before, *rows, after]))
+    assert [(len(files), superseded) for files, _, superseded in parts] == [(1, (0, 0)), (60_000, (1, 1)), (1, (1, 1))]
+    assert [estimate for _, estimate, _ in parts] == [sizes_of(files) for files, _, _ in parts]
+
+
+SIZES = st.sampled_from([0, 1, 1200, 2**32 - 2, 2**32 - 1, 2**40])
+
+
+@given(rows=st.lists(st.tuples(st.binary(max_size=20), SIZES), max_size=20))
+def test_the_cost_of_many_members_is_the_sum_of_each(rows: list[tuple[bytes, int]]) -> None:
+    paths, sizes = [path for path, _ in rows], [size for _, size in rows]
+    assert members_cost(paths, sizes) == sum(member_cost(len(path), size) for path, size in rows)
 
 
 # -- the planner ---------------------------------------------------------------------------------------------------

@@ -1,14 +1,15 @@
 """A member's CRC; and the md5 and sha256 of a stream of blocks, with the md5 computed in a thread of its own.
 
 Python lets other threads run while it hashes a large block, so that thread gives a single writer the use of a second
-core. It takes the md5 because that is the slower of the two where the processor knows sha256, and about half of the work
-where it does not.
+core. Where all cores have their work already, it would only cost the hand-overs. It takes the md5 because that is the
+slower of the two where the processor knows sha256, and about half of the work where it does not.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib
+import sys
 import time
 import zlib
 from collections.abc import Callable
@@ -33,13 +34,14 @@ crc32 = fastest_crc32()
 
 
 class Checksums:
-    """Feed blocks in order with ``update``, and ``end`` it in any case: it may have a thread.
+    """Feed blocks in order with ``update``, and ``end`` it in any case: with ``threaded`` it may have a thread.
 
     ``seconds`` is what the thread has spent on a core.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, threaded: bool = True) -> None:
         self.seconds = 0.0
+        self._smallest = _WORTH_A_THREAD if threaded else sys.maxsize
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._sha256 = hashlib.sha256()
         self._thread: ThreadPoolExecutor | None = None
@@ -48,7 +50,7 @@ class Checksums:
     def update(self, block: Block, given: bool = False) -> None:
         """Take the next block. One that is ``given`` may still be read after the return, so it must never change."""
         self._settle()
-        if len(block) < _WORTH_A_THREAD:
+        if len(block) < self._smallest:
             self._md5.update(block)
         else:
             self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="md5")

@@ -158,6 +158,10 @@ def default_workers() -> int:
     return os.cpu_count() or 1
 
 
+def _spare_core(workers: int) -> bool:
+    return workers < default_workers()
+
+
 def _start_threads(workers: int) -> Crew:
     stopped = threading.Event()
 
@@ -165,7 +169,7 @@ def _start_threads(workers: int) -> Crew:
         if stopped.is_set():
             raise Interrupted("Stopped in the middle of a part.")
 
-    return Crew(ThreadPoolExecutor(workers, thread_name_prefix="pack"), stopped.set, (check,))
+    return Crew(ThreadPoolExecutor(workers, thread_name_prefix="pack"), stopped.set, (check, _spare_core(workers)))
 
 
 def _start_processes(workers: int) -> Crew:
@@ -176,7 +180,7 @@ def _start_processes(workers: int) -> Crew:
         context.set_forkserver_preload(_PRELOAD)
     lifeline, held = context.Pipe(duplex=False)
     executor = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(lifeline,))
-    return Crew(executor, held.close)
+    return Crew(executor, held.close, (None, _spare_core(workers)))
 
 
 def _start_worker(lifeline: Connection) -> None:

@@ -13,19 +13,25 @@ from driveshard.zipwriter import ZipSummary, ZipWriter
 
 
 def build_part(
-    spec: PartSpec, source: Source, target: Path, max_bytes: int, check: Callable[[], None] | None = None
+    spec: PartSpec,
+    source: Source,
+    target: Path,
+    max_bytes: int,
+    check: Callable[[], None] | None = None,
+    spare_core: bool = True,
 ) -> Part:
     """Build the part ``spec`` asks for as a zip at ``target``, forced to the disk (fsync), and describe it.
 
     ``target`` is a temporary name in the caller's own directory. It never has more than ``max_bytes``, and it is
     removed when anything is raised. When nothing could be packed the part has ``files`` 0 and there is no file.
-    ``check`` is called before every member and may raise to stop the work.
+    ``check`` is called before every member and may raise to stop the work. ``spare_core`` says that not every core has a
+    part to build.
 
     Raises TempFull when the disk is full or not writable, PartTooLarge beyond ``max_bytes``, SourceMissing when the
     source as a whole is gone, and what ``check`` and the source raise.
     """
     began, computed = time.perf_counter(), time.thread_time()
-    with ZipWriter(target, max_bytes=max_bytes, check=check) as writer:
+    with ZipWriter(target, max_bytes=max_bytes, check=check, spare_core=spare_core) as writer:
         packed = source.pack(spec.selection, writer, spec.part_size)
         summary = writer.close() if writer.members else ZipSummary(0, "", "")
     part = _describe(spec, packed, summary, writer)

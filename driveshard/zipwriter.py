@@ -106,6 +106,7 @@ class ZipWriter:
 
     ``max_bytes`` is never exceeded on the disk: the call that would raises PartTooLarge and changes nothing.
     ``check`` is called before every member and every block of a file, and may raise to stop the work.
+    With a ``spare_core`` the md5 is computed beside the rest, by a thread that ends with the zip.
     Trouble with the disk raises TempFull. ``limit`` and ``member_limit`` say where zip64 begins; only tests lower them.
 
     ``members`` is the count so far; ``first`` and ``last`` are the first and last member's paths, None while empty.
@@ -117,6 +118,7 @@ class ZipWriter:
         *,
         max_bytes: int | None = None,
         check: Callable[[], None] | None = None,
+        spare_core: bool = True,
         limit: int = _MAX_32,
         member_limit: int = _MAX_16,
     ) -> None:
@@ -128,7 +130,7 @@ class ZipWriter:
         self._check = check
         self._limit = limit
         self._member_limit = member_limit
-        self._checksums = Checksums()
+        self._checksums = Checksums(threaded=spare_core)
         self._buffer = bytearray()  # neither hashed nor written yet
         self._central = bytearray()  # the directory so far, as it goes to the disk
         self._offset = 0  # where the next member begins

@@ -24,8 +24,8 @@ def build_part(
 
     ``target`` is a temporary name in the caller's own directory. It never has more than ``max_bytes``, and it is
     removed when anything is raised. When nothing could be packed the part has ``files`` 0 and there is no file.
-    ``check`` is called before every member and may raise to stop the work. ``spare_core`` says that not every core has a
-    part to build.
+    ``check`` is called before every member and may raise to stop the work. ``spare_core`` says that there are more
+    cores than parts being built.
 
     Raises TempFull when the disk is full or not writable, PartTooLarge beyond ``max_bytes``, SourceMissing when the
     source as a whole is gone, and what ``check`` and the source raise.

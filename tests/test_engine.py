@@ -57,6 +57,16 @@ class Play:
         return Packed(selection, number, number)
 
 
+@dataclass(frozen=True)
+class Large(Play):
+    """Notes the threads that run while it is packed."""
+
+    def pack(self, selection: Selection, writer: MemberWriter, part_size: int) -> Packed:
+        writer.add(b"large", bytes(1 << 20))
+        (self.notes / "+".join(thread.name for thread in threading.enumerate())).touch()
+        return Packed(selection, 1, 1)
+
+
 def note_pids(notes: Path) -> set[int]:
     return {int(name) for name in os.listdir(notes)}
 
@@ -174,6 +184,18 @@ def test_an_unknown_engine_is_wrong_usage() -> None:
 
 def test_default_workers_are_the_cpus_we_may_use() -> None:
     assert 1 <= default_workers() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize("name", ["processes", "threads"])
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_part_has_a_second_thread_only_where_a_core_is_left_for_it(
+    name: str, more: int, tmp_path: Path, notes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("driveshard.engine.default_workers", lambda: 1 + more)
+    with open_engine(name, 1) as made:
+        made.submit(SPEC, Large(notes, "add one"), tmp_path / "a", PLENTY).result(timeout=30)
+    (seen,) = os.listdir(notes)
+    assert ("md5" in seen) is bool(more)
 
 
 # Deaths

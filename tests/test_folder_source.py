@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from driveshard.errors import PartTooLarge, SourceMissing
 from driveshard.model import Failure, FileList, sample_key
+from driveshard.sources import folder
 from driveshard.sources.base import Packed, Source, printable
 from driveshard.sources.folder import FolderSource
 from driveshard.zipwriter import ZipWriter
@@ -26,6 +27,18 @@ from driveshard.zipwriter import ZipWriter
 LARGE = (8 << 20) + 1
 
 needs_odd_names = pytest.mark.skipif(os.name == "nt", reason="Windows refuses such names")
+
+
+@pytest.fixture(params=["from its directory", "by its whole path"], scope="module", autouse=True)
+def looked_up(request: pytest.FixtureRequest) -> Iterator[None]:
+    """How a file is found: the fast way, from the first name on, and the way of systems that have no other."""
+    fast = request.param == "from its directory"
+    if fast and not folder._HAS_DIR_FD:
+        pytest.skip("needs look-ups from a directory")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folder, "_HAS_DIR_FD", fast)
+        patch.setattr(folder, "_WORTH_OPENING", 1)
+        yield
 
 
 def fill(root: Path, *paths: str | bytes) -> None:

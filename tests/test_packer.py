@@ -96,6 +96,14 @@ def test_another_process_on_another_day_builds_the_same_bytes(folder: FolderSour
     assert here.read_bytes() == there.read_bytes()
 
 
+def test_a_second_thread_changes_no_byte(folder: FolderSource, tmp_path: Path) -> None:
+    (folder.root / "large").write_bytes(os.urandom(6 << 20))
+    alone = build_part(spec_of(folder), folder, tmp_path / "alone", PLENTY, spare_core=False)
+    beside = build_part(spec_of(folder), folder, tmp_path / "beside", PLENTY, spare_core=True)
+    assert beside == alone
+    assert (tmp_path / "beside").read_bytes() == (tmp_path / "alone").read_bytes()
+
+
 @pytest.mark.parametrize(
     "error",
     [OSError(5, "the source's own trouble"), ValueError("a defect"), SourceMissing("gone"), KeyboardInterrupt()],

@@ -9,7 +9,8 @@ import shutil
 import subprocess
 import threading
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,13 @@ def raw_name(info: zipfile.ZipInfo) -> bytes:
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("zips")
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    before = threading.active_count()
+    yield
+    assert threading.active_count() == before
 
 
 @given(members=any_members)
@@ -185,10 +193,13 @@ def test_every_way_in_gives_the_same_zip(tmp_path: Path, size: int) -> None:
         memoryview(data * 4).cast("I")[: size // 4] if size % 4 == 0 else data,
     ]
     made = []
-    for number, way in enumerate(ways):
-        with ZipWriter(tmp_path / f"{number}.zip") as writer:
+    for number, (way, spare_core) in enumerate(product(ways, (True, False))):
+        with ZipWriter(tmp_path / f"{number}.zip", spare_core=spare_core) as writer:
             writer.add(b"first", b"before")
-            writer.add(b"middle", way)
+            mine = bytearray(way) if type(way) is bytearray else way
+            writer.add(b"middle", mine)
+            if type(mine) is bytearray:
+                mine[:] = bytes(size)  # what was added is in the zip, whatever becomes of it
             writer.add(b"third", b"after")
             made.append(writer.close())
     with ZipWriter(tmp_path / "file.zip") as writer:
@@ -340,6 +351,25 @@ def test_a_missing_folder_is_trouble_with_the_temp_disk(tmp_path: Path) -> None:
     with pytest.raises(TempFull) as caught:
         ZipWriter(tmp_path / "missing" / "a.zip")
     assert isinstance(caught.value.__cause__, FileNotFoundError)
+
+
+def test_an_error_in_the_middle_ends_the_thread_and_removes_the_file(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), ZipWriter(tmp_path / "a.zip") as writer:
+        for number in range(40):
+            writer.add(b"%03d" % number, bytes(100_000))
+        assert threading.active_count() > 1
+        raise ZeroDivisionError
+    assert not (tmp_path / "a.zip").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_disk_that_fills_up_stops_the_next_member(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    path.symlink_to("/dev/full")
+    with pytest.raises(TempFull, match="no room left in"), ZipWriter(path) as writer:
+        for number in range(40):
+            writer.add(b"%03d" % number, bytes(100_000))
+    assert not path.is_symlink()
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")

@@ -166,9 +166,7 @@ class _Scan:
         except OSError:
             return None
 
-    def _take(
-        self, prefix: bytes, names: list[bytes], count: int, directory_fd: int | None, block: list[Row]
-    ) -> None:
+    def _take(self, prefix: bytes, names: list[bytes], count: int, directory_fd: int | None, block: list[Row]) -> None:
         base, lstat, filtered = self._base, os.lstat, self._filtered
         for _ in range(count):
             name = names.pop()

@@ -22,7 +22,7 @@ from driveshard.model import RemoteFile, UploadSession
 from driveshard.retry import Retry
 
 FIRST_CHUNK = 256 * 1024
-LARGEST_CHUNK = 16 * 1024 * 1024  # mapped once per upload
+LARGEST_CHUNK = 16 * 1024 * 1024  # in the memory of every upload under way
 _QUICK, _SLOW = 1.0, 8.0  # seconds a chunk may take before the next one is made larger, smaller
 
 

@@ -171,6 +171,7 @@ class Transfer:
             self._emit(BytesSent(self._number, offset, 0))
             if offset > self._best:
                 return self._advanced(progress)
+            self._retry.heed()  # what another thread was told meanwhile
         try:
             progress = self._send(offset)
         except (Unavailable, Throttled):

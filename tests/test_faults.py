@@ -118,6 +118,14 @@ def test_a_run_ends_and_the_next_completes(word: str, rig: Rig, drive: Emulator)
     assert_complete(rig, drive, rig.push(share="anyone"))
 
 
+def test_after_a_block_no_thread_makes_another_request(rig: Rig, drive: Emulator) -> None:
+    """But for those that the other upload threads had on the wire."""
+    drive.set_faults("429-html@12")
+    assert isinstance(rig.push(uploads=3).error, Blocked)
+    statuses = [one["status"] for one in drive.log()]
+    assert len(statuses) - statuses.index(429) - 1 <= 2
+
+
 # -- each word's own claims ------------------------------------------------------------------------------------------
 
 

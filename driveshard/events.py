@@ -40,6 +40,13 @@ class PackStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class PartDropped:
+    """Nothing of a planned part could be read, so there is none."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class PartPacked:
     number: int
     file_name: str
@@ -110,6 +117,7 @@ Event = (
     | Scanned
     | Planned
     | PackStarted
+    | PartDropped
     | PartPacked
     | UploadStarted
     | BytesSent

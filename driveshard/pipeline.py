@@ -23,7 +23,7 @@ from driveshard.channel import Channel, Closed
 from driveshard.clock import Clock
 from driveshard.engine import Engine, WorkerLost
 from driveshard.errors import Defect, DriveshardError, Interrupted, PartTooLarge, TempFull, TempLost
-from driveshard.events import Emit, Notice, PackStarted, PartPacked, Planned, SourceFailed, Waiting
+from driveshard.events import Emit, Notice, PackStarted, PartDropped, PartPacked, Planned, SourceFailed, Waiting
 from driveshard.ledger import Ledger
 from driveshard.model import Failure, Part, PartSpec, PartState
 from driveshard.planner import Planner
@@ -216,6 +216,7 @@ class Pipeline:
         if part.files == 0:
             self._spool.cancel(number)
             self._ledger.drop(number)
+            self._emit(PartDropped(number))
         else:
             self._note_packed(part)
         self._note_failures(part.failed)

@@ -12,6 +12,7 @@ from driveshard.events import (
     BytesSent,
     Event,
     PackStarted,
+    PartDropped,
     PartPacked,
     PartReleased,
     Planned,
@@ -96,6 +97,9 @@ class Tally:
             self.packing.add(event.number)
             # Who waited for room in the temp folder has it now; such a wait has no end of its own.
             self.waits = {key: wait for key, wait in self.waits.items() if wait.until is not None}
+        elif isinstance(event, PartDropped):
+            self.planned.pop(event.number, None)
+            self.packing.discard(event.number)
         elif isinstance(event, PartPacked):
             self.planned[event.number] = event.bytes
             self.packing.discard(event.number)

@@ -16,6 +16,7 @@ from driveshard.events import (
     Event,
     Notice,
     PackStarted,
+    PartDropped,
     PartPacked,
     PartReleased,
     Planned,
@@ -73,6 +74,14 @@ def test_parts_and_bytes_of_earlier_runs_count() -> None:
 def test_a_part_that_goes_back_is_not_counted_twice() -> None:
     tally = tally_of(*BEGIN, BytesSent(2, 4 * MIB, 4 * MIB), UploadStarted(2, "set-00002.zip", 12 * MIB, 0))
     assert tally.bytes_up == 20 * MIB
+
+
+def test_a_part_of_which_nothing_could_be_read_no_longer_counts() -> None:
+    tally = tally_of(*BEGIN, PackStarted(3))
+    before = tally.parts_total, tally.bytes_total
+    tally.take(PartDropped(3))
+    assert (tally.parts_total, tally.bytes_total) == (before[0] - 1, before[1] - 10 * MIB)
+    assert not tally.packing
 
 
 def test_rate_and_time_left_are_of_the_last_half_minute() -> None:

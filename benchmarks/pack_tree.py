@@ -9,7 +9,6 @@ too, name a directory on a disk with --out.
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import subprocess
 import sys
@@ -20,26 +19,13 @@ from functools import partial
 from pathlib import Path
 
 import harness
+from inputs import make_tree
 
 from driveshard.engine import open_engine
 from driveshard.model import Part, PartSpec
 from driveshard.plan_files import Cutter
 from driveshard.planner import Cut
 from driveshard.sources.folder import FolderSource
-
-FILES_A_DIRECTORY = 1000
-
-
-def make_tree(root: Path, count: int, size: int) -> None:
-    """``count`` files of ``size`` bytes, a half more or less, in directories of 1,000."""
-    rng = random.Random(1)
-    pool = [rng.randbytes(rng.randint(size // 2, size * 3 // 2)) for _ in range(1000)]
-    for at in range(count):
-        directory = root / f"bg_{at // FILES_A_DIRECTORY:04d}"
-        if at % FILES_A_DIRECTORY == 0:
-            directory.mkdir(parents=True)
-        with open(f"{directory}/fg_{at % FILES_A_DIRECTORY:04d}.image.jpg", "wb", buffering=0) as file:
-            file.write(pool[at % len(pool)])
 
 
 def cut(source: FolderSource, part_size: int) -> Iterator[PartSpec]:

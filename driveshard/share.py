@@ -120,6 +120,7 @@ class Publisher:
                 there = self._with_checksum(file_id)
                 if (there.md5 or "").lower() == md5:
                     return there
+                self._budget.write()
                 return self._destination.put(file_id, self._folder_id, name, data, mime_type, replace=True)
 
         remote = self._retry.call(step, doing=f"writing {name}")

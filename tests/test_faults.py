@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from driveshard import transfer
+from driveshard.budget import Budget
 from driveshard.clock import Clock
 from driveshard.emulator import FAULTS, Emulator
 from driveshard.errors import Blocked, DailyCap, DriveshardError, Interrupted, Mismatch, StorageFull, Unavailable
@@ -116,6 +117,18 @@ def test_a_run_ends_and_the_next_completes(word: str, rig: Rig, drive: Emulator)
     assert result.state == "incomplete"
     drive.set_faults("")
     assert_complete(rig, drive, rig.push(share="anyone"))
+
+
+def test_every_write_has_had_its_turn(rig: Rig, drive: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those that follow from a refusal: Drive counts them all."""
+    turns = []
+    take_turn = Budget.write
+    monkeypatch.setattr(Budget, "write", lambda budget: (turns.append(1), take_turn(budget)))
+    drive.set_faults("409-id-in-use%60*6,wrong-md5%20*2,503%5", seed=4)
+    result = rig.push(share="anyone")
+    written = drive.stats()["writes"]
+    assert_complete(rig, drive, result)
+    assert 8 <= written <= len(turns)
 
 
 def test_after_a_block_no_thread_makes_another_request(rig: Rig, drive: Emulator) -> None:

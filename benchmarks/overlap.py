@@ -42,7 +42,7 @@ def main() -> int:
     parser.add_argument("--pictures", type=int, default=20, metavar="N", help="backgrounds, and as many foregrounds")
     parser.add_argument("--parts", type=int, default=64)
     parser.add_argument("--temp", type=Path, metavar="DIR", help="where parts and the emulated Drive are")
-    parser.add_argument("--pack-only", nargs=2, metavar=("JOB", "TEMP"), help="internal: pack and send nothing")
+    parser.add_argument("--pack-only", nargs=3, metavar=("JOB", "TEMP", "NAME"), help="internal: pack and send nothing")
     options = parser.parse_args()
     if options.pack_only:
         return pack_only(*options.pack_only)
@@ -52,7 +52,7 @@ def main() -> int:
         with runs.emulated_drive(temp / "trial") as url:
             trial = _Ways(temp, job, url)
             packing = trial.pack_alone()
-            size = trial.push("alone").result["sent_bytes"]
+            size = trial.push().result["sent_bytes"]
         with runs.emulated_drive(temp / "drive", bandwidth=int(size / packing)) as url:
             ways = _Ways(temp, job, url)
             rows = harness.measure(
@@ -86,26 +86,32 @@ class _Ways:
         self._temp = temp
         self._job = job
         self._url = url
+        self._turn = 0
 
     def pack_alone(self) -> float:
         self._forget()
-        command = [sys.executable, __file__, "--pack-only", str(self._job), str(self._temp / "spool")]
+        command = [sys.executable, __file__, "--pack-only", str(self._job), str(self._temp / "spool"), self._name]
         environment = runs.environment(self._temp / "home", self._url)
         return runs.watched(command, environment, self._temp / "spool").seconds
 
     def upload_alone(self) -> float:
         """What ``pack_alone`` left is sent."""
-        return self.push("alone").seconds
+        return self.push().seconds
 
     def together(self) -> float:
         self._forget()
-        return self.push("together").seconds
+        return self.push().seconds
 
-    def push(self, name: str) -> runs.Run:
-        return runs.push(self._job, self._url, self._temp / "home", self._temp / "spool", "--name", name)
+    def push(self) -> runs.Run:
+        return runs.push(self._job, self._url, self._temp / "home", self._temp / "spool", "--name", self._name)
+
+    @property
+    def _name(self) -> str:
+        return f"turn-{self._turn}"
 
     def _forget(self) -> None:
-        """The next push knows nothing of the one before; what that one sent stays in a folder of its own."""
+        """The next push is another dataset's: of one with the same name it would find all parts on the Drive."""
+        self._turn += 1
         for folder in ("home", "spool"):
             shutil.rmtree(self._temp / folder, ignore_errors=True)
 
@@ -118,14 +124,14 @@ class _Packing(Job):
             self._run_pipeline(ledger, spool, budget, folder)
 
 
-def pack_only(job: str, temp: str) -> int:
+def pack_only(job: str, temp: str, name: str) -> int:
     """Run the job's push up to the temp directory, which may grow as it needs."""
     task = prepare(
-        job, {"temp": Path(temp), "temp_limit": shutil.disk_usage(Path(temp).parent).free // 2, "name": "alone"}
+        job, {"temp": Path(temp), "temp_limit": shutil.disk_usage(Path(temp).parent).free // 2, "name": name}
     )
     destination = open_destination(task.options.to, task.settings)
-    result = PushResult("alone")
-    _Packing("alone", task.options, task.source, task.settings, destination, ignore, result).run()
+    result = PushResult(name)
+    _Packing(name, task.options, task.source, task.settings, destination, ignore, result).run()
     print(f'{{"parts": {result.parts}}}')
     return 0
 

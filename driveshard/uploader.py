@@ -82,7 +82,7 @@ class Uploader:
         and the kinds that end a run.
         """
         reported: RemoteFile | None = None
-        self._caution.total = self._ledger.totals().bytes
+        self._caution.total = self._ledger.planned_bytes()
         while True:
             part = self._ledger.part(number)
             if part.state in (PartState.PACKED, PartState.BEGUN):

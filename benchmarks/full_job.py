@@ -21,6 +21,7 @@ AUTHOR_SECONDS = 17 * 60.0  # for 800,000 files, not packed, not uploaded
 
 
 def main() -> int:
+    """One run of the whole job; prints seconds, peak memory and peak temp disk (MiB)."""
     parser = harness.parser(__doc__)
     parser.add_argument("--samples", type=int, default=SAMPLES, help="about so many, by fewer pictures")
     parser.add_argument("--part-samples", type=int, default=4000)

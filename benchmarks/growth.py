@@ -25,6 +25,7 @@ FEW = 10  # files of the push that shows what every push takes
 
 
 def main() -> int:
+    """Push trees of growing size to fresh Drives; returns 1 when a bar is missed."""
     parser = harness.parser(__doc__)
     parser.add_argument("--files", type=int, nargs="+", default=[10_000, 100_000, 1_000_000], metavar="N")
     parser.add_argument("--file-size", type=int, default=1200, metavar="BYTES")

@@ -26,6 +26,7 @@ RETRIES = 8
 
 
 def main() -> int:
+    """Seconds for all files one by one, computed from a sample, and for one push of them; there is no bar."""
     parser = harness.parser(__doc__)
     parser.add_argument("--files", type=int, default=10_000, metavar="N")
     parser.add_argument("--file-size", type=int, default=1200, metavar="BYTES")

@@ -37,6 +37,7 @@ BAR = 1.1
 
 
 def main() -> int:
+    """Set the bandwidth by a trial, then time the three ways in turns, in seconds; returns 1 when the bar is missed."""
     parser = harness.parser(__doc__)
     parser.add_argument("--samples", type=int, default=80_000)
     parser.add_argument("--pictures", type=int, default=20, metavar="N", help="backgrounds, and as many foregrounds")

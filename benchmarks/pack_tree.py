@@ -63,6 +63,7 @@ def empty(folder: Path) -> None:
 
 
 def main() -> int:
+    """Make the tree, check what we pack, time everybody in turns, in seconds; returns 1 when a bar is missed."""
     parser = harness.parser(__doc__)
     parser.add_argument("--files", type=int, default=200_000, metavar="N")
     parser.add_argument("--file-size", type=int, default=1200, metavar="BYTES")
@@ -96,6 +97,7 @@ def main() -> int:
 
 
 def candidates(root: Path, out: Path, workers: int, part_size: int) -> dict[str, Callable[[], object]]:
+    """What is timed, by name; tools that are not installed are left out."""
     found: dict[str, Callable[[], object]] = {
         "driveshard": partial(pack_ours, root, out, workers, part_size),
         "zipfile.write": partial(pack_zipfile, root, out),

@@ -43,6 +43,7 @@ Results = dict[str, dict[str, Any]]
 
 
 def main() -> int:
+    """Draw the plots of the figures in one folder into another, and print the names of the files made."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, metavar="RESULTS")
     parser.add_argument("docs", type=Path, metavar="DOCS")

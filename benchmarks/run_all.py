@@ -28,6 +28,7 @@ WITH_TEMP = {"pack_tree", "overlap", "nothing_to_do", "loose_files", "growth", "
 
 
 def main() -> int:
+    """Measure what was asked for, then write tables and plots; returns 1 when any bar is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scripts", nargs="*", metavar="SCRIPT", help=f"only these of {', '.join(SCRIPTS)}")
     parser.add_argument("--temp", metavar="DIR", help="where data is made (default: the system's)")

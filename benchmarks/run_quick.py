@@ -29,6 +29,7 @@ def is_broken(figures: Figures) -> bool:
 
 
 def main() -> int:
+    """Run all, small; returns 1 when a ratio is below half of its bar twice."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scripts", nargs="*", metavar="SCRIPT", help=f"only these of {', '.join(SCRIPTS)}")
     chosen = parser.parse_args().scripts or SCRIPTS

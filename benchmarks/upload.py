@@ -32,6 +32,7 @@ def cpu(work: Callable[[], object]) -> float:
 
 
 def upload_ours(file: Path, url: str) -> float:
+    """CPU seconds of one upload of ``file`` by Transfer."""
     from driveshard.budget import Budget
     from driveshard.caution import Caution
     from driveshard.clock import Clock
@@ -70,6 +71,7 @@ def upload_ours(file: Path, url: str) -> float:
 
 
 def upload_library(file: Path, url: str) -> float:
+    """CPU seconds of one upload of ``file`` by Google's MediaFileUpload with 8 MiB chunks."""
     from google.oauth2.credentials import Credentials
     from google_auth_httplib2 import AuthorizedHttp
     from googleapiclient import discovery, discovery_cache
@@ -112,6 +114,7 @@ def in_a_process(way: str, file: Path, url: str) -> float:
 
 
 def main() -> int:
+    """Time both ways in processes of their own, in CPU seconds; returns 1 when the bar is missed."""
     parser = harness.parser(__doc__)
     parser.add_argument("--mib", type=int, default=1024, help="size of the file (default: 1024)")
     parser.add_argument("--way", help="internal: run one way and print its CPU seconds")

@@ -20,6 +20,7 @@ def encode_selection(selection: Selection) -> bytes:
 
 
 def decode_selection(data: bytes) -> Selection:
+    """What ``encode_selection`` was given."""
     if data[:1] == _RANGE:
         return SampleRange(*json.loads(data[1:]))
     count = int.from_bytes(data[1:9], "little")

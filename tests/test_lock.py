@@ -59,7 +59,7 @@ def test_a_second_run_is_told_who_holds_it(path: Path) -> None:
 
 def test_another_dataset_is_not_held(path: Path) -> None:
     with another_run(path), hold(path.with_name("other.lock"), "other", Clock(), ignore, wait=False):
-        pass
+        assert str(os.getpid()) in path.with_name("other.holder").read_text()
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM] if os.name != "nt" else [signal.SIGTERM])
@@ -68,7 +68,7 @@ def test_the_lock_ends_with_its_process(path: Path, how: signal.Signals) -> None
         run.send_signal(how)
         run.wait(10)
         with hold(path, "photos", Clock(), ignore, wait=False):
-            pass
+            assert str(os.getpid()) in path.with_suffix(".holder").read_text()
 
 
 def test_waiting_ends_when_the_other_run_does(path: Path) -> None:

@@ -24,7 +24,7 @@ from driveshard.config import PushOptions, settings_from
 from driveshard.destination import Destination, open_destination
 from driveshard.emulator import Emulator
 from driveshard.errors import Busy, Mismatch, Refused, SourceMissing, TempFull, UsageError
-from driveshard.events import Notice
+from driveshard.events import Notice, PartDropped
 from driveshard.job import PushResult, push
 from driveshard.manifest import Manifest
 from driveshard.model import RemoteFile
@@ -404,6 +404,7 @@ def test_a_part_of_which_nothing_can_be_read_is_left_out(bench: Bench, make_tree
     root = make_tree({**files, **doomed})
     result = bench.push(Going(root), part_size=38 * KIB)
     assert len(result.failed) == len(doomed)
+    assert any(isinstance(event, PartDropped) for event in bench.heard)
     check(bench, result, as_bytes(files))
     result = bench.push(FolderSource(root), part_size=38 * KIB)
     assert (result.failed, result.sent_bytes) == ([], 0)

@@ -115,7 +115,7 @@ def pack(
         ("package.module:make", "package.module", "make", "package.module:make"),
         ("m:Class.method", "m", "Class.method", "m:Class.method"),
         ("file.py:make", "file.py", "make", "file.py:make"),
-        ("/home/me/file.py:make", "/home/me/file.py", "make", "file.py:make"),
+        ("/data/file.py:make", "/data/file.py", "make", "file.py:make"),
         ("C:\\data\\file.py:make", "C:\\data\\file.py", "make", "file.py:make"),
         ("C:/data/File.PY:make", "C:/data/File.PY", "make", "File.PY:make"),
     ],

@@ -19,7 +19,7 @@ import pytest
 from driveshard import transfer
 from driveshard.clock import Clock
 from driveshard.emulator import Emulator
-from driveshard.errors import PartTooLarge, TempFull, UsageError
+from driveshard.errors import Interrupted, PartTooLarge, TempFull, UsageError
 from driveshard.events import BytesSent, Event, PackStarted, Waiting
 from driveshard.ledger import SCHEMA_VERSION, Ledger
 from driveshard.model import PartState
@@ -229,6 +229,7 @@ def test_a_ledger_deleted_at_once_while_lists_lag(lost: str, plan: str, rig: Rig
     cut_off(rig, drive, f"{plan},list-lag*")
     shutil.rmtree(rig.directory / lost)
     complete(rig, recut=True)
+    assert len(Shelf(rig.url).folders()) == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"folder_id": 1}', b"\xff", b'{"folder_id": "x", "job": "y"}'])
@@ -488,6 +489,7 @@ def test_what_a_crash_left_is_swept(rig: Rig, drive: Emulator) -> None:
     (spool / ".building-00099").write_bytes(bytes(1000))
     (spool / "t-00077.zip").write_bytes(bytes(1000))
     complete(rig)
+    assert not (spool / ".building-00099").exists() and not (spool / "t-00077.zip").exists()
 
 
 def test_other_peoples_files_in_temp_are_left_alone(rig: Rig, drive: Emulator) -> None:
@@ -544,6 +546,7 @@ def test_a_stop_in_the_middle_leaves_nothing_that_hurts(rig: Rig, drive: Emulato
                 clock.stop.set()
 
         rig.on_event = stop
-        rig.push(clock=clock)
+        error = rig.push(clock=clock).error
+        assert error is None or isinstance(error, Interrupted)
     rig.on_event = lambda event: None
     complete(rig)

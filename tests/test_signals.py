@@ -302,7 +302,7 @@ def test_a_lock_dies_with_its_holder(stage: Stage) -> None:
     process = stage.start()
     until(lambda: stage.chunks() > 0)
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL
     stage.finish()
 
 

@@ -80,7 +80,12 @@ class Unreachable(DriveshardError):
 
 
 class Unavailable(Unreachable):
-    """One request failed in a way that may pass. Retried; after too many in a row it ends the run."""
+    """One request failed in a way that may pass. Retried; after too many in a row it ends the run.
+
+    ``answered_before`` says that the request before it, of the same step, was answered: a row of failures begins anew.
+    """
+
+    answered_before = False
 
 
 class Throttled(Unreachable):

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Patience:
-    """How long failures in a row are borne, in seconds and attempts.
+    """How long failures are borne, in seconds and attempts: ``attempts`` in a row, ``altogether`` of one step.
 
     Waits double from ``first`` up to ``longest`` with up to one second of jitter (Google's advice for Drive). A
     server's own Retry-After wins. ``throttled`` bounds a run of "slow down" replies: after it they are taken for the
@@ -31,6 +31,7 @@ class Patience:
     """
 
     attempts: int = 12
+    altogether: int = 60
     first: float = 1.0
     longest: float = 64.0
     throttled: float = 1800.0
@@ -56,17 +57,18 @@ class Retry:
         down for too long; anything else passes through at once.
         """
         began = self._clock.monotonic()
-        unavailable = 0
+        in_a_row = in_all = 0
 
         def stop(state: RetryCallState) -> bool:
-            nonlocal unavailable
+            nonlocal in_a_row, in_all
             error = _failure(state)
             if isinstance(error, Throttled):
                 self._reached = True
                 return self._clock.monotonic() - began >= self._patience.throttled
-            unavailable += 1
+            in_all += 1
+            in_a_row = 1 if getattr(error, "answered_before", False) else in_a_row + 1
             most = self._patience.attempts if self._reached else self._patience.first_contact
-            return unavailable >= min(most, self._patience.attempts)
+            return in_a_row >= min(most, self._patience.attempts) or in_all >= self._patience.altogether
 
         def before_sleep(state: RetryCallState) -> None:
             assert state.next_action is not None

@@ -163,8 +163,12 @@ class Transfer:
         offset unknown, so that the next try asks first."""
         known, self._offset = self._offset, None
         offset = known or 0
-        for _ in range(max(self._caution.questions, known is None)):
-            progress = self._destination.query(self._session, self._size)
+        for asked in range(max(self._caution.questions, known is None)):
+            try:
+                progress = self._destination.query(self._session, self._size)
+            except Unavailable as error:
+                error.answered_before = asked > 0
+                raise
             if isinstance(progress, Stored):
                 return progress
             offset = progress.offset

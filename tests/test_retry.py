@@ -84,6 +84,22 @@ def test_success_starts_the_count_again(retry: Retry) -> None:
         assert retry.call(Script(*unavailable(11)), doing="x") == "done"
 
 
+def after_an_answer(count: int) -> list[Exception]:
+    return [Unavailable("503", answered_before=True) for _ in range(count)]
+
+
+def test_an_answer_in_between_starts_the_count_again(retry: Retry) -> None:
+    failures = unavailable(11) + after_an_answer(1) + unavailable(10) + after_an_answer(1)
+    assert retry.call(Script(*failures), doing="x") == "done"
+
+
+def test_answers_in_between_do_not_make_it_endless(retry: Retry) -> None:
+    script = Script(*throttled(10), *after_an_answer(100))
+    with pytest.raises(Unavailable):
+        retry.call(script, doing="x")
+    assert script.calls == 10 + Patience().altogether
+
+
 def test_at_first_contact_the_address_is_more_likely_wrong_than_busy(clock: FakeClock, heard: Heard) -> None:
     script = Script(*unavailable(50))
     with pytest.raises(Unavailable):

@@ -134,15 +134,15 @@ class Place:
         self.data = b""
         self.rate = 1e9
         self.troubles: list[Exception | Trouble | None] = []
-        self.refusals: list[Exception] = []  # of questions
+        self.refusals: list[Exception | None] = []  # of questions; None answers one
         self.sends: list[tuple[int, int]] = []
         self.queries = 0
         self.done = False
 
     def query(self, session: UploadSession, size: int) -> Progress:
         self.queries += 1
-        if self.refusals:
-            raise self.refusals.pop(0)
+        if refusal := self.refusals.pop(0) if self.refusals else None:
+            raise refusal
         return self.progress()
 
     def send(self, session: UploadSession, offset: int, data: bytes | memoryview, size: int) -> Progress:
@@ -302,6 +302,14 @@ def test_a_refused_question_costs_no_bytes(bench: MakeBench) -> None:
     one.run()
     assert one.place.data == one.content
     assert one.budget.sent == 10 * UNIT
+
+
+def test_answered_questions_reset_the_attempts(bench: MakeBench) -> None:
+    one = bench(10 * UNIT)
+    one.caution.failed()
+    one.place.refusals = [None, Unavailable("503")] * 20
+    one.run()
+    assert one.place.data == one.content
 
 
 def test_bytes_accepted_reset_the_attempts(bench: MakeBench) -> None:

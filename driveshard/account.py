@@ -6,14 +6,15 @@ home folder, and a write's place in the queue is reserved there.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 from pathlib import Path
 
-from driveshard.pacing import DAY
+from driveshard.pacing import DAY, next_write
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS pace (account TEXT PRIMARY KEY, next_write REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS writes (account TEXT PRIMARY KEY, places TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS sent (account TEXT, hour INTEGER, bytes INTEGER NOT NULL, PRIMARY KEY (account, hour));
 """
 
@@ -49,16 +50,15 @@ class AccountTally:
         """Take the next free place in the queue of writes; return the seconds until it (``now`` is POSIX time)."""
         if per_second <= 0:
             return 0.0
-        gap = 1.0 / per_second
         with self._lock:
-            row = self._db.execute(
-                # A place more than an hour ahead is a clock that was set back, not a queue.
-                "INSERT INTO pace VALUES (:account, :now) ON CONFLICT (account) DO UPDATE SET next_write ="
-                " CASE WHEN next_write > :now + 3600 THEN :now ELSE max(next_write + :gap, :now) END"
-                " RETURNING next_write",
-                {"account": self._account, "now": now, "gap": gap},
-            ).fetchone()
-        return max(0.0, float(row[0]) - now)
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                row = self._db.execute("SELECT places FROM writes WHERE account = ?", (self._account,)).fetchone()
+                place, places = next_write(json.loads(row[0]) if row else [], per_second, now)
+                self._db.execute("REPLACE INTO writes VALUES (?, ?)", (self._account, json.dumps(places)))
+            finally:
+                self._db.execute("COMMIT")
+        return max(0.0, place - now)
 
     def add_sent(self, count: int, now: float) -> None:
         """Note ``count`` bytes sent at POSIX time ``now``."""

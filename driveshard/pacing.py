@@ -8,8 +8,10 @@ May 2026: a read costs 5 units, a list 100, an edit 50, a download 200).
 from __future__ import annotations
 
 import bisect
+import math
 import re
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from driveshard.errors import UsageError
@@ -17,10 +19,26 @@ from driveshard.errors import UsageError
 DAY = 86_400.0
 DRIVE_BYTES_A_DAY = 750 * 10**9
 DRIVE_UNITS_A_MINUTE = 325_000
-# Drive stops sustained writing at about 3/s; evenly spaced starts at 2.5/s never put 4 into one second.
+# Drive stops sustained writing at about 3/s; three in any 1.2 s never put 4 into one second.
 DEFAULT_WRITES_PER_SECOND = 2.5
+_AT_ONCE = 3
 
 UNITS = {"read": 5, "list": 100, "write": 50, "download": 200}
+
+
+def next_write(places: Sequence[float], per_second: float, now: float) -> tuple[float, list[float]]:
+    """The next free place in a queue of writes whose last ``places`` are given; returns it and the places to remember.
+
+    Times are seconds on any one clock. Up to three writes may go at once (fewer at rates below 2 a second), but no more
+    than these in the time in which they are due: the few at the end of a run do not wait, and many keep the rate.
+    """
+    row = max(1, min(_AT_ONCE, math.ceil(per_second)))
+    # A place more than an hour ahead is a clock that was set back, not a queue.
+    places = [] if places and places[-1] > now + 3600 else places[-row:]
+    place = max([now, *places[-1:]])
+    if len(places) == row:
+        place = max(place, places[0] + row / per_second)
+    return place, [*places, place][-row:]
 
 
 @dataclass

@@ -37,9 +37,9 @@ def budget_of(tally: AccountTally | None, clock: Clock, heard: Heard | None = No
 # -- writes --------------------------------------------------------------------------------------------------------
 
 
-def test_writes_get_evenly_spaced_places(tally: AccountTally) -> None:
-    assert [tally.reserve_write(2.5, 1000.0) for _ in range(4)] == pytest.approx([0, 0.4, 0.8, 1.2])
-    assert tally.reserve_write(2.5, 1001.0) == pytest.approx(0.6)
+def test_writes_get_places_three_at_a_time(tally: AccountTally) -> None:
+    assert [tally.reserve_write(2.5, 1000.0) for _ in range(7)] == pytest.approx([0, 0, 0, 1.2, 1.2, 1.2, 2.4])
+    assert tally.reserve_write(2.5, 1001.0) == pytest.approx(1.4)
     assert tally.reserve_write(2.5, 2000.0) == 0
 
 
@@ -84,7 +84,7 @@ def test_two_processes_share_the_pace(tmp_path: Path) -> None:
     for run in runs:
         run.join(30)
 
-    assert times[-1] - times[0] >= (2 * count - 1) / rate - 0.1
+    assert times[-1] - times[0] >= (2 * count - 3) / rate - 0.1
     for first in range(len(times)):
         # A place taken in time may be used late by a busy machine, hence the two more.
         assert sum(times[first] <= moment < times[first] + 0.5 for moment in times) <= rate * 0.5 + 2

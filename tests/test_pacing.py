@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from driveshard.errors import UsageError
-from driveshard.pacing import DAY, Pacer, Timetable, TokenBucket, parse_bwlimit, parse_size
+from driveshard.pacing import DAY, Pacer, Timetable, TokenBucket, next_write, parse_bwlimit, parse_size
 
 
 @pytest.mark.parametrize(
@@ -83,6 +85,30 @@ def test_what_is_no_limit_is_refused_with_advice(text: str) -> None:
 
 def test_a_single_entry_holds_before_it_too() -> None:
     assert Timetable(((3600, 5.0),)).rate_at(0) == 5.0
+
+
+@given(
+    st.lists(st.floats(0, 3), min_size=1, max_size=40),
+    st.sampled_from([0.3, 1.0, 1.5, 2.5, 3.0, 20.0]),
+)
+def test_no_time_sees_more_writes_than_are_due_in_it(pauses: list[float], rate: float) -> None:
+    now, places, given_out = 1e9, [], []
+    for pause in pauses:
+        now += pause
+        place, places = next_write(places, rate, now)
+        assert place >= now
+        given_out.append(place)
+    row = max(1, min(3, math.ceil(rate)))
+    assert given_out == sorted(given_out)
+    for first, after in zip(given_out, given_out[row:], strict=False):
+        assert after - first >= row / rate - 1e-6
+
+
+def test_few_writes_do_not_wait() -> None:
+    places: list[float] = []
+    for now in (5.0, 5.1, 5.2, 7.0):
+        place, places = next_write(places, 2.5, now)
+        assert place == now
 
 
 def test_a_bucket_gives_what_is_saved_up_and_then_makes_wait() -> None:

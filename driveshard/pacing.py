@@ -21,7 +21,8 @@ DRIVE_BYTES_A_DAY = 750 * 10**9
 DRIVE_UNITS_A_MINUTE = 325_000
 # Drive stops sustained writing at about 3/s; three in any 1.2 s never put 4 into one second.
 DEFAULT_WRITES_PER_SECOND = 2.5
-_AT_ONCE = 3
+_IN_A_ROW = 3
+_APART = 0.25  # of the usual distance: time for a "slow down" to be heard before the next one goes
 
 UNITS = {"read": 5, "list": 100, "write": 50, "download": 200}
 
@@ -29,13 +30,13 @@ UNITS = {"read": 5, "list": 100, "write": 50, "download": 200}
 def next_write(places: Sequence[float], per_second: float, now: float) -> tuple[float, list[float]]:
     """The next free place in a queue of writes whose last ``places`` are given; returns it and the places to remember.
 
-    Times are seconds on any one clock. Up to three writes may go at once (fewer at rates below 2 a second), but no more
-    than these in the time in which they are due: the few at the end of a run do not wait, and many keep the rate.
+    Times are seconds on any one clock. Up to three writes (fewer at rates below 2 a second) may go in a row, but no more
+    than these in the time in which they are due: the few at the end of a run hardly wait, and many keep the rate.
     """
-    row = max(1, min(_AT_ONCE, math.ceil(per_second)))
+    row = max(1, min(_IN_A_ROW, math.ceil(per_second)))
     # A place more than an hour ahead is a clock that was set back, not a queue.
     places = [] if places and places[-1] > now + 3600 else places[-row:]
-    place = max([now, *places[-1:]])
+    place = max(now, places[-1] + _APART / per_second) if places else now
     if len(places) == row:
         place = max(place, places[0] + row / per_second)
     return place, [*places, place][-row:]

@@ -38,8 +38,8 @@ def budget_of(tally: AccountTally | None, clock: Clock, heard: Heard | None = No
 
 
 def test_writes_get_places_three_at_a_time(tally: AccountTally) -> None:
-    assert [tally.reserve_write(2.5, 1000.0) for _ in range(7)] == pytest.approx([0, 0, 0, 1.2, 1.2, 1.2, 2.4])
-    assert tally.reserve_write(2.5, 1001.0) == pytest.approx(1.4)
+    assert [tally.reserve_write(2.5, 1000.0) for _ in range(7)] == pytest.approx([0, 0.1, 0.2, 1.2, 1.3, 1.4, 2.4])
+    assert tally.reserve_write(2.5, 1001.0) == pytest.approx(1.5)
     assert tally.reserve_write(2.5, 2000.0) == 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -99,14 +100,14 @@ def test_no_time_sees_more_writes_than_are_due_in_it(pauses: list[float], rate: 
         assert place >= now
         given_out.append(place)
     row = max(1, min(3, math.ceil(rate)))
-    assert given_out == sorted(given_out)
+    assert all(after - first >= 0.25 / rate - 1e-6 for first, after in pairwise(given_out))
     for first, after in zip(given_out, given_out[row:], strict=False):
         assert after - first >= row / rate - 1e-6
 
 
 def test_few_writes_do_not_wait() -> None:
     places: list[float] = []
-    for now in (5.0, 5.1, 5.2, 7.0):
+    for now in (5.0, 5.2, 5.4, 7.0):
         place, places = next_write(places, 2.5, now)
         assert place == now
 

@@ -11,6 +11,7 @@ import sqlite3
 import threading
 from pathlib import Path
 
+from driveshard.database import transaction, unusable
 from driveshard.pacing import DAY, next_write
 
 _SCHEMA = """
@@ -32,16 +33,20 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 class AccountTally:
-    """``path`` is the shared file; ``account`` separates destinations (Google's Drive, an emulator's address)."""
+    """``path`` is the shared file; ``account`` separates destinations (Google's Drive, an emulator's address).
+
+    Raises TempFull, as every change does, when its disk is full or not writable.
+    """
 
     def __init__(self, path: Path, account: str) -> None:
+        self._path = path
         self._account = account
         self._lock = threading.Lock()
         try:
             self._db = _open(path)
         except sqlite3.DatabaseError as error:
             if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-                raise
+                raise unusable(path, error) from error
             for suffix in ("", "-wal", "-shm"):  # nothing in it is worth more than a polite new start
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
             self._db = _open(path)
@@ -50,20 +55,16 @@ class AccountTally:
         """Take the next free place in the queue of writes; return the seconds until it (``now`` is POSIX time)."""
         if per_second <= 0:
             return 0.0
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                row = self._db.execute("SELECT places FROM writes WHERE account = ?", (self._account,)).fetchone()
-                place, places = next_write(json.loads(row[0]) if row else [], per_second, now)
-                self._db.execute("REPLACE INTO writes VALUES (?, ?)", (self._account, json.dumps(places)))
-            finally:
-                self._db.execute("COMMIT")
+        with self._lock, transaction(self._db, self._path) as db:
+            row = db.execute("SELECT places FROM writes WHERE account = ?", (self._account,)).fetchone()
+            place, places = next_write(json.loads(row[0]) if row else [], per_second, now)
+            db.execute("REPLACE INTO writes VALUES (?, ?)", (self._account, json.dumps(places)))
         return max(0.0, place - now)
 
     def add_sent(self, count: int, now: float) -> None:
         """Note ``count`` bytes sent at POSIX time ``now``."""
-        with self._lock:
-            self._db.execute(
+        with self._lock, transaction(self._db, self._path) as db:
+            db.execute(
                 "INSERT INTO sent VALUES (?, ?, ?)"
                 " ON CONFLICT (account, hour) DO UPDATE SET bytes = bytes + excluded.bytes",
                 (self._account, int(now // 3600), count),

@@ -17,7 +17,7 @@ from driveshard.bottleneck import held_back_by
 from driveshard.budget import Budget
 from driveshard.config import PushOptions, Settings
 from driveshard.dataset_folder import DatasetFolder
-from driveshard.destination import Destination, open_destination
+from driveshard.destination import Destination, open_destination, split_where
 from driveshard.engine import default_workers, open_engine
 from driveshard.errors import (
     ComeBackLater,
@@ -25,6 +25,7 @@ from driveshard.errors import (
     Interrupted,
     Mismatch,
     SourceMissing,
+    TempFull,
     UsageError,
 )
 from driveshard.events import Emit, Notice, Published, Started
@@ -38,6 +39,7 @@ from driveshard.reconcile import Reconciler
 from driveshard.retry import Retry
 from driveshard.share import Publisher
 from driveshard.sources.base import Source
+from driveshard.sources.folder import FolderSource
 from driveshard.spool import Spool
 from driveshard.uploader import Dataset, Uploader
 
@@ -118,6 +120,18 @@ def _own_name(source: Source) -> str:
     return source.describe().rpartition(":")[2]
 
 
+def without_own(source: Source, options: PushOptions, settings: Settings, name: str, identity: str) -> Source:
+    """The source without what a push itself writes, should that lie in the very folder that is pushed: the home with
+    the login in it, parts waiting in the temp folder, a dataset that goes to a plain folder. Raises UsageError."""
+    if not isinstance(source, FolderSource):
+        return source
+    own = [settings.home, spool_directory(options.temp, settings.spools, ledger_stem(name, identity))]
+    scheme, rest = split_where(options.to)
+    if scheme == "file":
+        own.append(Path(rest).expanduser() / name)
+    return source.apart_from(own)
+
+
 def ledger_stem(name: str, identity: str) -> str:
     """The file name of the ledger of dataset ``name`` at a destination: readable, and different for each place."""
     return f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}"
@@ -138,7 +152,7 @@ class Job:
     ) -> None:
         self.name = name
         self.options = options
-        self.source = source
+        self.source = without_own(source, options, settings, name, destination.identity)
         self.settings = settings
         self.destination = destination
         self.emit = emit
@@ -248,7 +262,8 @@ class Job:
         without a tally, a plain folder, has lists that do not lag: 0."""
         if getattr(self.destination, "account", None) is None:
             return 0.0
-        return max(self.settings.account_file.stat().st_mtime, spool.left or 0.0)
+        latest = max(self.settings.account_file.stat().st_mtime, spool.left or 0.0)
+        return min(latest, self.clock.now())  # a clock that was set back
 
     # -- the parts -----------------------------------------------------------------------------------------------
 
@@ -317,7 +332,7 @@ def _noted(ledger: Ledger) -> Iterator[None]:
     try:
         yield
     except DriveshardError as error:
-        with suppress(sqlite3.Error):  # the error itself matters more than its note
+        with suppress(sqlite3.Error, TempFull):  # the error itself matters more than its note
             why = "interrupted" if isinstance(error, Interrupted) else str(error)
             ledger.note(last_error=why, resume_after=getattr(error, "resume_after", None))
         raise

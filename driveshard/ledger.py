@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from driveshard.errors import Defect, TempFull
+from driveshard.database import transaction, unusable
+from driveshard.errors import Defect
 from driveshard.model import Part, PartSpec, PartState, Selection, UploadSession
 from driveshard.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
 from driveshard.selections import decode_selection, encode_selection
@@ -92,18 +93,11 @@ class Ledger:
         except sqlite3.DatabaseError as error:
             self._close_quietly()
             if error.sqlite_errorcode & 0xFF in _SURROUNDINGS:
-                raise self._unusable(error) from error
+                raise unusable(path, error) from error
             raise LedgerDamaged(str(error)) from error
         except LedgerDamaged:
             self._close_quietly()
             raise
-
-    def _unusable(self, error: sqlite3.Error) -> TempFull:
-        return TempFull(
-            f"the ledger {self.path} cannot be written ({error})",
-            advice="Its disk is full or not writable; mend that (or name another folder with DRIVESHARD_HOME), then run"
-            " the same command again.",
-        )
 
     def _prepare(self) -> None:
         self._db.execute("PRAGMA journal_mode=WAL")
@@ -142,17 +136,8 @@ class Ledger:
 
     @contextlib.contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException as error:
-                with contextlib.suppress(sqlite3.Error):  # SQLite has rolled back by itself when the disk is full
-                    self._db.execute("ROLLBACK")
-                if isinstance(error, sqlite3.OperationalError):
-                    raise self._unusable(error) from error
-                raise
+        with self._lock, transaction(self._db, self.path) as db:
+            yield db
 
     def _rows(self, sql: str, *arguments: Any) -> list[tuple[Any, ...]]:
         with self._lock:

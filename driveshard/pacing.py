@@ -30,12 +30,12 @@ UNITS = {"read": 5, "list": 100, "write": 50, "download": 200}
 def next_write(places: Sequence[float], per_second: float, now: float) -> tuple[float, list[float]]:
     """The next free place in a queue of writes whose last ``places`` are given; returns it and the places to remember.
 
-    Times are seconds on any one clock. Up to three writes (fewer at rates below 2 a second) may go in a row, but no more
-    than these in the time in which they are due: the few at the end of a run hardly wait, and many keep the rate.
+    Times are seconds on any one clock. Up to three writes (fewer at rates below 2 a second) may go in a row, but no
+    more than these in the time in which they are due: the few that end a run hardly wait, and many keep the rate.
     """
     row = max(1, min(_IN_A_ROW, math.ceil(per_second)))
-    # A place more than an hour ahead is a clock that was set back, not a queue.
-    places = [] if places and places[-1] > now + 3600 else places[-row:]
+    # A place further ahead than a hundred writes is a clock that was set back, not a queue.
+    places = [] if places and places[-1] > now + max(60.0, 100 / per_second) else places[-row:]
     place = max(now, places[-1] + _APART / per_second) if places else now
     if len(places) == row:
         place = max(place, places[0] + row / per_second)

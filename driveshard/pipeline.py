@@ -13,6 +13,8 @@ error that no retry mends ends the run: nothing new is started, uploads under wa
 
 from __future__ import annotations
 
+import hashlib
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -336,5 +338,8 @@ def defect_of(error: BaseException) -> DriveshardError:
 
 
 def spool_directory(temp: Path | None, default: Path, stem: str) -> Path:
-    """A folder of the dataset's own, so that sweeping never meets other people's files."""
-    return (temp or default) / f"driveshard-{stem}"
+    """A folder of the dataset's own, so that sweeping never meets other people's files, nor those of the same dataset
+    pushed from another home (``default`` lies in it), whose lock nobody here sees."""
+    if temp is None:
+        return default / f"driveshard-{stem}"
+    return temp / f"driveshard-{stem}-{hashlib.sha256(os.fsencode(default)).hexdigest()[:6]}"

@@ -57,13 +57,19 @@ class Reconciler:
         what = "is gone from the folder" if remote is None else "was changed on the destination"
         self._emit(Notice(f"{part.file_name} {what}; it is packed and uploaded again"))
         if remote is not None:
-            self._remove(file_id)
+            # It may hold the only copy of what the source has lost meanwhile: it stays until its like is stored.
+            self._ledger.note(changed=[*self._changed(), file_id])
         self._ledger.wrong_bytes(part.number)
+
+    def _changed(self) -> list[str]:
+        """Ids of files that were parts once, proved, and were then changed by somebody."""
+        return list(self._ledger.get("changed", []))
 
     def _check_double(self, remote: RemoteFile, parts: dict[int, LedgerPart]) -> None:
         number = remote.properties.get("part", "")
         said = remote.properties.get("sha256")
-        spoilt = remote.sha256 is not None and remote.sha256.lower() != said
+        changed = remote.id in self._changed()
+        spoilt = remote.sha256 is not None and remote.sha256.lower() != said and not changed
         if not number.isdigit() or int(number) not in parts:
             if spoilt:  # of a ledger that was lost: nobody will ever want these bytes
                 self._remove(remote.id)
@@ -74,6 +80,13 @@ class Reconciler:
         if said == part.sha256 or spoilt:
             self._emit(Notice(f"{remote.name} was there twice; the copy that is not in the ledger is removed"))
             self._remove(remote.id)
+        elif changed:
+            self._emit(
+                Notice(
+                    f"{remote.name} was changed on the destination, and not all that it held could be packed again;"
+                    " the changed file is left beside the new one"
+                )
+            )
         else:
             self._emit(
                 Notice(f"{remote.name} is there twice with different contents; somebody else pushes this dataset, too")

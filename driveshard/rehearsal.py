@@ -13,7 +13,7 @@ from driveshard.config import PushOptions, Settings
 from driveshard.destination import open_destination
 from driveshard.errors import SourceMissing
 from driveshard.events import Emit, Notice
-from driveshard.job import PushResult, dataset_name, ledger_stem
+from driveshard.job import PushResult, dataset_name, ledger_stem, without_own
 from driveshard.ledger import Ledger
 from driveshard.model import FileList, PartSpec, sample_key
 from driveshard.planner import Cut, planner_for
@@ -29,6 +29,7 @@ def rehearse(options: PushOptions, source: Source, settings: Settings, emit: Emi
     name = dataset_name(options, source)
     # Nothing is sent, so nobody needs to be logged in.
     destination = open_destination(options.to, replace(settings, anonymous=True))
+    source = without_own(source, options, settings, name, destination.identity)
     check = getattr(source, "check", None)
     if check is not None:
         check()

@@ -56,15 +56,18 @@ class Retry:
         ``doing`` names the step for the user. Raises the last failure, or DailyCap when Drive kept asking to slow
         down for too long; anything else passes through at once.
         """
-        began = self._clock.monotonic()
         in_a_row = in_all = 0
+        slow_since: float | None = None
 
         def stop(state: RetryCallState) -> bool:
-            nonlocal in_a_row, in_all
+            nonlocal in_a_row, in_all, slow_since
             error = _failure(state)
             if isinstance(error, Throttled):
                 self._reached = True
-                return self._clock.monotonic() - began >= self._patience.throttled
+                now = self._clock.monotonic()
+                slow_since = now if slow_since is None else slow_since
+                return now - slow_since >= self._patience.throttled
+            slow_since = None
             in_all += 1
             in_a_row = 1 if getattr(error, "answered_before", False) else in_a_row + 1
             most = self._patience.attempts if self._reached else self._patience.first_contact

@@ -10,6 +10,7 @@ import contextlib
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from driveshard.text import human_size
 
 _BUILDING = ".building-"
 _KEEP_FREE = 64 * 2**20  # bytes left to everybody else on the disk
+_PATIENCE = 3.0  # seconds for which somebody else may have a file open that is to be removed
 _POLL = 0.5  # seconds between looks at the stop event and at a disk that others fill
 
 
@@ -65,9 +67,7 @@ class Spool:
             return 0
         for entry in entries:
             if entry.name not in wanted and entry.is_file(follow_symlinks=False):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(entry.path)
-                    removed += 1
+                removed += self._delete(Path(entry.path))
         return removed
 
     def adopt(self, number: int, file_name: str) -> bool:
@@ -165,15 +165,29 @@ class Spool:
 
     def cancel(self, number: int) -> None:
         """Give back the room of a part that was not built."""
-        with contextlib.suppress(FileNotFoundError):
-            self.building(number).unlink()
+        self._delete(self.building(number))
         self._give_back(number)
 
     def release(self, number: int, file_name: str) -> None:
         """Delete a part that the destination has proved to hold."""
-        with contextlib.suppress(FileNotFoundError):
-            (self.directory / file_name).unlink()
+        self._delete(self.directory / file_name)
         self._give_back(number)
+
+    def _delete(self, path: Path) -> bool:
+        """Remove a file; False when it was not there. Raises TempFull when it cannot be removed."""
+        patience = _PATIENCE
+        while True:
+            try:
+                path.unlink()
+                return True
+            except FileNotFoundError:
+                return False
+            except OSError as error:
+                # On Windows nobody can remove a file that a virus scanner or an indexer just looks at.
+                if patience <= 0 or not isinstance(error, PermissionError):
+                    raise TempFull(f"{path} cannot be removed: {error.strerror or error}") from error
+            time.sleep(_POLL)
+            patience -= _POLL
 
     def _give_back(self, number: int) -> None:
         with self._room:

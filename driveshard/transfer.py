@@ -23,6 +23,7 @@ from driveshard.retry import Retry
 
 FIRST_CHUNK = 256 * 1024
 LARGEST_CHUNK = 16 * 1024 * 1024  # in the memory of every upload under way
+_SIBLINGS = 3  # chunks of other parts, from which on their rates tell what is usual
 _QUICK, _SLOW = 1.0, 8.0  # seconds a chunk may take before the next one is made larger, smaller
 
 
@@ -61,7 +62,8 @@ class Fleet:
     """The rates of sibling sessions, to know which one crawls. Rates are bytes a second.
 
     ``remembered`` is the usual rate of a run that ended shortly before: what it left unfinished may be just the session
-    that crawls, which has no siblings any more.
+    that crawls, which has no siblings any more. The line may be slower by now, too, so a session that holds most of its
+    part is not given up for it, and ``forget`` it once a session was.
     """
 
     _ENOUGH_SECONDS = 5.0
@@ -80,13 +82,20 @@ class Fleet:
         """The median of the last chunks' rates, those of part ``beside`` left out; None when too few are known."""
         with self._lock:
             rates = [one for number, one in self._rates if number != beside]
-        return statistics.median(rates) if len(rates) >= 3 else self._remembered
+        return statistics.median(rates) if len(rates) >= _SIBLINGS else self._remembered
+
+    def forget(self) -> None:
+        """From now on only this run's own rates count."""
+        with self._lock:
+            self._remembered = None
 
     def crawls(self, number: int, rate: float, watched: float, remaining: int, size: int) -> bool:
         """Whether part ``number``, which made ``rate`` over ``watched`` seconds, should begin a new session: it is far
         below its siblings, and sending everything again at their rate ends well before the rest at its own."""
         usual = self.usual(number)
         if usual is None or watched < self._ENOUGH_SECONDS:
+            return False
+        if usual == self._remembered and remaining < size / 8:
             return False
         return rate * self._FAR_BELOW < usual and 2 * size / usual + self._ENOUGH_SECONDS < remaining / max(rate, 1.0)
 
@@ -201,6 +210,7 @@ class Transfer:
         length = min(self._chunks.size, self._size - start)
         data = self._read(start, length)
         self._budget.send(length)
+        self._retry.heed()  # that may have been a long wait
         began = self._clock.monotonic()
         progress = self._destination.send(self._session, start, data, self._size)
         seconds = self._clock.monotonic() - began

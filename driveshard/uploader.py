@@ -146,6 +146,7 @@ class Uploader:
                     session = None
                 except Crawling:
                     replaced += 1
+                    self._fleet.forget()
                     self._emit(Notice(f"{part.file_name}: its connection crawls, so it begins again on a new one"))
                     self._give_up_session(part)
                     session = None

@@ -15,7 +15,7 @@ from fakes import FakeClock, Heard
 from driveshard.account import AccountTally
 from driveshard.budget import Budget
 from driveshard.clock import Clock
-from driveshard.errors import ComeBackLater, DailyCap, Interrupted
+from driveshard.errors import ComeBackLater, DailyCap, Interrupted, TempFull
 from driveshard.events import Waiting
 from driveshard.pacing import Timetable, parse_bwlimit
 
@@ -58,6 +58,23 @@ def test_a_clock_that_was_set_back_does_not_stop_the_account(tally: AccountTally
     tally.reserve_write(1, 1_000_000.0)
     assert tally.reserve_write(1, 1000.0) == 0
     assert tally.reserve_write(1, 1000.0) == 1
+
+
+@pytest.mark.parametrize("back", [120.0, 3000.0])
+def test_a_clock_that_was_set_back_a_little_does_not_either(tally: AccountTally, back: float) -> None:
+    tally.reserve_write(2.5, 1_000_000.0)
+    assert tally.reserve_write(2.5, 1_000_000.0 - back) == 0
+
+
+def test_a_full_disk_is_said_clearly(tmp_path: Path) -> None:
+    tally = AccountTally(tmp_path / "account.sqlite", "drive")
+    pages = tally._db.execute("PRAGMA page_count").fetchone()[0]
+    tally._db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(TempFull, match="full"):
+        for hour in range(10_000):
+            tally.add_sent(1, hour * HOUR)
+    assert tally.reserve_write(1, 1000.0) == 0  # no transaction was left open
+    tally.close()
 
 
 def _write_steadily(path: Path, rate: float, count: int, ready: object, moments: object) -> None:

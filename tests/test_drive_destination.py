@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from driveshard.config import settings_from
+from driveshard.drive import destination
 from driveshard.drive.destination import DriveDestination, folder_id_of, open_drive
 from driveshard.emulator import Emulator
 from driveshard.errors import NotFound, ShareRefused, UsageError
@@ -154,6 +155,14 @@ def test_a_refusal_to_share_says_what_to_do(emulator: Emulator, drive: DriveDest
     emulator.set_faults("publish-refused")
     with pytest.raises(ShareRefused) as caught:
         drive.share(folder, "anyone")
+    assert "upload itself is complete" in caught.value.advice
+
+
+def test_an_address_that_drive_cannot_use_is_refused_too(drive: DriveDestination, folder: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(destination, "_permission", lambda who: {"type": "anyone", "role": "organizer"})  # a 400
+        with pytest.raises(ShareRefused) as caught:
+            drive.share(folder, "domain:gmail.com")
     assert "upload itself is complete" in caught.value.advice
 
 

@@ -18,7 +18,7 @@ ROOT = Path(driveshard.__file__).parent
 ROWS = [
     # words and values, and what needs nothing else of ours
     "errors",
-    "model events text channel checksums bottleneck durable schema remote_zip contact_sheet landscapes"
+    "model events text channel checksums bottleneck durable database schema remote_zip contact_sheet landscapes"
     " sources.encode sources.globs sources.jpeg",
     "selections clock pacing console progress edge zipwriter drawing destination drive.errors"
     " sources.base sources.pictures sources.target",
@@ -155,7 +155,7 @@ def test_only_the_drive_rooms_know_googles_libraries() -> None:
 @pytest.mark.parametrize(
     ("library", "rooms"),
     [
-        ("sqlite3", {"ledger", "account", "records", "rehearsal", "job"}),
+        ("sqlite3", {"ledger", "account", "database", "records", "rehearsal", "job"}),
         ("tenacity", {"retry"}),
         ("filelock", {"lock"}),
         ("click", {"cli", "flags", "console"}),

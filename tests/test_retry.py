@@ -113,6 +113,12 @@ def test_a_request_to_slow_down_does_not_use_up_the_attempts(retry: Retry, clock
     assert len(clock.slept) == 33
 
 
+def test_only_a_row_of_requests_to_slow_down_is_the_daily_cap(retry: Retry, clock: FakeClock) -> None:
+    failures = [*after_an_answer(44), *throttled(24), *after_an_answer(1), *throttled(24)]
+    assert retry.call(Script(*failures), doing="x") == "done"
+    assert sum(clock.slept[44:]) > 1800
+
+
 @pytest.mark.parametrize(("perhaps_daily", "hours"), [(True, 24), (False, 1)])
 def test_slowing_down_for_too_long_is_the_daily_cap(
     retry: Retry, clock: FakeClock, perhaps_daily: bool, hours: int

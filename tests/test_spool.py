@@ -148,6 +148,31 @@ def test_what_a_crash_left_is_swept_and_what_is_waited_for_is_kept(directory: Pa
     assert (again.used, again.peak) == (100, 100)
 
 
+def test_a_part_that_somebody_looks_at_is_removed_when_he_is_done(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows refuses to remove an open file."""
+    monkeypatch.setattr("driveshard.spool._POLL", 0.01)
+    spool = spool_of(directory)
+    spool.reserve(1, 100)
+    name = build(spool, 1, 100)
+    refusals = [PermissionError(13, "in use")] * 2
+    unlink = Path.unlink
+
+    def busy(path: Path, missing_ok: bool = False) -> None:
+        if refusals:
+            raise refusals.pop()
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", busy)
+    spool.release(1, name)
+    assert not (directory / name).exists() and spool.used == 0
+    refusals += [PermissionError(13, "in use")] * 1000
+    monkeypatch.setattr("driveshard.spool._PATIENCE", 0.05)
+    with pytest.raises(TempFull, match="cannot be removed"):
+        spool.sweep([]) if (directory / "left.zip").write_bytes(b"x") else None
+
+
 def test_releasing_what_is_gone_already_is_fine(directory: Path) -> None:
     spool = spool_of(directory)
     spool.reserve(1, 10)

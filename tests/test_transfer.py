@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from driveshard.budget import Budget
 from driveshard.caution import TRUSTED_AFTER, Caution
 from driveshard.destination import Destination, Held, Progress, Stored
 from driveshard.errors import (
+    Blocked,
     ComeBackLater,
     DailyCap,
     IdInUse,
@@ -208,8 +210,10 @@ class Bench:
         self.fresh = held is None
         self.may_replace = True
 
-    def run(self) -> RemoteFile:
-        retry = Retry(self.clock, Patience(first_contact=12), self.heard, random.Random(1))
+    def retry(self) -> Retry:
+        return Retry(self.clock, Patience(first_contact=12), self.heard, random.Random(1))
+
+    def run(self, retry: Retry | None = None) -> RemoteFile:
         with self.path.open("rb", buffering=0) as source:
             return Transfer(
                 cast(Destination, self.place),
@@ -222,13 +226,21 @@ class Bench:
                 budget=self.budget,
                 fleet=self.fleet,
                 caution=self.caution,
-                retry=retry,
+                retry=retry or self.retry(),
                 clock=self.clock,
                 emit=self.heard,
                 confirmed=self.confirmed.append,
                 may_replace=self.may_replace,
                 fresh=self.fresh,
             ).run()
+
+
+def test_a_remembered_rate_costs_little_when_the_line_is_slower_now() -> None:
+    fleet = Fleet(remembered=100e6)
+    assert fleet.crawls(0, 1e6, 6, 400_000_000, 512_000_000)
+    assert not fleet.crawls(0, 1e6, 6, 51_000_000, 512_000_000)  # nine tenths are there
+    fleet.forget()
+    assert not fleet.crawls(0, 1e6, 6, 400_000_000, 512_000_000)
 
 
 MakeBench = Callable[..., Bench]
@@ -310,6 +322,24 @@ def test_answered_questions_reset_the_attempts(bench: MakeBench) -> None:
     one.place.refusals = [None, Unavailable("503")] * 20
     one.run()
     assert one.place.data == one.content
+
+
+def test_a_block_heard_of_while_waiting_for_bandwidth_stops_the_chunk(bench: MakeBench) -> None:
+    one = bench(4 * MIB, bwlimit=parse_bwlimit("1M"))
+    retry = one.retry()
+
+    def blocked() -> None:
+        raise Blocked("a robot")
+
+    def wait(seconds: float) -> None:
+        one.clock.time += seconds
+        with suppress(Blocked):
+            retry.call(blocked, doing="x")  # as another thread hears it meanwhile
+
+    one.clock.sleep = wait  # type: ignore[method-assign]
+    with pytest.raises(Blocked):
+        one.run(retry)
+    assert one.place.sends == []
 
 
 def test_bytes_accepted_reset_the_attempts(bench: MakeBench) -> None:

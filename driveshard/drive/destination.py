@@ -27,7 +27,7 @@ from driveshard.drive.session import (
     query_request,
     read_reply,
 )
-from driveshard.errors import NotFound, Refused, SessionGone, ShareRefused, Unavailable, UsageError
+from driveshard.errors import Defect, NotFound, Refused, SessionGone, ShareRefused, Unavailable, UsageError
 from driveshard.model import RemoteFile, UploadSession
 
 FOLDER = "application/vnd.google-apps.folder"
@@ -248,6 +248,9 @@ class DriveDestination:
             self._client.execute(request)
         except Refused as error:
             raise ShareRefused(f"Drive refused to share the folder: {error}") from error
+        except Defect as error:  # an address or domain that Drive cannot use is a 400 without a reason of its own
+            advice = "The upload itself is complete. Check the address or domain, then run `driveshard share`."
+            raise ShareRefused(f"Drive refused to share the folder: {error}", advice=advice) from error
 
     def _revoke(self, folder_id: str, permission_id: str) -> None:
         request = self._client.permissions.delete(fileId=folder_id, permissionId=permission_id, supportsAllDrives=True)

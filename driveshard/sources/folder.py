@@ -7,13 +7,13 @@ import operator
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from driveshard.errors import Defect, SourceChanged, SourceMissing
+from driveshard.errors import Defect, SourceChanged, SourceMissing, UsageError
 from driveshard.model import Failure, FileList, Selection
 from driveshard.sources.base import MemberWriter, Packed, printable
 from driveshard.sources.globs import matcher
@@ -52,12 +52,13 @@ class FolderSource:
     - A pattern that matches a directory means all below it; one that ends in ``/`` matches directories only.
 
     A file is taken when it matches any of ``include`` (or there is none) and none of ``exclude``. Directories that
-    are excluded are not even listed.
+    are excluded are not even listed, nor are those in ``apart`` (see ``apart_from``).
     """
 
     root: Path
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    apart: tuple[Path, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -68,6 +69,18 @@ class FolderSource:
 
     def settings(self) -> Mapping[str, Any]:
         return {"include": list(self.include), "exclude": list(self.exclude)}
+
+    def apart_from(self, places: Iterable[Path]) -> FolderSource:
+        """The same files without those in ``places``, directories of our own that may lie below the root.
+
+        Raises UsageError when the root itself is one of them.
+        """
+        root, own = self.root.resolve(), [place.resolve() for place in places]
+        if root in own:
+            raise UsageError(
+                f"{self.root} is where driveshard keeps its own files.", advice="Name the folder your samples are in."
+            )
+        return replace(self, apart=tuple(place for place in own if root in place.parents))
 
     def scan(
         self,
@@ -128,6 +141,8 @@ class _Scan:
         self._included = matcher(source.include) if source.include else None
         self._excluded = matcher(source.exclude) if source.exclude else None
         self._filtered = bool(source.include or source.exclude)
+        root = source.root.resolve()
+        self._apart = {os.fsencode(place.relative_to(root).as_posix()) + b"/" for place in source.apart}
 
     def blocks(self) -> Iterator[list[Row]]:
         block: list[Row] = []
@@ -210,6 +225,8 @@ class _Scan:
         return self._excluded is None or not self._excluded(text)
 
     def _prunes(self, directory: bytes) -> bool:
+        if directory in self._apart:
+            return True
         return self._excluded is not None and bool(self._excluded(os.fsdecode(directory)))
 
 

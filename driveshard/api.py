@@ -39,8 +39,10 @@ class Task:
 def prepare(source: str, flags: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Task:
     """Read config file, job file and environment, and open the source. ``flags`` are parsed, by field name.
 
-    Raises ConfigError, SourceMissing, and UsageError for globs that the source cannot use.
+    Raises ConfigError, SourceMissing, and UsageError for an empty source and for globs that it cannot use.
     """
+    if not source.strip():
+        raise UsageError("the source is empty", advice="Name a folder; is a variable in the command not set?")
     given = os.environ if environment is None else environment
     settings = settings_from(given)
     job = read_job_file(Path(source)) if is_job_file(source) else None

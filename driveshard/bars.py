@@ -96,7 +96,9 @@ class Bars:
 
 def _add_bar(table: Table, label: str, done: int, total: int, words: str) -> None:
     total = max(1, total)
-    table.add_row(Text(label), ProgressBar(total=total, completed=min(done, total)), Text(words))
+    # The theme's own colour for a finished bar becomes that of an empty one on a terminal of 16 colours.
+    bar = ProgressBar(total=total, completed=min(done, total), finished_style="green")
+    table.add_row(Text(label), bar, Text(words))
 
 
 def _pace(tally: Tally) -> str:

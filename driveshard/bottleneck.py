@@ -31,7 +31,8 @@ def held_back_by(spent: TimeSpent) -> str | None:
         if spent.computing > _MOSTLY * spent.building:
             return "the cores: parts were uploaded sooner than they were packed"
         return "the disk: reading the source took longer than the uploads"
-    if spent.limited > _MOSTLY * spent.uploading:
+    # One upload at a time waits for bandwidth; the others wait for that one.
+    if spent.limited > _MOSTLY * min(spent.uploading, spent.wall):
         return "--bwlimit"
     if spent.paced > _MOSTLY * spent.uploading:
         return "the pace of writes that Drive allows: larger parts need fewer"

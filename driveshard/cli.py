@@ -127,7 +127,8 @@ def emulate(root: Path, bandwidth: str | None, **options: Any) -> int:
     except ValueError as error:
         raise UsageError(str(error)) from error
     except OSError as error:
-        raise ConfigError(f"the emulator cannot start: {error.strerror or error}") from error
+        what = f"the emulator cannot start on port {options['port']} with {root}: {error.strerror or error}"
+        raise ConfigError(what, advice="Leave --port out to have a free one, or name another --root.") from error
 
 
 @driveshard.command(

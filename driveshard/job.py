@@ -36,6 +36,7 @@ from driveshard.pacing import parse_bwlimit
 from driveshard.pipeline import Pipeline, defect_of, spool_directory
 from driveshard.planner import Cut, planner_for
 from driveshard.reconcile import Reconciler
+from driveshard.records import read_record
 from driveshard.retry import Retry
 from driveshard.share import Publisher
 from driveshard.sources.base import Source
@@ -96,9 +97,15 @@ def push(options: PushOptions, source: Source, settings: Settings, emit: Emit) -
             result.resume_after = result.error.resume_after
     finally:
         getattr(destination, "close", lambda: None)()
+    if result.folder_id is None and (record := read_record(_ledger_path(settings, job.stem))) is not None:
+        result.folder_id, result.link = record.folder_id, record.link  # of an earlier run
     result.seconds = time.monotonic() - began
     result.requests = destination.requests
     return result
+
+
+def _ledger_path(settings: Settings, stem: str) -> Path:
+    return settings.ledgers / f"{stem}.sqlite"
 
 
 def dataset_name(options: PushOptions, source: Source) -> str:
@@ -132,6 +139,25 @@ def without_own(source: Source, options: PushOptions, settings: Settings, name: 
     return source.apart_from(own)
 
 
+def check_same_source(ledger: Ledger, name: str, source: Source) -> None:
+    """A name stands for one source: other settings would cut other parts, and mix two datasets in one folder. Notes
+    where the source is now; raises UsageError."""
+    if ledger.is_new:
+        return
+    known, wanted = ledger.get("settings"), {"kind": source.kind, **source.settings()}
+    where, here = ledger.get("where"), _where(source)
+    moved = where is not None and where != here and source.kind == "folder" and Path(where).exists()
+    if known == wanted and not moved:
+        ledger.note(where=here)
+        return
+    others = sorted(key for key in known.keys() | wanted.keys() if known.get(key) != wanted.get(key))
+    raise UsageError(
+        f"{name} is already the dataset of {where or ledger.get('source')}"
+        + (f", made with other settings ({', '.join(others)})" if others else ""),
+        advice="Give this one another --name, or push with the same source and settings as before.",
+    )
+
+
 def ledger_stem(name: str, identity: str) -> str:
     """The file name of the ledger of dataset ``name`` at a destination: readable, and different for each place."""
     return f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}"
@@ -163,7 +189,7 @@ class Job:
 
     def run(self) -> None:
         """Everything from the lock to the link."""
-        path = self.settings.ledgers / f"{self.stem}.sqlite"
+        path = _ledger_path(self.settings, self.stem)
         check = getattr(self.source, "check", None)
         if check is not None:
             check()
@@ -175,8 +201,8 @@ class Job:
             budget = stack.enter_context(self._budget())
             spool = self._spool()
             try:
+                check_same_source(ledger, self.name, self.source)
                 with _noted(ledger):
-                    self._check_same_source(ledger)
                     folder = self._folder(ledger, spool, budget)
                     self.result.folder_id, self.result.link = folder.id, folder.link
                     if ledger.get("link") != folder.link:
@@ -221,23 +247,6 @@ class Job:
         limit = options.temp_limit or max(options.part_size, 1) * busy
         directory = spool_directory(options.temp, self.settings.spools, self.stem)
         return Spool(directory, limit, self.clock, elastic=options.temp_limit is None)
-
-    def _check_same_source(self, ledger: Ledger) -> None:
-        """A name stands for one source: other settings would cut other parts, and mix two datasets in one folder."""
-        wanted = {"kind": self.source.kind, **self.source.settings()}
-        if ledger.is_new:
-            return
-        known = ledger.get("settings")
-        where, here = ledger.get("where"), _where(self.source)
-        moved = where is not None and where != here and self.source.kind == "folder" and Path(where).exists()
-        if known == wanted and not moved:
-            ledger.note(where=here)
-            return
-        raise UsageError(
-            f"{self.name} is already the dataset of {ledger.get('source')}"
-            + ("" if moved else ", made with other settings"),
-            advice="Give this one another --name, or push with the same source and settings as before.",
-        )
 
     # -- the folder ----------------------------------------------------------------------------------------------
 

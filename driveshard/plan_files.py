@@ -12,7 +12,7 @@ from itertools import chain, groupby
 from operator import itemgetter
 
 from driveshard.clock import Clock
-from driveshard.events import Emit, Planned, Scanned, SourceFailed
+from driveshard.events import Emit, Notice, Planned, Scanned, SourceFailed
 from driveshard.ledger import Ledger
 from driveshard.model import Failure, FileList, Part
 from driveshard.planner import Cut
@@ -59,6 +59,8 @@ class FilePlanner:
             yield number
             number += 1
         self._emit(Scanned(self._files, self._bytes, complete=True))
+        if self.links:
+            self._emit(Notice(f"left out: {self.links:,} symbolic links, pipes or other things that are no files"))
 
     def _on_failure(self, failure: Failure) -> None:
         self.failures.append(failure)

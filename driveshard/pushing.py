@@ -72,9 +72,9 @@ def _tell(result: PushResult, tally: Tally, manner: Manner, *, dry: bool) -> Non
     lines: list[str] = []
     if result.error is None and not manner.quiet:
         lines = _plan(result) if dry else _summary(result)
-        if result.link and (manner.as_json or not is_terminal(sys.stdout)):
+        if result.link and (manner.as_json or (is_terminal(sys.stderr) and not is_terminal(sys.stdout))):
             lines.append(result.link)
-    lines += _failures(result)
+    lines += _failures(result, up=result.state == "complete")
     if result.error is not None:
         if tally.name and not manner.quiet:
             lines.append(_reached(result, tally))
@@ -108,12 +108,10 @@ def _summary(result: PushResult) -> list[str]:
     return lines
 
 
-def _failures(result: PushResult) -> list[str]:
+def _failures(result: PushResult, *, up: bool) -> list[str]:
     if not result.failed:
         return []
-    lines = [f"{plural(len(result.failed), 'file')} could not be read; everything else is up:"]
-    if result.error is not None:
-        lines = [f"{plural(len(result.failed), 'file')} could not be read:"]
+    lines = [f"{plural(len(result.failed), 'file')} could not be read{'; everything else is up' if up else ''}:"]
     lines += [f"  {failure.path}: {failure.why}" for failure in result.failed[:LISTED]]
     more = len(result.failed) - LISTED
     return [*lines, f"  and {more:,} more"] if more > 0 else lines

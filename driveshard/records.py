@@ -63,6 +63,11 @@ class Record:
             return "running"
         return "complete" if self.complete else "incomplete"
 
+    def is_called(self, text: str) -> bool:
+        """Whether ``text`` is its name, or its link in one of Drive's spellings."""
+        linked = self.folder_id is not None and text.startswith("http") and self.folder_id in text
+        return linked or text in (self.name, self.link)
+
     @property
     def drive_url(self) -> str | None:
         """The Drive it is on; None when it is on none."""
@@ -81,21 +86,23 @@ def settings_for(record: Record, settings: Settings) -> Settings:
 
 
 def find_records(settings: Settings, name: str | None = None) -> list[Record]:
-    """The datasets this machine has pushed, by name; those called ``name``, if given: on the Drive that is talked to
-    now, or wherever they are when it has none. Raises SourceMissing when there is none of that name."""
+    """The datasets this machine has pushed, by name; those called ``name`` (or whose link it is), if given: on the
+    Drive that is talked to now, or wherever they are when it has none. Raises SourceMissing when there is none."""
     paths = sorted(settings.ledgers.glob("*.sqlite")) if settings.ledgers.is_dir() else []
     records = [record for path in paths if (record := read_record(path)) is not None]
     if name is None:
         return records
-    named = [record for record in records if record.name == name]
+    named = [record for record in records if record.is_called(name)]
     if not named:
         raise SourceMissing(f"there is no dataset {name} on this machine", advice=_others(name, records))
     return [record for record in named if record.is_on(settings)] or named
 
 
 def find_record(settings: Settings, name: str) -> Record:
-    """The one dataset of that name. Raises SourceMissing, and UsageError when there are several."""
+    """The one dataset of that name or link. Raises SourceMissing, and UsageError when there are several."""
     found = find_records(settings, name)
+    # What never got a folder (a destination that was mistyped) is in nobody's way.
+    found = [record for record in found if record.folder_id is not None] or found[:1]
     if len(found) > 1:
         places = ", ".join(record.to if record.drive_url is None else f"{record.to} {record.link}" for record in found)
         raise UsageError(f"there are {len(found)} datasets named {name}: {places}", advice="Give its link instead.")

@@ -13,7 +13,7 @@ from driveshard.config import PushOptions, Settings
 from driveshard.destination import open_destination
 from driveshard.errors import SourceMissing
 from driveshard.events import Emit, Notice
-from driveshard.job import PushResult, dataset_name, ledger_stem, without_own
+from driveshard.job import PushResult, check_same_source, dataset_name, ledger_stem, without_own
 from driveshard.ledger import Ledger
 from driveshard.model import FileList, PartSpec, sample_key
 from driveshard.planner import Cut, planner_for
@@ -40,6 +40,7 @@ def rehearse(options: PushOptions, source: Source, settings: Settings, emit: Emi
         if present.exists():
             _copy(present, path)
         with closing(Ledger(path)) as ledger:
+            check_same_source(ledger, name, source)
             known = ledger.next_number()
             planner = planner_for(
                 source, ledger, Cut(name, options.part_size, options.part_samples), settings.clock, emit

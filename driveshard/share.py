@@ -18,7 +18,7 @@ from driveshard.manifest import Manifest, ManifestPart
 from driveshard.model import RemoteFile, sample_key
 from driveshard.remote_zip import leading_members
 from driveshard.retry import Retry
-from driveshard.text import human_size
+from driveshard.text import human_size, plural
 
 T = TypeVar("T")
 
@@ -186,7 +186,7 @@ def card(manifest: Manifest, has_preview: bool) -> bytes:
     out.write(f"# {manifest.name}\n\n")
     out.write(
         f"{manifest.samples:,} samples ({manifest.files:,} files, {human_size(manifest.size)}) in"
-        f" {len(manifest.parts):,} zip parts, packed by driveshard.\n\n"
+        f" {plural(len(manifest.parts), 'zip part')}, packed by driveshard.\n\n"
     )
     if has_preview:
         out.write(f"![samples]({PREVIEW})\n\n")

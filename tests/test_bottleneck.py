@@ -17,6 +17,7 @@ from driveshard.bottleneck import TimeSpent, held_back_by
         (TimeSpent(wall=60, starved=2, uploading=170, building=20, computing=20), "the line"),
         (TimeSpent(wall=60, starved=2, uploading=170, paced=120), "the pace of writes"),
         (TimeSpent(wall=60, starved=2, uploading=170, limited=120, paced=5), "--bwlimit"),
+        (TimeSpent(wall=60, starved=2, uploading=170, limited=50, paced=5), "--bwlimit"),
     ],
 )
 def test_what_held_a_run_back(spent: TimeSpent, words: str | None) -> None:

@@ -141,7 +141,8 @@ class UploadSession:
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file as the destination reports it. Checksums are lower-case hex, None while the destination has none."""
+    """A file as the destination reports it. Checksums are lower-case hex, None while the destination has none;
+    ``parent`` is the id of the folder it is in, None when that was not told."""
 
     id: str
     name: str
@@ -151,6 +152,7 @@ class RemoteFile:
     link: str | None = None
     properties: Mapping[str, str] = field(default_factory=dict)
     folder: bool = False
+    parent: str | None = None
 
 
 def sample_key(path: str) -> str:

@@ -36,7 +36,7 @@ class Reconciler:
         by_id = {remote.id: remote for remote in listed}
         for part in parts.values():
             if part.state is PartState.RELEASED:
-                self._check_released(part, by_id)
+                self._check_released(part, by_id, folder_id)
         for remote in listed:
             if remote.properties.get("job") == job and remote.properties.get("driveshard") == "part":
                 self._check_double(remote, parts)
@@ -44,7 +44,7 @@ class Reconciler:
             if md5 is not None and file_id not in by_id:
                 self._check_artifact(name, file_id)
 
-    def _check_released(self, part: LedgerPart, by_id: dict[str, RemoteFile]) -> None:
+    def _check_released(self, part: LedgerPart, by_id: dict[str, RemoteFile], folder_id: str) -> None:
         file_id = part.file_id or ""
         remote = by_id.get(file_id)
         if remote is None:
@@ -52,6 +52,13 @@ class Reconciler:
                 remote = self._retry.call(lambda: self._destination.get(file_id), doing=f"looking for {part.file_name}")
             except NotFound:
                 remote = None
+        if remote is not None and remote.parent not in (None, folder_id):
+            self._emit(
+                Notice(
+                    f"{part.file_name} was moved out of the dataset's folder, where those who have only the link cannot"
+                    " read it; move it back"
+                )
+            )
         if remote is not None and (remote.md5 is None or matches(remote, part)):
             return
         what = "is gone from the folder" if remote is None else "was changed on the destination"

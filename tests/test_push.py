@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import urllib.request
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -626,6 +627,22 @@ def test_a_changed_part_that_cannot_be_packed_again_is_not_removed(
                 found |= {member_path(info) for info in archive.infolist()}
         assert found == set(paths)
         assert len(copies) == (2 if kept else 1)
+
+
+def test_a_part_that_was_moved_away_is_told(bench: Bench, make_tree: MakeTree) -> None:
+    root = make_tree(tree(60))
+    first = done(bench.push(root))
+    one = bench.files(first)["d-00001.zip"][0]
+    assert one.parent == first.folder_id
+    query = f"addParents=root&removeParents={one.parent}"
+    request = urllib.request.Request(f"{bench.emulator.url}/drive/v3/files/{one.id}?{query}", b"{}", method="PATCH")
+    request.add_header("Authorization", "Bearer emulator")
+    request.add_header("Content-Type", "application/json")
+    urllib.request.urlopen(request).close()
+
+    assert done(bench.push(root)).sent_bytes == 0
+    assert "d-00001.zip was moved out of the dataset's folder" in bench.notices()
+    assert bench.notices().count("moved out") == 1
 
 
 def test_what_driveshard_keeps_itself_is_not_pushed(bench: Bench, make_tree: MakeTree, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from driveshard.errors import Defect, NotFound, Refused, SessionGone, ShareRefus
 from driveshard.model import RemoteFile, UploadSession
 
 FOLDER = "application/vnd.google-apps.folder"
-_FIELDS = "id,name,mimeType,size,md5Checksum,sha256Checksum,webViewLink,trashed,appProperties"
+_FIELDS = "id,name,mimeType,size,md5Checksum,sha256Checksum,webViewLink,trashed,appProperties,parents"
 # Who loses access when it is set anew: those who could read by a wider permission than the one asked for.
 _TAKEN_BACK: dict[str, tuple[str, ...]] = {
     "anyone": (),
@@ -302,4 +302,5 @@ def _remote(item: Mapping[str, Any]) -> RemoteFile:
         link=item.get("webViewLink"),
         properties=dict(item.get("appProperties") or {}),
         folder=item.get("mimeType") == FOLDER,
+        parent=next(iter(item.get("parents") or ()), None),
     )

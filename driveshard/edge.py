@@ -110,7 +110,7 @@ def close_stdout() -> None:
 def explain(error: DriveshardError, home: Path, *, verbose: bool) -> str:
     """What the user reads about an error: a sentence, what to do next and, with ``verbose``, the cause."""
     lines = [f"driveshard: {sentence(str(error))}"]
-    if isinstance(error, ComeBackLater) and error.resume_after:
+    if isinstance(error, ComeBackLater) and error.resume_after and error.resume_after > time.time():
         lines.append(f"It can go on from {moment(error.resume_after)}.")
     if error.advice:
         lines.append(sentence(error.advice))

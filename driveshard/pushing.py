@@ -76,7 +76,7 @@ def _tell(result: PushResult, tally: Tally, manner: Manner, *, dry: bool) -> Non
             lines.append(result.link)
     lines += _failures(result, up=result.state == "complete")
     if result.error is not None:
-        if tally.name and not manner.quiet:
+        if tally.name and tally.parts_total and not manner.quiet:
             lines.append(_reached(result, tally))
         if isinstance(result.error, Interrupted):
             lines.append("driveshard: stopped. Run the same command again to go on.")

@@ -134,7 +134,9 @@ def read_client(path: Path) -> dict[str, Any]:
         client = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"there is no OAuth client file at {path}", advice=how) from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}", advice=how) from error
+    except ValueError as error:
         raise ConfigError(f"{path} is not a JSON file ({error})", advice=how) from error
     if isinstance(client, dict) and "web" in client:
         raise ConfigError(f"{path} is of type Web application", advice=how)

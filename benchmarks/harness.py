@@ -66,7 +66,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     )
     made.add_argument("--quick", action="store_true", help="small sizes: done within a minute")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as JSON")
-    made.add_argument("--repeat", type=int, default=3, metavar="N", help="turns of each candidate (default: 3)")
+    made.add_argument("--repeat", type=int, default=3, metavar="N", help="turns of each (default: %(default)s)")
     return made
 
 

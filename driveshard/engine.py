@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
@@ -109,13 +110,15 @@ class Engine:
         with self._lock, contextlib.suppress(BrokenExecutor, OSError, EOFError), _bare_main():
             if not self._closed:
                 crew = self._crew = self._crew or self._start()
-                for _ in range(self.workers):
-                    crew.executor.submit(_nothing)
+                with _not_interrupted():
+                    for _ in range(self.workers):
+                        crew.executor.submit(_nothing)
 
     def _submit(self, spec: PartSpec, source: Source, target: Path, max_bytes: int) -> Future[Part]:
         with _bare_main():
             crew = self._crew = self._crew or self._start()
-            return crew.executor.submit(build_part, spec, source, target, max_bytes, *crew.arguments)
+            with _not_interrupted():
+                return crew.executor.submit(build_part, spec, source, target, max_bytes, *crew.arguments)
 
     def _dismiss(self) -> None:
         self._losses += 1
@@ -178,6 +181,7 @@ def _start_processes(workers: int) -> Crew:
     context = multiprocessing.get_context("forkserver" if server else "spawn")
     if server:
         context.set_forkserver_preload(_PRELOAD)
+        resource_tracker.ensure_running()  # else it is started by the fork server's start, and unblocks SIGINT there
     lifeline, held = context.Pipe(duplex=False)
     executor = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(lifeline,))
     return Crew(executor, held.close, (None, _spare_core(workers)))
@@ -192,6 +196,20 @@ def _exit_at_end_of(lifeline: Connection) -> None:
     with contextlib.suppress(EOFError, OSError):
         lifeline.recv_bytes()
     os._exit(1)
+
+
+@contextlib.contextmanager
+def _not_interrupted() -> Iterator[None]:
+    """Start processes that Ctrl-C never reaches, not even in their first moments, in which they would show a traceback:
+    they inherit what this thread has blocked."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

@@ -245,6 +245,42 @@ def test_workers_killed_again_and_again_are_given_up_with_advice(
     assert "memory" in caught.value.advice
 
 
+_WARM = """
+import os, time
+from driveshard.engine import open_engine
+
+if __name__ == "__main__":
+    with open_engine("processes", 1) as engine:
+        engine.warm_up()
+        input()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell what a process blocks")
+def test_ctrl_c_never_reaches_what_an_engine_starts(tmp_path: Path) -> None:
+    """Not even the fork server while it still imports: it would show a traceback."""
+    script = tmp_path / "warm.py"
+    script.write_text(_WARM)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([sys.executable, script], stdin=subprocess.PIPE, env=environment) as process:
+        deaf: dict[int, bool] = {}
+        deadline = time.monotonic() + 20
+        while len(deaf) < 3 and time.monotonic() < deadline:  # resource tracker, fork server, worker
+            for child in psutil.Process(process.pid).children(recursive=True):
+                if child.pid not in deaf and child.cmdline()[1:]:
+                    deaf[child.pid] = _is_deaf(child.pid)
+        process.communicate(b"\n")
+    assert len(deaf) >= 3
+    assert all(deaf.values())
+
+
+def _is_deaf(pid: int) -> bool:
+    """Whether SIGINT is blocked or ignored."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    masks = [int(line.split()[1], 16) for line in lines if line.startswith(("SigBlk:", "SigIgn:"))]
+    return any(mask >> (signal.SIGINT - 1) & 1 for mask in masks)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="needs Unix signals")
 def test_ctrl_c_does_not_end_a_worker(processes: Engine, tmp_path: Path, notes: Path) -> None:
     future = processes.submit(SPEC, Play(notes, "never end"), tmp_path / "a", PLENTY)

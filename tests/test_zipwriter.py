@@ -37,7 +37,8 @@ ODD_NAMES: Members = [
 name_steps = st.binary(min_size=1, max_size=12).filter(lambda step: b"\0" not in step and b"/" not in step)
 paths = st.lists(name_steps, min_size=1, max_size=3).map(b"/".join)
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0/"), min_size=1, max_size=8)
-any_path = st.one_of(paths, texts.map(str.encode))
+# A last member whose name ends in what looks like zip64's locator misleads Python's reader, whoever wrote the zip.
+any_path = st.one_of(paths, texts.map(str.encode)).filter(lambda path: b"PK\6\7" not in path)
 any_members = st.dictionaries(any_path, st.binary(max_size=300), max_size=12).map(lambda found: sorted(found.items()))
 
 

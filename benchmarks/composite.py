@@ -142,6 +142,7 @@ class _Loop:
         self._placements = [_label(source, index) for index in range(0, len(source), step)][:samples]
 
     def run(self) -> float:
+        """Compose and save the chosen samples as the script does, written out to files; returns seconds."""
         shutil.rmtree(self._out, ignore_errors=True)
         self._out.mkdir()
         start, cpu = time.perf_counter(), time.process_time()
@@ -208,6 +209,7 @@ class _Ours:
         self._parts = 2 * workers
 
     def run(self) -> float:
+        """Pack the chosen samples into parts in the pool; returns seconds."""
         start = time.perf_counter()
         step = -(-self._samples // self._parts)
         futures = []

@@ -65,6 +65,7 @@ def _take_turns(temp: Path, part_size: str, repeat: int) -> tuple[dict[str, harn
         requests.append(result.requests)
 
     def push_command() -> float:
+        """The whole command, with the start of Python; returns seconds."""
         return runs.push(
             temp / "tree",
             os.environ["DRIVESHARD_DRIVE_URL"],

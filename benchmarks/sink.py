@@ -22,6 +22,7 @@ class _Handler(socketserver.StreamRequestHandler):
     server: _Server
 
     def handle(self) -> None:
+        """Read requests and answer each as an upload session does that keeps count and nothing else."""
         scratch = memoryview(bytearray(BLOCK))
         while line := self.rfile.readline():
             method, _, _ = line.decode().split(" ", 2)

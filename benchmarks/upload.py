@@ -47,6 +47,7 @@ def upload_ours(file: Path, url: str) -> float:
     session = destination.begin("abcdef", "folder", "x", file.stat().st_size, {})
 
     def work() -> None:
+        """Send the file once through a session that is begun."""
         with file.open("rb", buffering=0) as source:
             Transfer(
                 destination,

@@ -38,6 +38,7 @@ class Bars:
         self._started = False
 
     def emit(self, event: Event) -> None:
+        """As ``report.Report.emit``; what is said stands above the bars."""
         if isinstance(event, Started):
             self.say(started_line(event))
         elif isinstance(event, Notice):

@@ -218,6 +218,7 @@ class _Screen:
 
     @contextlib.contextmanager
     def watch(self) -> Iterator[Emit]:
+        """A report for a part of the story; gives what to emit events to."""
         tally = Tally()
         manner = self._manner
         with opened_report(tally, quiet=manner.quiet, verbose=manner.verbose, log_format=manner.log_format) as report:

@@ -88,6 +88,7 @@ class FolderDestination:
             return [secrets.token_hex(16) for _ in range(count)]
 
     def find_folders(self, name: str) -> list[RemoteFile]:
+        """As ``destination.Destination``. Raises NotFound when the folder above is not there."""
         with self._request():
             self._require_parent()
             return [
@@ -97,6 +98,7 @@ class FolderDestination:
             ]
 
     def make_folder(self, file_id: str, name: str, properties: Mapping[str, str]) -> RemoteFile:
+        """As ``destination.Destination``. Raises Refused when something else has that name."""
         with self._request(), self._naming:
             self._require_parent()
             if self._find_folder(file_id) is not None:
@@ -128,6 +130,7 @@ class FolderDestination:
     # -- uploads -------------------------------------------------------------------------------------------------
 
     def begin(self, file_id: str, folder_id: str, name: str, size: int, properties: Mapping[str, str]) -> UploadSession:
+        """As ``destination.Destination``: a record and an empty partial file."""
         with self._request(), self._holding(file_id):
             place = self._new_place(file_id, folder_id)
             record = Record(_plain(name), size, secrets.token_hex(8), dict(properties))
@@ -137,6 +140,7 @@ class FolderDestination:
             return UploadSession(file_id, f"{folder_id}/{file_id}/{record.token}", time.time())
 
     def send(self, session: UploadSession, offset: int, data: bytes | memoryview, size: int) -> Progress:
+        """As ``destination.Destination``; bytes held already are skipped. Raises IdInUse, SessionGone, Defect."""
         with self._request(), self._holding(session.file_id):
             place, record = self._session(session)
             if not began(session, record) and is_stored(place, session.file_id, record):
@@ -206,6 +210,7 @@ class FolderDestination:
     # -- files ---------------------------------------------------------------------------------------------------
 
     def get(self, file_id: str) -> RemoteFile:
+        """As ``destination.Destination``. Raises NotFound."""
         with self._request(), self._holding(file_id):
             folder = self._find_folder(file_id)
             if folder is not None:
@@ -216,6 +221,7 @@ class FolderDestination:
             return self._describe(*found)
 
     def children(self, folder_id: str) -> list[RemoteFile]:
+        """As ``destination.Destination``; never lags."""
         with self._request():
             place = self._require_folder(folder_id)
             known = sorted(records(place), key=lambda one: one[1].name)
@@ -227,6 +233,7 @@ class FolderDestination:
         return found
 
     def put(self, file_id: str, folder_id: str, name: str, data: bytes, mime_type: str, *, replace: bool) -> RemoteFile:
+        """As ``destination.Destination``: written beside, then renamed. Raises NotFound if nothing is replaced."""
         with self._request(), self._holding(file_id):
             if replace:
                 found = self._find(file_id)
@@ -243,6 +250,7 @@ class FolderDestination:
             return self._describe(place, file_id, record)
 
     def read(self, file_id: str, start: int, length: int) -> bytes:
+        """As ``destination.Destination``; fewer bytes at the file's end. Raises NotFound."""
         with self._request():
             found = self._find(file_id)
             if found is None:
@@ -253,6 +261,7 @@ class FolderDestination:
                 return stream.read(max(0, length))
 
     def remove(self, file_id: str) -> None:
+        """As ``destination.Destination``; what is gone already is no error."""
         with self._request(), self._holding(file_id):
             folder = self._find_folder(file_id)
             if folder is not None:
@@ -284,6 +293,7 @@ class FolderDestination:
             self._places.pop(folder_id, None)
 
     def share(self, folder_id: str, who: str) -> None:
+        """A plain folder has no permissions: ``nobody`` is fine, all else raises ShareRefused."""
         with self._request():
             self._require_folder(folder_id)
         if who != "nobody":

@@ -97,14 +97,15 @@ def push(options: PushOptions, source: Source, settings: Settings, emit: Emit) -
             result.resume_after = result.error.resume_after
     finally:
         getattr(destination, "close", lambda: None)()
-    if result.folder_id is None and (record := read_record(_ledger_path(settings, job.stem))) is not None:
+    if result.folder_id is None and (record := read_record(ledger_path(settings, job.stem))) is not None:
         result.folder_id, result.link = record.folder_id, record.link  # of an earlier run
     result.seconds = time.monotonic() - began
     result.requests = destination.requests
     return result
 
 
-def _ledger_path(settings: Settings, stem: str) -> Path:
+def ledger_path(settings: Settings, stem: str) -> Path:
+    """Where the ledger of the dataset with that ``ledger_stem`` is kept."""
     return settings.ledgers / f"{stem}.sqlite"
 
 
@@ -189,7 +190,7 @@ class Job:
 
     def run(self) -> None:
         """Everything from the lock to the link."""
-        path = _ledger_path(self.settings, self.stem)
+        path = ledger_path(self.settings, self.stem)
         check = getattr(self.source, "check", None)
         if check is not None:
             check()

@@ -24,6 +24,7 @@ _GROUNDS = ("#274b3f", "#3d5a2b", "#5a3d4f", "#23404f", "#6b4a2b", "#37506b")
 
 
 def mountains(rng: random.Random, width: int, height: int) -> Image.Image:
+    """Ridges below a sun."""
     sky = rng.choice(_SKIES)
     picture = _sky(sky, width, height)
     _sun(picture, rng, height * 0.45)
@@ -36,6 +37,7 @@ def mountains(rng: random.Random, width: int, height: int) -> Image.Image:
 
 
 def sea(rng: random.Random, width: int, height: int) -> Image.Image:
+    """Water with glints, the sun above its horizon."""
     sky = rng.choice(_SKIES)
     picture = _sky(sky, width, height)
     horizon = int(height * rng.uniform(0.45, 0.58))
@@ -56,6 +58,7 @@ def sea(rng: random.Random, width: int, height: int) -> Image.Image:
 
 
 def meadow(rng: random.Random, width: int, height: int) -> Image.Image:
+    """Green hills with trees and flowers."""
     sky = _SKIES[rng.choice((1, 4))]
     picture = _sky(sky, width, height)
     _clouds(picture, rng)
@@ -76,6 +79,7 @@ def meadow(rng: random.Random, width: int, height: int) -> Image.Image:
 
 
 def desert(rng: random.Random, width: int, height: int) -> Image.Image:
+    """Dunes below a sun."""
     sky = _SKIES[rng.choice((0, 2, 4))]
     picture = _sky(sky, width, height)
     _sun(picture, rng, height * 0.3)
@@ -87,6 +91,7 @@ def desert(rng: random.Random, width: int, height: int) -> Image.Image:
 
 
 def city(rng: random.Random, width: int, height: int) -> Image.Image:
+    """A skyline at night, its nearer rows with windows."""
     picture = _gradient(tuple(map(rgb, ("#0d1533", "#34306b", "#d0698a"))), width, height)
     draw = ImageDraw.Draw(picture, "RGBA")
     for _ in range(110):

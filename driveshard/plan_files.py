@@ -48,6 +48,7 @@ class FilePlanner:
         """Nothing is waited for."""
 
     def numbers(self) -> Iterator[int]:
+        """Scan, compare with the ledger, cut; yield each new part's number once it is in the ledger."""
         generation = int(self._ledger.get("generation", 0)) + 1
         self._ledger.note(generation=generation)
         number = self._ledger.next_number()

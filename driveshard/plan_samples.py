@@ -35,6 +35,7 @@ class RangePlanner:
         """Nothing is waited for."""
 
     def numbers(self) -> Iterator[int]:
+        """Plan the samples that no part holds; yield each new part's number once it is in the ledger."""
         length = len(self._source)
         if not length:
             raise SourceMissing(f"{self._source.describe()} has no samples")
@@ -83,6 +84,7 @@ class StreamPlanner:
         self._outcomes.put(None)
 
     def numbers(self) -> Iterator[int]:
+        """Plan one open-ended part after the other, each when the one before it was packed."""
         if self._ledger.get("exhausted"):
             return
         last = self._ledger.next_number() - 1

@@ -13,7 +13,7 @@ from driveshard.config import PushOptions, Settings
 from driveshard.destination import open_destination
 from driveshard.errors import SourceMissing
 from driveshard.events import Emit, Notice
-from driveshard.job import PushResult, check_same_source, dataset_name, ledger_stem, without_own
+from driveshard.job import PushResult, check_same_source, dataset_name, ledger_path, ledger_stem, without_own
 from driveshard.ledger import Ledger
 from driveshard.model import FileList, PartSpec, sample_key
 from driveshard.planner import Cut, planner_for
@@ -34,7 +34,7 @@ def rehearse(options: PushOptions, source: Source, settings: Settings, emit: Emi
     if check is not None:
         check()
     result = PushResult(name)
-    present = settings.ledgers / f"{ledger_stem(name, destination.identity)}.sqlite"
+    present = ledger_path(settings, ledger_stem(name, destination.identity))
     with tempfile.TemporaryDirectory(prefix="driveshard-dry-run-") as folder:
         path = Path(folder) / "ledger.sqlite"
         if present.exists():

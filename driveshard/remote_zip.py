@@ -40,6 +40,7 @@ class RangedFile(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: Any) -> int:
+        """As ``io.RawIOBase``: one range read."""
         wanted = min(len(buffer), self._size - self._position)
         if wanted <= 0:
             return 0

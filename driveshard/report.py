@@ -60,6 +60,7 @@ class Stream:
         self._lock = threading.RLock()
 
     def line(self, text: str) -> None:
+        """Write one line; the first failure is the last try."""
         with self._lock:
             if self._stream is None:
                 return

@@ -60,6 +60,7 @@ class Retry:
         slow_since: float | None = None
 
         def stop(state: RetryCallState) -> bool:
+            """Whether patience has ended with this failure."""
             nonlocal in_a_row, in_all, slow_since
             error = _failure(state)
             if isinstance(error, Throttled):
@@ -67,9 +68,10 @@ class Retry:
                 now = self._clock.monotonic()
                 slow_since = now if slow_since is None else slow_since
                 return now - slow_since >= self._patience.throttled
+            assert isinstance(error, Unavailable)
             slow_since = None
             in_all += 1
-            in_a_row = 1 if getattr(error, "answered_before", False) else in_a_row + 1
+            in_a_row = 1 if error.answered_before else in_a_row + 1
             most = self._patience.attempts if self._reached else self._patience.first_contact
             return in_a_row >= min(most, self._patience.attempts) or in_all >= self._patience.altogether
 

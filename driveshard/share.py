@@ -106,6 +106,7 @@ class Publisher:
         unsure = False
 
         def step() -> RemoteFile:
+            """Look first when an earlier try may have got through, then write."""
             nonlocal unsure, replace
             if unsure:
                 there = self._there(file_id)

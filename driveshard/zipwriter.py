@@ -40,6 +40,7 @@ _CENTRAL_TAIL = Struct("<3HL").pack(0, 0, 0, (stat.S_IFREG | 0o644) << 16)
 _END = Struct("<4s4HLLH")
 _END_64 = Struct("<4sQHHLLQQQQ")
 _LOCATOR_64 = Struct("<4sLQL")
+_LOCATOR_MAGIC = b"PK\6\7"
 
 _VERSION, _VERSION_64 = 20, 45
 _UNIX = 3 << 8
@@ -73,7 +74,7 @@ def member_cost(path_length: int, size: int, offset: int = 0) -> int:
     """Bytes one member adds to a zip: itself and both its headers.
 
     ``path_length`` and ``size`` are in bytes; ``offset`` is where in the zip it begins, which matters from 4 GiB on.
-    A zip's size is the sum over its members, plus EMPTY_ZIP, plus ZIP64_END where that applies.
+    A zip's size is the sum over its members, plus EMPTY_ZIP, plus ZIP64_END where that applies (see ``misleads``).
     """
     cost = 30 + 46 + 2 * path_length + size
     if size >= _MAX_32:
@@ -90,7 +91,7 @@ def members_cost(paths: Sequence[bytes], sizes: Sequence[int]) -> int:
 
 
 def zip_size(members: Iterable[tuple[int, int]]) -> int:
-    """The exact size in bytes of a zip of these (path length, size) members in this order."""
+    """The exact size in bytes of a zip of these (path length, size) members in order, unless its end ``misleads``."""
     offset = central = count = 0
     for path_length, size in members:
         local = 30 + path_length + size + (20 if size >= _MAX_32 else 0)
@@ -99,6 +100,12 @@ def zip_size(members: Iterable[tuple[int, int]]) -> int:
         count += 1
     needs_64 = count >= _MAX_16 or offset >= _MAX_32 or central >= _MAX_32
     return offset + central + EMPTY_ZIP + (ZIP64_END if needs_64 else 0)
+
+
+def misleads(directory: bytes | bytearray) -> bool:
+    """Whether the end of a zip's directory, most likely the last member's name, looks like zip64's locator. Python's
+    zipfile would take it for one, so true zip64 records must follow it."""
+    return directory[-_LOCATOR_64.size :][:4] == _LOCATOR_MAGIC and len(directory) >= _LOCATOR_64.size
 
 
 class ZipWriter:
@@ -151,7 +158,7 @@ class ZipWriter:
     @property
     def size(self) -> int:
         """Bytes the finished zip would have if it were closed now, central directory included."""
-        return self._size_of(self._offset, len(self._central), self.members)
+        return self._size_of(self._offset, len(self._central), self.members, self._central)
 
     @property
     def computing_beside(self) -> float:
@@ -242,7 +249,7 @@ class ZipWriter:
         else:
             local = _LOCAL.pack(_LOCAL_UTF8, crc, size, size, length, 0) + path
             entry = _CENTRAL.pack(_CENTRAL_UTF8, crc, size, size, length, 0, _CENTRAL_TAIL, offset) + path
-        self._room_for(self._size_of(end, len(self._central) + len(entry), self.members + 1))
+        self._room_for(self._size_of(end, len(self._central) + len(entry), self.members + 1, entry))
         self._buffer += local
         self._central += entry
         self._offset = end
@@ -271,20 +278,22 @@ class ZipWriter:
             + central_extra,
         )
 
-    def _needs_64(self, offset: int, central: int, members: int) -> bool:
-        return members >= self._member_limit or offset >= self._limit or central >= self._limit
+    def _needs_64(self, offset: int, central: int, members: int, last: bytes | bytearray) -> bool:
+        """``last`` is the end of the directory, at least its last entry."""
+        beyond = members >= self._member_limit or offset >= self._limit or central >= self._limit
+        return beyond or misleads(last)
 
-    def _size_of(self, offset: int, central: int, members: int) -> int:
-        return offset + central + (EMPTY_ZIP + ZIP64_END if self._needs_64(offset, central, members) else EMPTY_ZIP)
+    def _size_of(self, offset: int, central: int, members: int, last: bytes | bytearray) -> int:
+        return offset + central + EMPTY_ZIP + (ZIP64_END if self._needs_64(offset, central, members, last) else 0)
 
     def _end_records(self) -> bytes:
         offset, central, members = self._offset, len(self._central), self.members
-        if not self._needs_64(offset, central, members):
+        if not self._needs_64(offset, central, members, self._central):
             return _END.pack(b"PK\5\6", 0, 0, members, members, central, offset, 0)
         made_by = _UNIX | _VERSION_64
         return (
             _END_64.pack(b"PK\6\6", 44, made_by, _VERSION_64, 0, 0, members, members, central, offset)
-            + _LOCATOR_64.pack(b"PK\6\7", 0, offset + central, 1)
+            + _LOCATOR_64.pack(_LOCATOR_MAGIC, 0, offset + central, 1)
             + _END.pack(b"PK\5\6", 0, 0, _MAX_16, _MAX_16, _MAX_32, _MAX_32, 0)
         )
 
@@ -334,6 +343,7 @@ class ZipWriter:
         members, first, last = self.members, self.first, self.last
 
         def undo() -> None:
+            """Bring file, counts and checksums back."""
             self._checksums.restore(checksums)
             self._offset, self.members, self.first, self.last = offset, members, first, last
             del self._central[central:]

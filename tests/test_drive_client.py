@@ -12,6 +12,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from typing import Any
 
 import google.auth.credentials
@@ -404,3 +405,28 @@ def test_what_is_shared_may_be_read_without_a_login(tmp_path: Any) -> None:
     settings = Settings(tmp_path, anonymous=True, api_key="key")
     credentials = auth.credentials_for(GOOGLE, settings)
     assert auth.api_key_for(credentials, settings) == "key"
+
+
+def test_a_proxy_is_used_in_a_plain_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """httplib2 goes past HTTPS_PROXY, and does not say so, where PySocks is missing."""
+    assert any(line.startswith("PySocks") and "extra" not in line for line in metadata.requires("driveshard") or [])
+    asked = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def refuse() -> None:
+            connection, _ = server.accept()
+            with connection:
+                asked.append(connection.recv(4096).split(b"\r\n")[0])
+                connection.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+
+        proxy = threading.Thread(target=refuse, daemon=True)
+        proxy.start()
+        for name in ("https_proxy", "HTTPS_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{server.getsockname()[1]}")
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        client = DriveClient(GOOGLE, EmulatorCredentials(), Clock(), timeout=5)
+        with pytest.raises(Unavailable):
+            client.execute(client.about.get(fields="user"))
+        proxy.join(5)
+    assert asked == [b"CONNECT www.googleapis.com:443 HTTP/1.1"]

@@ -52,6 +52,7 @@ class StoredCredentials(oauth2.Credentials):
     _refreshing = threading.Lock()
 
     def refresh(self, request: Any) -> None:
+        """As google-auth's. One thread asks Google, the others take what it got; raises what google-auth raises."""
         stale = self.token
         with self._refreshing:
             if self.token != stale:

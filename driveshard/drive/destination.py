@@ -107,6 +107,7 @@ class DriveDestination:
         return [str(one) for one in self._client.execute(request)["ids"]]
 
     def find_folders(self, name: str) -> list[RemoteFile]:
+        """As ``destination.Destination``; only folders made with this OAuth client are seen."""
         escaped = name.replace("\\", "\\\\").replace("'", "\\'")
         query = (
             f"name = '{escaped}' and mimeType = '{FOLDER}' and trashed = false"
@@ -147,6 +148,7 @@ class DriveDestination:
     # -- resumable uploads ---------------------------------------------------------------------------------------
 
     def begin(self, file_id: str, folder_id: str, name: str, size: int, properties: Mapping[str, str]) -> UploadSession:
+        """As ``destination.Destination``: a resumable session, its size and properties declared."""
         body = {"id": file_id, "name": name, "parents": [folder_id], "appProperties": dict(properties)}
         empty = MediaIoBaseUpload(io.BytesIO(), mimetype="application/zip", resumable=True)
         built = self._client.files.create(body=body, media_body=empty, fields=_FIELDS, supportsAllDrives=True)
@@ -199,6 +201,7 @@ class DriveDestination:
         return _remote(item)
 
     def put(self, file_id: str, folder_id: str, name: str, data: bytes, mime_type: str, *, replace: bool) -> RemoteFile:
+        """As ``destination.Destination``: one multipart request, for a few hundred KB at most."""
         media = MediaInMemoryUpload(data, mimetype=mime_type, resumable=False)
         if replace:
             built = self._client.files.update(fileId=file_id, media_body=media, fields=_FIELDS, supportsAllDrives=True)
@@ -208,6 +211,7 @@ class DriveDestination:
         return _remote(self._client.execute(built))
 
     def read(self, file_id: str, start: int, length: int) -> bytes:
+        """As ``destination.Destination``; empty when ``start`` is beyond the end, which is a 416."""
         if length <= 0:
             return b""
         built: HttpRequest = self._client.files.get_media(fileId=file_id, supportsAllDrives=True)

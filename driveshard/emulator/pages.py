@@ -171,6 +171,7 @@ def render_markdown(text: str) -> str:
     kind, block = "", [""]
 
     def flush() -> None:
+        """Append the block at hand as HTML."""
         content = [line for line in block if line or kind == "pre"]
         if kind == "pre" and content:
             html.append(f"<pre>{escape(chr(10).join(content))}</pre>")

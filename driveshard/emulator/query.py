@@ -136,6 +136,7 @@ class _Parser:
         self.compound = len({"and", "or"} & {token.text for token in tokens if token.kind == "word"}) > 0
 
     def query(self) -> Query:
+        """``term`` joined by ``and`` and ``or``."""
         terms = [self._and()]
         while self._take_word("or"):
             terms.append(self._and())

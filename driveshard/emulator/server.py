@@ -252,6 +252,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
             self._open.pop(connection, None)
 
     def stop(self) -> None:
+        """Take no more connections, break those that are open, wait for their threads (5 s each at most)."""
         self.shutdown()
         self.server_close()
         with self._lock:
@@ -273,6 +274,7 @@ class _Connection(socketserver.BaseRequestHandler):
     request: socket.socket
 
     def handle(self) -> None:
+        """Serve requests until somebody closes the connection."""
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.server.enter(self.request)
         try:

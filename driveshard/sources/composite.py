@@ -180,6 +180,7 @@ class _Stage:
         return len(self._backgrounds) * len(self._foregrounds) * self._source._per_pair
 
     def place(self, index: int) -> Place:
+        """Which pictures sample ``index`` is made of. Raises IndexError."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         rest, placement = divmod(index, self._source.placements)
@@ -196,6 +197,7 @@ class _Stage:
         return f"bg_{place.background:0{wide}}/fg_{place.foreground:0{middle}}_{turn}_{place.placement:0{narrow}}"
 
     def members(self, index: int) -> list[tuple[bytes, bytes]]:
+        """(path, bytes) of the sample's image, label and mask, in path order."""
         place = self.place(index)
         background, foreground = self._backgrounds[place.background], self._foregrounds[place.foreground]
         scale_draw, x_draw, y_draw = _draws(self._source.seed, index)

@@ -145,6 +145,7 @@ class _Scan:
         self._apart = {os.fsencode(place.relative_to(root).as_posix()) + b"/" for place in source.apart}
 
     def blocks(self) -> Iterator[list[Row]]:
+        """Yield rows of at most 8,192 files in path order."""
         block: list[Row] = []
         levels = [(b"", self._list(b""))]
         while levels:
@@ -243,6 +244,7 @@ class _PackRun:
         self._directory_fd: int | None = None
 
     def pack(self, selection: FileList) -> None:
+        """Write the selection's files; what cannot be read is noted in ``failures``."""
         add, opened, read, close = self._writer.add, os.open, os.read, os.close
         last_directory = last_stem = None
         for index, (path, size, mtime) in enumerate(selection):

@@ -113,6 +113,7 @@ class _Cache(Generic[T]):
         self._bytes = 0
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What is held under ``key``, else what ``make`` makes; the longest unused go when it is too much."""
         found = self._held.get(key)
         if found is not None:
             self._held.move_to_end(key)

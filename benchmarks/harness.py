@@ -9,13 +9,17 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,28 @@ def memory_backed() -> Path | None:
     """A directory that is not on a disk, where there is one, for what must not be blurred by the disk."""
     shared = Path("/dev/shm")
     return shared if shared.is_dir() else None
+
+
+_DROP_CACHES = Path("/proc/sys/vm/drop_caches")
+
+
+def can_drop_caches() -> bool:
+    """Whether ``drop_caches`` works here: for root on Linux."""
+    return os.access(_DROP_CACHES, os.W_OK)
+
+
+def drop_caches() -> None:
+    """Make the system forget what it holds of files in memory, after what waits for a disk has been written there."""
+    os.sync()
+    _DROP_CACHES.write_text("3\n")
+
+
+def on_disk() -> Path | None:
+    """The system's temp directory if that is on a disk, so far as can be told."""
+    place = Path(tempfile.gettempdir()).resolve()
+    mounts = {Path(one.mountpoint): one.fstype for one in psutil.disk_partitions(all=True)}
+    kind = next((mounts[folder] for folder in (place, *place.parents) if folder in mounts), "")
+    return None if kind in ("", "tmpfs", "ramfs") else place
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

@@ -186,6 +186,8 @@ class Pipeline:
         """First what earlier runs packed, since it takes room in the temp folder; then what they planned; then what is
         new."""
         unfinished = self._ledger.parts(unfinished=True)
+        if self._ledger.totals().parts == 0:
+            self._warm_up()  # a first push has parts to pack for certain, and the look at its source takes a moment
         for part in sorted(unfinished, key=lambda part: part.state is PartState.PLANNED):
             self._opened()
             self._emit(Planned(part.number, part.size or part.estimate))
@@ -203,10 +205,13 @@ class Pipeline:
             self._idle.set()
 
     def _hand_to_packers(self, number: int) -> None:
+        self._warm_up()
+        self.to_pack.put(number)
+
+    def _warm_up(self) -> None:
         if not self._warm:
             self._warm = True
             self._engine.warm_up()
-        self.to_pack.put(number)
 
     def _pack_all(self) -> None:
         while True:

@@ -12,7 +12,7 @@ import sys
 import textwrap
 import urllib.request
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,13 @@ from PIL import Image
 from driveshard.config import PushOptions, settings_from
 from driveshard.destination import Destination, open_destination
 from driveshard.emulator import Emulator
+from driveshard.engine import Engine
 from driveshard.errors import Busy, ComeBackLater, Mismatch, Refused, SourceMissing, TempFull, UsageError
 from driveshard.events import Notice, PartDropped
 from driveshard.job import PushResult, push
 from driveshard.manifest import Manifest
 from driveshard.model import RemoteFile
+from driveshard.plan_files import FilePlanner
 from driveshard.remote_zip import member_path
 from driveshard.sources.base import Source
 from driveshard.sources.composite import CompositeSource
@@ -186,6 +188,31 @@ def test_only_new_files_are_sent(bench: Bench, make_tree: MakeTree) -> None:
     assert {name: after[name] for name in before} == before
     assert result.sent_bytes == sum(len(after[name]) for name in after if name not in before) < 20 * KIB
     assert result.files == 200
+
+
+def test_a_first_push_starts_its_workers_while_it_looks_at_the_source(
+    bench: Bench, make_tree: MakeTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one that finds nothing to do starts none."""
+    happened: list[str] = []
+    numbers = FilePlanner.numbers
+
+    def noted(planner: FilePlanner) -> Iterator[int]:
+        happened.append("planning")
+        return numbers(planner)
+
+    monkeypatch.setattr(FilePlanner, "numbers", noted)
+    monkeypatch.setattr(Engine, "warm_up", lambda engine: happened.append("warm-up"))
+    root = make_tree(tree(20))
+    done(bench.push(root))
+    assert happened == ["warm-up", "planning"]
+    happened.clear()
+    done(bench.push(root))
+    assert happened == ["planning"]
+    (root / "new.jpg").write_bytes(b"new")
+    happened.clear()
+    done(bench.push(root))
+    assert happened == ["planning", "warm-up"]
 
 
 def test_a_changed_file_is_sent_again_and_counted_once(bench: Bench, make_tree: MakeTree) -> None:

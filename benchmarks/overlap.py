@@ -53,7 +53,7 @@ def main() -> int:
         job, samples = make_job(temp, options.pictures, samples, -(-samples // parts))
         with runs.emulated_drive(temp / "trial") as url:
             trial = _Ways(temp, job, url)
-            packing = trial.pack_alone()
+            packing = min(trial.pack_alone() for _ in range(2))  # the first one finds less in caches
             size = trial.push().result["sent_bytes"]
         shutil.rmtree(temp / "trial")
         with runs.emulated_drive(temp / "drive", bandwidth=int(size / packing)) as url:

@@ -1,6 +1,6 @@
 """Kill it anywhere: rounds of a push that is disturbed at random, then judged from the server's side.
 
-    python -m tests.campaign --runs 25 --seed 1
+    python -m tests.campaign --runs 20 --seed 1
 
 A round makes a random source (a tree of files, pictures on backgrounds, or a Python source), starts the emulator as a
 process of its own, and runs ``driveshard push`` as a process again and again until it ends with 0. Meanwhile, at random

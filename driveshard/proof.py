@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, BinaryIO
 
 from driveshard import manifest as manifests
 from driveshard.errors import DriveshardError, Mismatch, SourceMissing, TempFull
 from driveshard.manifest import Manifest, ManifestPart
 from driveshard.model import RemoteFile
+from driveshard.remote_zip import DAMAGED, open_zip
 from driveshard.shelf import DirectoryShelf, Shelf, find_manifest
 
 _BLOCK = 8 * 1024 * 1024
@@ -69,7 +70,7 @@ def verify(shelf: Shelf, *, deep: bool = False, on_part: Callable[[str], None] =
         remote = by_id.get(shelf.id_of(part)) or shelf.find(part)
         wrong = _reported(part, remote)
         if reading and remote is not None and remote.size == part.size:
-            wrong += _content(shelf, part)
+            wrong += content_problems(shelf, part)
         proof.problems += [f"{part.name} {what}" for what in wrong]
     return proof
 
@@ -98,7 +99,7 @@ def _reported(part: ManifestPart, remote: RemoteFile | None) -> list[str]:
     return wrong
 
 
-def _content(shelf: Shelf, part: ManifestPart) -> list[str]:
+def content_problems(shelf: Shelf, part: ManifestPart) -> list[str]:
     """Both checksums over all bytes, then every member's CRC."""
     wrong = []
     with _opened(shelf, part) as stream:
@@ -109,15 +110,20 @@ def _content(shelf: Shelf, part: ManifestPart) -> list[str]:
         if (md5.hexdigest(), sha256.hexdigest()) != (part.md5.lower(), part.sha256.lower()):
             wrong.append("has other bytes than were packed")
         try:
-            with zipfile.ZipFile(stream) as archive:
+            with open_zip(partial(_read_at, stream), part.size) as archive:
                 bad, count = archive.testzip(), len(archive.infolist())
-        except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+        except DAMAGED as error:
             return [*wrong, f"is not a whole zip ({error})"]
     if bad is not None:
         wrong.append(f"has a damaged member: {bad}")
     if count != part.files:
         wrong.append(f"holds {count:,} members instead of {part.files:,}")
     return wrong
+
+
+def _read_at(stream: BinaryIO, start: int, length: int) -> bytes:
+    stream.seek(start)
+    return stream.read(length)
 
 
 def _opened(shelf: Shelf, part: ManifestPart) -> BinaryIO:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zipfile
 import zlib
 from array import array
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ from driveshard.errors import Mismatch, Unavailable, UsageError
 from driveshard.events import Emit, Notice
 from driveshard.ledger import Ledger
 from driveshard.model import FileList, Part, RemoteFile, SampleRange, Selection
-from driveshard.remote_zip import member_path, open_zip
+from driveshard.remote_zip import DAMAGED, member_path, open_zip
 from driveshard.retry import Retry
 from driveshard.sources.base import Source, printable
 from driveshard.sources.folder import FolderSource
@@ -172,7 +171,7 @@ class Recovery:
         try:
             with open_zip(read, remote.size) as archive:
                 return [(member_path(info), info.file_size, info.CRC) for info in archive.infolist()]
-        except zipfile.BadZipFile as error:
+        except DAMAGED as error:
             raise Mismatch(
                 f"{remote.name} on Drive is not a zip ({error})", advice="Delete that file, then run again."
             ) from error

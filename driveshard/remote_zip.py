@@ -12,6 +12,10 @@ from typing import Any
 Read = Callable[[int, int], bytes]
 """(start, length) -> bytes, fewer at the end of the file."""
 
+DAMAGED = (zipfile.BadZipFile, RuntimeError, EOFError, ValueError, zlib.error)
+"""What zipfile raises over damaged bytes: one wrong bit may also ask for a password or for a method it does not know
+(RuntimeError), make it look before the start (ValueError) or take stored bytes for compressed ones (zlib.error)."""
+
 _BLOCK = 256 * 1024
 _LOCAL = struct.Struct("<4sHHHHHLLLHH")
 _UTF8_FLAG = 0x800
@@ -51,7 +55,7 @@ class RangedFile(io.RawIOBase):
 
 
 def open_zip(read: Read, size: int) -> zipfile.ZipFile:
-    """The zip of ``size`` bytes behind ``read``, its directory read. Raises zipfile.BadZipFile."""
+    """The zip of ``size`` bytes behind ``read``, its directory read. Raises one of DAMAGED."""
     return zipfile.ZipFile(io.BufferedReader(RangedFile(read, size), _BLOCK))
 
 

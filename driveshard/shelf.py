@@ -18,7 +18,7 @@ from driveshard.events import Emit
 from driveshard.manifest import Manifest, ManifestPart
 from driveshard.model import RemoteFile
 from driveshard.records import find_record, find_records, settings_for
-from driveshard.remote_zip import open_zip
+from driveshard.remote_zip import DAMAGED, open_zip
 from driveshard.retry import Retry
 
 
@@ -185,7 +185,7 @@ def damage_told(part: ManifestPart) -> Iterator[None]:
     """What zipfile finds wrong in a part, as a Mismatch."""
     try:
         yield
-    except (zipfile.BadZipFile, EOFError) as error:
+    except DAMAGED as error:
         raise Mismatch(
             f"{part.name} is damaged ({error})", advice="Run `driveshard verify` on it, and push again if you can."
         ) from error

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,13 +20,15 @@ from driveshard.emulator import Emulator
 from driveshard.errors import ComeBackLater, Mismatch, NotFound, SourceMissing, UsageError
 from driveshard.events import ignore
 from driveshard.job import PushResult, push
-from driveshard.proof import refusal, verify
+from driveshard.manifest import ManifestPart
+from driveshard.proof import content_problems, refusal, verify
 from driveshard.reading import Reading, open_reading
 from driveshard.records import find_record, find_records
 from driveshard.retry import Patience
-from driveshard.shelf import Shelf, open_shelf
+from driveshard.shelf import DirectoryShelf, Shelf, damage_told, open_part, open_shelf
 from driveshard.sources.folder import FolderSource
 from driveshard.sources.python import PythonSource
+from driveshard.zipwriter import ZipWriter
 
 QUICK = Patience(attempts=3, first=0.01, longest=0.05)
 FILES = {f"d{number // 10}/{number:03d}.bin": bytes([number]) * (100 + number) for number in range(60)}
@@ -274,6 +276,27 @@ def test_damage_in_a_directory_is_found(
     assert not proof.ok
     assert any(found.startswith(problem) for found in proof.problems), proof.problems
     assert isinstance(refusal(proof), Mismatch)
+
+
+def test_any_wrong_bit_in_a_part_is_damage_and_no_bug(tmp_path: Path) -> None:
+    """Whatever zipfile makes of it: a password, an unknown method, compressed bytes, a place before the start."""
+    part = tmp_path / "s-00000.zip"
+    with ZipWriter(part) as writer:
+        for number in range(2):
+            writer.add(b"%d.bin" % number, bytes([number]) * 9)
+        done = writer.close()
+    row = ManifestPart(0, part.name, "", done.size, done.md5, done.sha256, 2, 2, "0.bin", "1.bin")
+    shelf, whole = DirectoryShelf(tmp_path), part.read_bytes()
+    assert content_problems(shelf, row) == []
+    for bit in range(8 * len(whole)):
+        spoilt = bytearray(whole)
+        spoilt[bit // 8] ^= 1 << bit % 8
+        part.write_bytes(spoilt)
+        assert "has other bytes than were packed" in content_problems(shelf, row)
+        with suppress(Mismatch), open_part(shelf, row) as archive:
+            for info in archive.infolist():
+                with damage_told(row):
+                    archive.read(info)
 
 
 def test_a_manifest_from_the_future(place: Place, tmp_path: Path, opener: Opener) -> None:

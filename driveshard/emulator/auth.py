@@ -1,6 +1,7 @@
 """Who is asking, and the OAuth endpoints that hand out tokens.
 
-Any bearer token counts as the owner's unless it was issued here and has run out, or was refused by a fault.
+Any bearer token counts as the owner's unless it was issued here and has run out, or was refused by a fault. With a
+fixed token only that one and those issued here are good; with a fixed key only that key is one.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode
 
 from driveshard.emulator.database import Database
-from driveshard.emulator.errors import ApiError, invalid_credentials
+from driveshard.emulator.errors import bad_key, invalid_credentials, login_required, unregistered_caller
 from driveshard.emulator.store import Clock
 from driveshard.emulator.wire import Reply, Request
 
@@ -28,36 +29,45 @@ JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 class Auth:
     """Tokens issued and refused, on disk like everything else."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, *, token: str | None = None, api_key: str | None = None
+    ) -> None:
         self._database = database
         self._clock = clock
+        self._token = token
+        self._key = api_key
 
     def caller(self, request: Request) -> str:
         """`owner`, `service` (a service account by itself) or `public` (an API key).
 
-        Raises ApiError: 401 for a refused token, 403 when there is neither token nor key.
+        Raises ApiError: 401 for a refused token, 400 for a bad key, and when there is neither 403 (uploads: 401).
         """
         token = bearer(request)
         if token:
             return self._check(token)
-        if request.query.get("key") or request.headers.get("x-goog-api-key"):
+        key = request.query.get("key") or request.headers.get("x-goog-api-key")
+        if key and self._key not in (None, key):
+            raise bad_key()
+        if request.path.startswith("/upload/"):
+            raise login_required()
+        if key:
             return PUBLIC
-        text = (
-            "Method doesn't allow unregistered callers (callers without established identity)."
-            " Please use API Key or other form of API consumer identity to call this API."
-        )
-        raise ApiError(403, "forbidden", text)
+        raise unregistered_caller()
 
     def refuse(self, request: Request) -> None:
         """From now on the token of this request is refused; the fixed token is not remembered."""
         token = bearer(request)
-        if token and token != ALWAYS_GOOD:
+        if token and token not in (ALWAYS_GOOD, self._token):
             self._database.put("tokens", token, {"kind": "refused"})
 
     def _check(self, token: str) -> str:
-        held = self._database.get("tokens", token)
-        if held is None or token == ALWAYS_GOOD:
+        if token == self._token or (self._token is None and token == ALWAYS_GOOD):
             return OWNER
+        held = self._database.get("tokens", token)
+        if held is None and self._token is None:
+            return OWNER
+        if held is None:
+            raise invalid_credentials()
         if held["kind"] not in (OWNER, SERVICE) or held["expires"] <= self._clock.now():
             raise invalid_credentials()
         return str(held["kind"])

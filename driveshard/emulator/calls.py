@@ -16,6 +16,8 @@ from driveshard.emulator.faults import FaultPlan
 from driveshard.emulator.fields import DEFAULT_FILE, FILE, Mask, apply_mask, compile_mask
 from driveshard.emulator.journal import Journal
 from driveshard.emulator.limits import Throttle, WriteLimit
+from driveshard.emulator.line import Line
+from driveshard.emulator.options import Options
 from driveshard.emulator.record import FileRecord
 from driveshard.emulator.resource import file_resource
 from driveshard.emulator.sessions import Sessions
@@ -29,30 +31,21 @@ SLOW_RATE = 64 * 1024
 
 
 class Drive:
-    """Everything that lives as long as the emulator. `virus_scan_limit` is the size in bytes above which the pages
-    ask for a confirmation before a download, as Drive does."""
+    """Everything that lives as long as the emulator. `virus_scan_limit` is the size in bytes above which the site
+    asks for a confirmation before a download, as Drive does."""
 
-    def __init__(
-        self,
-        root: Path,
-        *,
-        faults: str = "",
-        seed: int = 0,
-        bandwidth: int | None = None,
-        writes_per_second: float | None = None,
-        strict: bool = False,
-    ) -> None:
+    def __init__(self, root: Path, options: Options) -> None:
         self.stopping = threading.Event()
-        self.faults = FaultPlan(faults, seed)
+        self.faults = FaultPlan(options.faults, options.seed)
         self.clock = Clock()
         self.store = Store(root, self.clock)
         self.sessions = Sessions(root, self.store.blobs, self.store.database)
-        self.auth = Auth(self.store.database, self.clock)
-        self.journal = Journal(root, strict)
-        self.throttle = Throttle(bandwidth, self.stopping)
+        self.auth = Auth(self.store.database, self.clock, token=options.token, api_key=options.api_key)
+        self.journal = Journal(root, options.strict)
+        self.line = Line(options.bandwidth, options.latency_ms, self.stopping)
         self.slow = Throttle(SLOW_RATE, self.stopping)
-        self.writes = WriteLimit(writes_per_second)
-        self.virus_scan_limit = 100 << 20
+        self.writes = WriteLimit(options.writes_per_second)
+        self.virus_scan_limit = options.scan_limit
         self.list_tokens: dict[str, tuple[str, list[str]]] = {}
         self._late: dict[str, int] = {}
         self._lagging: dict[str, tuple[int, float]] = {}
@@ -99,13 +92,18 @@ class Drive:
 
 @dataclass
 class Call:
-    """One request on its way through a handler. `ids` are the path's variable parts, `fault` the word that hit it."""
+    """One request on its way through a handler. `ids` are the path's variable parts, `fault` the word that hit it.
+
+    `also` are the words that say how it fails; `cut` is the byte of the body at which its connection breaks.
+    """
 
     drive: Drive
     request: Request
     ids: tuple[str, ...] = ()
     kinds: frozenset[str] = frozenset()
     fault: str | None = None
+    also: frozenset[str] = frozenset()
+    cut: int | None = None
     caller: str = PUBLIC
     notes: dict[str, Any] = field(default_factory=dict)
 

@@ -16,7 +16,7 @@ from typing import Any
 class Database:
     """JSON documents by kind and id. One connection behind one lock; a transaction is all or nothing.
 
-    The kinds are `files`, `sessions`, `ids` and `tokens`.
+    The kinds are `files`, `sessions`, `ids`, `deleted` (ids that never work again) and `tokens`.
     """
 
     def __init__(self, path: Path) -> None:

@@ -10,6 +10,7 @@ from driveshard.emulator.errors import ApiError
 from driveshard.emulator.record import FileRecord
 from driveshard.emulator.wire import FileSlice, Reply
 
+NO_BYTES = "crc32c=AAAAAA=="
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)$")
 
 
@@ -25,6 +26,8 @@ def download(call: Call, record: FileRecord) -> Reply:
         "Accept-Ranges": "bytes",
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(record.name)}",
     }
+    if size == 0:
+        headers["x-goog-hash"] = NO_BYTES
     span = byte_range(call.request.headers.get("range"), size)
     if span is None:
         return Reply(200, FileSlice(path, 0, size), headers)

@@ -1,14 +1,16 @@
 """Fault words: what can be made to go wrong, on which requests, and the plan that decides when.
 
-A plan is `word[:kind][@N][*K][%P]`, comma separated:
+A plan is `word[:kind][@N][*K][%P][=S]`, comma separated:
 
     @N    begin at the Nth matching request (1-based, default 1)
     *K    hit K matching requests in a row (default 1); `*` alone: for ever
     %P    hit each matching request from @N on with a probability of P percent (seeded); with *K at most K times
+    =S    how long it lasts, in seconds, for a word that lasts (outage)
     :kind match these requests instead of the word's own (a key of KINDS), e.g. `503:permission`; a word that
           acts on a chunk or on a finished upload does nothing to other requests
 
-A request is hit by one word at most; words after the one that hit do not count that request.
+A request is hit by one word at most; words after the one that hit do not count that request. The words in ALSO say
+how a request fails, not that it does: they hit beside another one.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import threading
 from collections import Counter
 from dataclasses import dataclass, field
 
-from driveshard.emulator.errors import ApiError, invalid_credentials
+from driveshard.emulator.errors import HTML_ERROR, ApiError, BareError, bad_key, invalid_credentials, scope_missing
 from driveshard.emulator.wire import Reply
 
 KINDS = {
@@ -60,18 +62,36 @@ FAULTS: tuple[Fault, ...] = (
     Fault("403-userRateLimit", "call", "answers 403 userRateLimitExceeded"),
     Fault("403-userRateLimit-dot", "call", 'the same reason with the text "User rate limit exceeded."'),
     Fault("403-rateLimit", "call", "answers 403 rateLimitExceeded"),
+    Fault("403-queries", "call", "answers 403 rateLimitExceeded as of 2026: quota metric 'Queries', with details"),
     Fault(
         "403-dailyCap",
         "write",
-        "answers 403 dailyLimitExceeded to this and every further write until the faults are replaced or a restart",
+        'the cap of bytes a day: 403 userRateLimitExceeded "User rate limit exceeded." to this and every further write'
+        " until the faults are replaced or a restart",
     ),
+    Fault("403-projectCap", "write", "the project owner's cap: the same with dailyLimitExceeded"),
     Fault("403-storageFull", "start", "answers 403 storageQuotaExceeded"),
+    Fault("403-storageFull-chunk", "chunk", "the same on a chunk, its bytes not kept, in the domain usageLimits"),
+    Fault("403-bare", "call", "answers 403 PERMISSION_DENIED in the newer form, without errors[]"),
+    Fault("429-bare", "call", "answers 429 RESOURCE_EXHAUSTED in the newer form, without errors[]"),
+    Fault("403-scope", "call", "answers 403 insufficientPermissions: the token lacks a scope"),
+    Fault("400-key", "call", "answers 400: the API key is not valid"),
+    Fault("403-key-blocked", "call", "answers 403 forbidden: the API key may not be used for Drive"),
     Fault(
         "401-expired",
         "call",
         "refuses the bearer token in use for good with 401 authError; the token `emulator` for this request only",
     ),
     Fault("reset", "body", "reads half of the body, keeps whole 256 KiB units, resets the connection"),
+    Fault(
+        "drop",
+        "call",
+        "resets the connection: in a body at a random place, keeping whole 256 KiB units, else before anything is done",
+    ),
+    Fault("outage", "call", "drops this and all other connections, and every new one for S seconds (30)"),
+    Fault("tenth", "call", "from now on the bandwidth is a tenth of what it was"),
+    Fault("keep-nothing", "body", "if the request breaks off, by a word or by its client, nothing of it is kept"),
+    Fault("early", "body", "a refusal goes out at once, while the body still comes; then the connection is closed"),
     Fault("503-after-256K", "chunk", "keeps the first 256 KiB of the chunk, reads the rest, answers 503"),
     Fault("reset-before-reply", "chunk", "accepts and stores everything, resets the connection before the reply"),
     Fault("stall", "chunk", "keeps 256 KiB, then reads nothing and answers nothing for 10 minutes (or until stop)"),
@@ -87,23 +107,28 @@ FAULTS: tuple[Fault, ...] = (
     Fault("list-lag", "create", "the new file is absent from lists until 3 lists or 5 seconds later; get finds it"),
     Fault("409-id-in-use", "create-id", "the id turns out to be somebody else's file: 409 for ever, files.get 404"),
     Fault("publish-refused", "permission", "answers 403 publishOutNotPermitted"),
-    Fault("download-quota", "download", "answers 403 downloadQuotaExceeded"),
+    Fault("download-quota", "download", "answers 403 downloadQuotaExceeded; the site its page, with 200"),
+    Fault("403-html", "download", "answers 403 with the HTML page of 429-html"),
 )
+ALSO = frozenset({"keep-nothing", "early"})
+CAPS = ("403-dailyCap", "403-projectCap")
+OUTAGE_SECONDS = 30.0
 
 WORDS = {fault.word: fault for fault in FAULTS}
-_CLAUSE = re.compile(r"(?P<word>[^:@*%]+)(?::(?P<kind>[a-z-]+))?(?P<marks>(?:[@*%][\d.]*)*)$")
-_MARK = re.compile(r"([@*%])([\d.]*)")
+_CLAUSE = re.compile(r"(?P<word>[^:@*%=]+)(?::(?P<kind>[a-z-]+))?(?P<marks>(?:[@*%=][\d.]*)*)$")
+_MARK = re.compile(r"([@*%=])([\d.]*)")
 
 
 @dataclass
 class Clause:
-    """One parsed word of a plan with its counters: matching requests seen, hits made."""
+    """One parsed word of a plan with its counters: matching requests seen, hits made. `seconds`: how long it lasts."""
 
     word: str
     kind: str
     at: int
     times: int | None
     percent: float | None
+    seconds: float = OUTAGE_SECONDS
     seen: int = field(default=0, compare=False)
     hits: int = field(default=0, compare=False)
 
@@ -134,12 +159,13 @@ def _parse_clause(text: str) -> Clause:
         at = int(marks.get("@", "1"))
         percent = float(marks["%"]) if "%" in marks else None
         # A bare star means for ever, and so does a probability without a star.
+        seconds = float(marks.get("=", OUTAGE_SECONDS))
         times = int(marks["*"]) if marks.get("*") else None if marks.keys() & {"*", "%"} else 1
     except ValueError:
-        raise ValueError(f"not a number in {text!r}: @N, *K and %P") from None
+        raise ValueError(f"not a number in {text!r}: @N, *K, %P and =S") from None
     if at < 1 or times == 0 or not 0 <= (percent or 0) <= 100:
         raise ValueError(f"out of range in {text!r}: @N and *K begin at 1, %P is a percentage from 0 to 100")
-    return Clause(match["word"], kind, at, times, percent)
+    return Clause(match["word"], kind, at, times, percent, seconds)
 
 
 class FaultPlan:
@@ -157,27 +183,33 @@ class FaultPlan:
             self.words = words
             self._clauses = clauses
             self._dice = random.Random(seed)
-            self._capped = False
+            self._cap: Clause | None = None
 
-    def pick(self, kinds: frozenset[str]) -> str | None:
-        """The word that hits a request of these kinds, or None."""
+    def pick(self, kinds: frozenset[str]) -> Clause | None:
+        """The clause that hits a request of these kinds, or None."""
         with self._lock:
-            word = "403-dailyCap" if self._capped and "write" in kinds else None
-            if word is None:
-                word = next((c.word for c in self._clauses if c.kind in kinds and c.hit(self._dice)), None)
-            if word is not None:
-                self.fired[word] += 1
-                self._capped = self._capped or word == "403-dailyCap"
-            return word
+            found = self._cap if "write" in kinds else None
+            if found is None:
+                mine = (c for c in self._clauses if c.word not in ALSO and c.kind in kinds)
+                found = next((clause for clause in mine if clause.hit(self._dice)), None)
+            if found is not None:
+                self.fired[found.word] += 1
+                self._cap = found if found.word in CAPS else self._cap
+            return found
+
+    def also(self, kinds: frozenset[str]) -> frozenset[str]:
+        """The words that say how a request of these kinds fails, if it does."""
+        with self._lock:
+            found = {c.word for c in self._clauses if c.word in ALSO and c.kind in kinds and c.hit(self._dice)}
+            self.fired.update(found)
+            return frozenset(found)
+
+    def place(self) -> float:
+        """A random place in a body, from 0 to 1."""
+        with self._lock:
+            return self._dice.random()
 
 
-HTML_ERROR = """<!DOCTYPE html>
-<html lang=en>
-  <meta charset=utf-8>
-  <title>Error {status} ({phrase})!!1</title>
-  <p><b>{status}.</b> <ins>That's an error.</ins>
-  <p>{text} <ins>That's all we know.</ins>
-"""
 SORRY = """<html><head><title>Sorry...</title></head><body><h1>We're sorry...</h1>
 <p>... but your computer or network may be sending automated queries.
 To protect our users, we can't process your request right now.</p></body></html>
@@ -192,12 +224,13 @@ def fault_reply(word: str) -> Reply | None:
     if word == "408":
         text = "Your client has taken too long to issue its request."
         return Reply.html(HTML_ERROR.format(status=408, phrase="Request Timeout", text=text), 408)
-    if word == "429-html":
-        return Reply.html(SORRY, 429)
+    if word in ("429-html", "403-html"):
+        return Reply(int(word[:3]), SORRY.encode(), {"Content-Type": "text/html"})
     error = _ERRORS.get(word)
     return error.reply() if error else None
 
 
+FULL = "The user's Drive storage quota has been exceeded."
 _ERRORS = {
     "503": ApiError(503, "backendError", "Service Unavailable. Please try again."),
     "500": ApiError(500, "internalError", "Internal Error"),
@@ -211,8 +244,30 @@ _ERRORS = {
     ),
     "403-userRateLimit-dot": ApiError(403, "userRateLimitExceeded", "User rate limit exceeded.", domain="usageLimits"),
     "403-rateLimit": ApiError(403, "rateLimitExceeded", "Rate Limit Exceeded", domain="usageLimits"),
-    "403-dailyCap": ApiError(403, "dailyLimitExceeded", "Daily Limit Exceeded", domain="usageLimits"),
-    "403-storageFull": ApiError(403, "storageQuotaExceeded", "The user's Drive storage quota has been exceeded."),
+    "403-queries": ApiError(
+        403,
+        "rateLimitExceeded",
+        "Quota exceeded for quota metric 'Queries' and limit 'Queries per minute' of service 'drive.googleapis.com' for"
+        " consumer 'project_number:1'.",
+        domain="usageLimits",
+        canonical="PERMISSION_DENIED",
+        info={"reason": "RATE_LIMIT_EXCEEDED", "quota_limit": "defaultPerMinutePerProject"},
+    ),
+    "403-dailyCap": ApiError(403, "userRateLimitExceeded", "User rate limit exceeded.", domain="usageLimits"),
+    "403-projectCap": ApiError(403, "dailyLimitExceeded", "Daily Limit Exceeded", domain="usageLimits"),
+    "403-storageFull": ApiError(403, "storageQuotaExceeded", FULL),
+    "403-storageFull-chunk": ApiError(403, "storageQuotaExceeded", FULL, domain="usageLimits"),
+    "403-bare": BareError(403, "PERMISSION_DENIED", "The caller does not have permission"),
+    "429-bare": BareError(429, "RESOURCE_EXHAUSTED", "Resource has been exhausted (e.g. check quota)."),
+    "403-scope": scope_missing(),
+    "400-key": bad_key(),
+    "403-key-blocked": ApiError(
+        403,
+        "forbidden",
+        "Requests to this API drive method google.apps.drive.v3.DriveFiles.Get are blocked.",
+        canonical="PERMISSION_DENIED",
+        info={"reason": "API_KEY_SERVICE_BLOCKED"},
+    ),
     "401-expired": invalid_credentials(),
     "publish-refused": ApiError(403, "publishOutNotPermitted", ""),
     "download-quota": ApiError(403, "downloadQuotaExceeded", "The download quota for this file has been exceeded."),

@@ -37,11 +37,19 @@ _ABOUT_NAMES = (
     "folderColorPalette driveThemes teamDriveThemes canCreateDrives canCreateTeamDrives"
 )
 ABOUT = frozenset(_ABOUT_NAMES.split())
+START_TOKEN = frozenset({"kind", "startPageToken"})
+CHANGE_LIST = frozenset({"kind", "nextPageToken", "newStartPageToken", "changes"})
+CHANGE = frozenset(
+    ["kind", "type", "changeType", "time", "removed", "fileId", "file", "driveId", "drive", "teamDriveId", "teamDrive"]
+)
 IDS = frozenset({"kind", "space", "ids"})
-_INNER = {"files": FILE, "permissions": PERMISSION}
+_INNER = {"files": FILE, "file": FILE, "permissions": PERMISSION, "changes": CHANGE}
 
 DEFAULT_FILE = "kind,id,name,mimeType"
 DEFAULT_LIST = "kind,incompleteSearch,nextPageToken,files(kind,id,name,mimeType)"
+DEFAULT_CHANGES = (
+    "kind,nextPageToken,newStartPageToken,changes(kind,type,changeType,time,removed,fileId,file(kind,id,name,mimeType))"
+)
 DEFAULT_PERMISSION = "kind,id,type,role,allowFileDiscovery,emailAddress,domain"
 
 _TOKEN = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_.-]*|\*|[(),/])")

@@ -21,6 +21,10 @@ from driveshard.emulator.wire import Reply
 
 PROPERTY_BYTES = 124
 PROPERTIES_EACH = 30
+PROPERTY_TOO_LONG = (
+    f"Properties and app properties are limited to {PROPERTY_BYTES} bytes in UTF-8 encoding,"
+    " counting both the key and the value."
+)
 EXTRA_FIELDS = ("folderColorRgb", "copyRequiresWriterPermission", "writersCanShare", "contentRestrictions")
 BINARY = "application/octet-stream"
 MAX_IDS = 1000
@@ -67,6 +71,7 @@ def copy(call: Call) -> Reply:
     if source.content is None:
         raise ApiError(403, "cannotCopyFile", "This file cannot be copied by the user.")
     refuse_service_account(call)
+    given = {name: value for name, value in call.metadata.items() if value is not None}
     inherited = {
         "name": f"Copy of {source.name}",
         "mimeType": source.mime_type,
@@ -75,7 +80,7 @@ def copy(call: Call) -> Reply:
         "properties": source.properties,
         "appProperties": source.app_properties,
     }
-    record = new_record(call.drive, inherited | call.metadata, source.mime_type)
+    record = new_record(call.drive, inherited | given, source.mime_type)
     blob = secrets.token_hex(20)
     os.link(call.drive.store.path_of(source.content), call.drive.store.blobs / blob)
     held = source.content
@@ -89,7 +94,7 @@ def delete(call: Call) -> Reply:
     record = call.visible(call.ids[0])
     refuse_root(call.drive, record)
     call.drive.store.delete(record)
-    return Reply(204)
+    return no_content()
 
 
 def empty_trash(call: Call) -> Reply:
@@ -97,7 +102,12 @@ def empty_trash(call: Call) -> Reply:
     for record in call.drive.store.all():
         if record.trashed:
             call.drive.store.delete(record)
-    return Reply(204)
+    return no_content()
+
+
+def no_content() -> Reply:
+    """204 with the headers that Drive gives it."""
+    return Reply(204, headers={"Content-Type": "text/html", "Content-Length": "0"})
 
 
 def generate_ids(call: Call) -> Reply:
@@ -297,7 +307,7 @@ def _properties(held: dict[str, str], change: Any, where: str) -> dict[str, str]
     merged = {key: value for key, value in {**held, **change}.items() if value is not None}
     for key, value in merged.items():
         if len(key.encode()) + len(value.encode()) > PROPERTY_BYTES:
-            raise invalid(f"file.{where}", f"Property {key} is longer than {PROPERTY_BYTES} bytes in UTF-8.")
+            raise ApiError(403, "propertyLengthLimitExceeded", PROPERTY_TOO_LONG)
     if len(merged) > PROPERTIES_EACH:
         raise invalid(f"file.{where}", f"More than {PROPERTIES_EACH} properties.")
     return merged

@@ -1,4 +1,4 @@
-"""The emulated network and quota: bandwidth, latency and writes a second."""
+"""Rates that are kept: bytes a second, writes a second."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import threading
 import time
 from collections import deque
 
+CREDIT_SECONDS = 0.05  # what sleeping too long may be made up for, so that a busy line reaches its rate
+
 
 class Throttle:
-    """Lets bytes through at a fixed rate for everybody who shares it. A rate of None does not throttle."""
+    """Lets bytes through at a rate for everybody who shares it. A rate of None does not throttle; it may change."""
 
     def __init__(self, rate: float | None, stopping: threading.Event) -> None:
         self.rate = rate
@@ -19,17 +21,20 @@ class Throttle:
     @property
     def block(self) -> int | None:
         """The read size that keeps the flow smooth: about 1/50 s worth, in bytes."""
-        return None if self.rate is None else max(4096, min(1 << 20, int(self.rate / 50)))
+        rate = self.rate
+        return None if rate is None else max(4096, min(1 << 20, int(rate / 50)))
 
     def take(self, count: int) -> None:
         """Sleep until `count` more bytes fit the rate, or the emulator stops."""
-        if self.rate is None:
+        rate = self.rate
+        if rate is None:
             return
         with self._lock:
             now = time.monotonic()
-            self._free_at = max(self._free_at, now) + count / self.rate
+            self._free_at = max(self._free_at, now - CREDIT_SECONDS) + count / rate
             wait = self._free_at - now
-        self._stopping.wait(wait)
+        if wait > 0:
+            self._stopping.wait(wait)
 
 
 class WriteLimit:

@@ -44,7 +44,7 @@ _KEYS: dict[str, Callable[[FileRecord], Any]] = {
 def list_files(call: Call) -> Reply:
     """`GET files`. A page token continues the list as it was when the first page was made."""
     mask = compile_mask(call.query.get("fields"), DEFAULT_LIST, FILE_LIST)
-    size = _page_size(call.query.get("pageSize"))
+    size = page_size(call.query.get("pageSize"))
     _check_corpora(call)
     hidden = call.drive.hidden_files()
     signature = repr([call.query.get(name) for name in ("q", "orderBy", "corpora", "spaces", "driveId")])
@@ -58,7 +58,8 @@ def list_files(call: Call) -> Reply:
     return Reply.json(apply_mask(mask, document))
 
 
-def _page_size(text: str | None) -> int:
+def page_size(text: str | None) -> int:
+    """The `pageSize` parameter, 100 unless told, never more than 1000. Raises ApiError 400."""
     if text is None:
         return DEFAULT_PAGE
     if not re.fullmatch(r"-?\d+", text) or int(text) < 1:

@@ -6,8 +6,9 @@ import hashlib
 from typing import Any
 
 from driveshard.emulator.calls import Call
-from driveshard.emulator.errors import ApiError, invalid
+from driveshard.emulator.errors import ApiError, invalid, required
 from driveshard.emulator.fields import DEFAULT_PERMISSION, PERMISSION, PERMISSION_LIST, apply_mask, compile_mask
+from driveshard.emulator.files import no_content
 from driveshard.emulator.record import FileRecord
 from driveshard.emulator.wire import Reply
 
@@ -62,7 +63,7 @@ def delete(call: Call) -> Reply:
     with call.drive.store.database.lock:
         record.permissions = {key: value for key, value in record.permissions.items() if key != held["id"]}
         _save(call, record)
-    return Reply(204)
+    return no_content()
 
 
 def _save(call: Call, record: FileRecord) -> None:
@@ -85,10 +86,12 @@ def _find(call: Call, record: FileRecord) -> dict[str, Any]:
 def _permission(call: Call) -> dict[str, Any]:
     given = call.metadata
     kind, role = given.get("type"), given.get("role")
-    if kind not in TYPES:
-        raise invalid("permission.type", "The permission type field is required.")
-    if role not in ROLES:
-        raise invalid("permission.role", "The permission role field is required.")
+    if kind is None:
+        raise required("permission.type", "The permission type field is required.")
+    if role is None:
+        raise required("permission.role", "The permission role field is required.")
+    if kind not in TYPES or role not in ROLES:
+        raise invalid("permission.type" if kind not in TYPES else "permission.role")
     permission = {"kind": "drive#permission", "type": kind, "role": role}
     if kind == "anyone":
         if role not in ("writer", "commenter", "reader"):

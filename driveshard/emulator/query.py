@@ -4,7 +4,7 @@
     not-term = ["not"] (comparison | "(" query ")")
     comparison = field operator value | value "in" collection | collection "has" "{" key/value pairs "}"
 
-Values are '...' strings (a backslash escapes a backslash or a quote), true/false, or bare dates.
+Values are '...' or "..." strings (a backslash escapes a backslash or a quote), true/false, or bare dates.
 Precedence: not, and, or.
 """
 
@@ -71,7 +71,9 @@ class Token:
     text: str
 
 
-_TOKEN = re.compile(r"\s*(?:'((?:[^'\\]|\\.)*)'|([A-Za-z0-9_.:+-]+)|(!=|<=|>=|[=<>(){}]))", re.DOTALL)
+_TOKEN = re.compile(
+    r"\s*(?:(?:'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\")|([A-Za-z0-9_.:+-]+)|(!=|<=|>=|[=<>(){}]))", re.DOTALL
+)
 _TIMES = {
     "modifiedTime": "modified",
     "createdTime": "created",
@@ -97,12 +99,14 @@ def tokenize(text: str) -> list[Token]:
         match = _TOKEN.match(text, position)
         if not match:
             raise invalid("q")
-        if match[1] is not None:
-            tokens.append(Token("string", re.sub(r"\\(.)", r"\1", match[1], flags=re.DOTALL)))
-        elif match[2] is not None:
-            tokens.append(Token("word", match[2]))
+        single, double, word, symbol = match.groups()
+        if word is not None:
+            tokens.append(Token("word", word))
+        elif symbol is not None:
+            tokens.append(Token("symbol", symbol))
         else:
-            tokens.append(Token("symbol", match[3]))
+            quoted = double if single is None else single
+            tokens.append(Token("string", re.sub(r"\\(.)", r"\1", quoted, flags=re.DOTALL)))
         position = match.end()
     return tokens
 
@@ -201,13 +205,13 @@ class _Parser:
             if not self._take_word("and"):
                 self._need_symbol("}")
                 break
-        if "key" not in wanted:
+        if not {"key", "value"} <= wanted.keys():
             raise invalid("q")
         attribute = "app_properties" if collection == "appProperties" else "properties"
 
         def has(file: Candidate) -> bool:
             held: dict[str, str] = getattr(file, attribute)
-            return wanted["key"] in held and ("value" not in wanted or held[wanted["key"]] == wanted["value"])
+            return held.get(wanted["key"]) == wanted["value"]
 
         return Query(has)
 

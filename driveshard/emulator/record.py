@@ -26,7 +26,9 @@ class Content:
 
 @dataclass
 class FileRecord:
-    """A file, folder or shortcut. Times are milliseconds since the epoch; `parent` is None for the root only."""
+    """A file, folder or shortcut. Times are milliseconds since the epoch; `parent` is None for the root only.
+
+    `change` is the number of its latest change in the order of all changes."""
 
     id: str
     name: str
@@ -47,6 +49,7 @@ class FileRecord:
     extra: dict[str, Any] = field(default_factory=dict)
     version: int = 1
     order: int = 0
+    change: int = 0
 
     @property
     def is_folder(self) -> bool:

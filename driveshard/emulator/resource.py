@@ -27,9 +27,10 @@ def rfc3339(milliseconds: int) -> str:
 
 def links(record: FileRecord, base_url: str) -> dict[str, str]:
     """webViewLink, and webContentLink for blobs, on the host the client asked."""
+    key = record.extra.get("resourceKey")
     if record.mime_type == FOLDER:
-        return {"webViewLink": f"{base_url}/drive/folders/{record.id}?usp=sharing"}
-    found = {"webViewLink": f"{base_url}/file/d/{record.id}/view?usp=drivesdk"}
+        return {"webViewLink": f"{base_url}/drive/folders/{record.id}" + (f"?resourcekey={key}" if key else "")}
+    found = {"webViewLink": f"{base_url}/file/d/{record.id}/view?usp=drivesdk" + (f"&resourcekey={key}" if key else "")}
     if record.content:
         found["webContentLink"] = f"{base_url}/uc?id={quote(record.id)}&export=download"
     return found

@@ -93,14 +93,15 @@ def initiate(call: Call) -> Reply:
     )
     parts = urlsplit(call.request.target)
     pairs = [(name, value) for name, value in parse_qsl(parts.query) if name != "key"]
-    location = f"{call.base_url}{parts.path}?{urlencode([*pairs, ('upload_id', session.id)])}"
+    secrets = [("upload_id", session.id), ("session_crd", session.crd)]
+    location = f"{call.base_url}{parts.path}?{urlencode([*pairs, *secrets])}"
     return Reply(200, b"", {**_guploader(session), "Location": location, "Content-Type": "text/html; charset=UTF-8"})
 
 
 def serve_session(call: Call) -> Reply:
     """Any request to a session URI: chunk, status query or cancel."""
     session = call.drive.sessions.find(call.query["upload_id"], call.drive.clock.now())
-    if session is None:
+    if session is None or session.crd != call.query.get("session_crd", ""):
         raise UploadError(404, "Not Found")
     if call.fault in ("session-404", "session-410"):
         call.drive.sessions.end(session, call.fault[-3:])
@@ -157,7 +158,7 @@ def _chunk(call: Call, session: Session, span: Span) -> Reply:
         if session.state == DONE:
             return _finished(call, session)
         held = session.held
-        writer = Writer(session)
+        writer = Writer(session, keep_nothing="keep-nothing" in call.also)
     with writer:
         try:
             _receive(call, session, writer, held - span.start, None if span.stop is None else span.stop - held)
@@ -165,8 +166,9 @@ def _chunk(call: Call, session: Session, span: Span) -> Reply:
             return Reply(0, drop=True)
         finally:
             with session.lock:
-                if writer.current and session.state == OPEN and not (call.request.body.finished and span.final):
-                    session.truncate(floor(session.held))
+                whole = call.request.body.finished
+                if writer.current and session.state == OPEN and not (whole and span.final):
+                    session.truncate(floor(session.held) if whole else session.safe())
         return _after_chunk(call, session, writer, span)
 
 
@@ -196,15 +198,10 @@ def _receive(call: Call, session: Session, writer: Writer, skip: int, room: int 
     """
     body = call.request.body
     if session.slow:
-        body.block = min(body.block, call.drive.slow.block or body.block)
+        body.pace = lambda: call.drive.slow.block
     length = body.length if body.length is not None else 2 * UNIT
-    keep = {
-        "reset": length // 2,
-        "503-after-256K": UNIT,
-        "stall": UNIT,
-        "308-short": floor(length // 2),
-        "308-no-range": 0,
-    }.get(call.fault or "")
+    kept = {"503-after-256K": UNIT, "stall": UNIT, "308-short": floor(length // 2), "308-no-range": 0}
+    keep = kept.get(call.fault or "") if call.cut is None else call.cut
     for _ in body.blocks(skip):
         if not writer.current:
             raise SupersededError
@@ -216,13 +213,13 @@ def _receive(call: Call, session: Session, writer: Writer, skip: int, room: int 
         writer.append(block)
     if call.fault == "stall":
         call.drive.stopping.wait(STALL_SECONDS)
-    if call.fault not in ("reset", "stall"):
+    if call.cut is None and call.fault != "stall":
         body.drain()
 
 
 def _after_chunk(call: Call, session: Session, writer: Writer, span: Span) -> Reply:
     with session.lock:
-        if call.fault in ("reset", "stall"):
+        if call.cut is not None or call.fault == "stall":
             return Reply(0, drop=True)
         if session.state == DONE:
             return _finished(call, session)
@@ -237,7 +234,6 @@ def _after_chunk(call: Call, session: Session, writer: Writer, span: Span) -> Re
                 _check_total(session, session.held)
             return _complete(call, session)
         session.truncate(floor(session.held))
-        session.digests.follow(session.path, session.held)
         if call.fault == "503-after-256K":
             return fault_reply("503") or Reply(503)
         return progress(call, session)
@@ -256,10 +252,10 @@ def progress(call: Call, session: Session) -> Reply:
     """308 with the Range held (none when nothing is), or its 200 disguise for clients that cannot take a 308."""
     held = floor(session.held)
     headers = _guploader(session)
-    headers["Content-Type"] = "text/plain; charset=utf-8"
+    headers["Content-Type"] = "text/html; charset=UTF-8"
     if held:
         headers["Range"] = f"bytes=0-{held - 1}"
-        headers["X-Range-MD5"] = session.digests.advance(session.path, held, ("md5",))["md5"]
+        headers["X-Range-MD5"] = session.digests.advance(session.path, held)["md5"]
     if call.request.headers.get("x-guploader-no-308", "").lower() == "yes":
         return Reply(200, b"", {**headers, "X-HTTP-Status-Code-Override": "308"})
     return Reply(308, b"", headers)

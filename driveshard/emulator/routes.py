@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from driveshard.emulator import files, listing, permissions, resumable, site, uploads
+from driveshard.emulator import changes, files, listing, permissions, resumable, site, uploads
 from driveshard.emulator.calls import Call, Drive
 from driveshard.emulator.errors import ApiError, UploadError
 from driveshard.emulator.sessions import Session
@@ -66,6 +66,8 @@ ROUTES = (
     _route("PATCH", PERMISSIONS + "/{id}", permissions.update, "write"),
     _route("DELETE", PERMISSIONS + "/{id}", permissions.delete, "write"),
     _route("GET", "/drive/v3/about", files.about),
+    _route("GET", "/drive/v3/changes/startPageToken", changes.start_token),
+    _route("GET", "/drive/v3/changes", changes.list_changes),
     _route("GET", "", site.home, access=SITE),
     _route("GET", "/drive/(?:u/[0-9]+/)?folders/{id}", site.folder, access=SITE),
     _route("GET", "/file/d/{id}(?:/(?:view|preview|edit))?", site.file_view, access=SITE),

@@ -21,43 +21,26 @@ from driveshard.emulator.auth import PUBLIC, bearer
 from driveshard.emulator.batch import serve_batch
 from driveshard.emulator.calls import Call, Drive
 from driveshard.emulator.control import serve_control, stats
-from driveshard.emulator.errors import ApiError, UploadError
-from driveshard.emulator.faults import fault_reply
+from driveshard.emulator.errors import ApiError, UploadError, login_required
+from driveshard.emulator.faults import Clause, fault_reply
+from driveshard.emulator.options import Options
 from driveshard.emulator.routes import API, SESSION, Match, find_route
+from driveshard.emulator.sessions import UNIT
 from driveshard.emulator.wire import BadRequestError, BrokenBodyError, Reply, Request, read_request, write_reply
 
 RESET = struct.pack("ii", 1, 0)
+LINGER_SECONDS = 5.0
 
 
 class Emulator:
     """Drive v3 on 127.0.0.1, its state under `root`. A context manager; `start` returns the URL.
 
-    port: 0 takes a free one. faults: a plan, see `faults`; ValueError for a bad word. latency_ms: delay of each
-    request. bandwidth: upload bytes a second, all connections together. writes_per_second: more are answered
-    403 rateLimitExceeded. strict: protocol slips are remembered, see `stats()["violations"]`.
+    port: 0 takes a free one. The other options are those of `options.Options`; ValueError for a bad fault word.
+    Protocol slips of a strict run are in `stats()["violations"]`.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        *,
-        port: int = 0,
-        faults: str = "",
-        seed: int = 0,
-        latency_ms: float = 0,
-        bandwidth: int | None = None,
-        writes_per_second: float | None = None,
-        strict: bool = False,
-    ) -> None:
-        self.drive = Drive(
-            Path(root),
-            faults=faults,
-            seed=seed,
-            bandwidth=bandwidth,
-            writes_per_second=writes_per_second,
-            strict=strict,
-        )
-        self._latency = latency_ms / 1000
+    def __init__(self, root: Path, *, port: int = 0, **options: Any) -> None:
+        self.drive = Drive(Path(root), Options(**options))
         self._port = port
         self._server: _Server | None = None
 
@@ -71,6 +54,7 @@ class Emulator:
     def start(self) -> str:
         """Listen and serve in threads; returns the URL. Raises OSError when the port is taken."""
         self._server = _Server(("127.0.0.1", self._port), self)
+        self.drive.line.break_connections = self._server.break_others
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
         return self.url
 
@@ -110,9 +94,10 @@ class Emulator:
                 return serve_control(self.drive, request)
             except ApiError as error:
                 return error.reply()
-        if self._latency:
-            self.drive.stopping.wait(self._latency)
-        return self._logged(request)
+        self.drive.line.travel()
+        reply = self._logged(request)
+        self.drive.line.travel()
+        return reply
 
     def _logged(self, request: Request) -> Reply:
         call = Call(self.drive, request)
@@ -120,7 +105,8 @@ class Emulator:
         reply = Reply(0, drop=True)
         try:
             reply = self._refusals_caught(call)
-            if not reply.drop and request.body.before_read is None:
+            reply.early = "early" in call.also and reply.status >= 400 and not request.body.finished
+            if not reply.drop and not reply.early and request.body.before_read is None:
                 request.body.drain()
             return reply
         finally:
@@ -151,7 +137,11 @@ class Emulator:
             call.kinds |= {"create-id"}
         if "write" in match.kinds:
             self.drive.journal.write(time.monotonic())
-        call.fault = self.drive.faults.pick(call.kinds)
+        hit = self.drive.faults.pick(call.kinds)
+        call.fault = hit.word if hit else None
+        call.also = self.drive.faults.also(call.kinds)
+        if hit and self._broken(call, hit):
+            return Reply(0, drop=True)
         page = match.route.access not in (API, SESSION)
         answer = fault_reply(call.fault) if call.fault and not page else None
         if call.fault == "401-expired":
@@ -163,6 +153,19 @@ class Emulator:
         if call.fault == "reset-before-reply" or (call.fault == "lost-final" and reply.status in (200, 201)):
             return Reply(reply.status, drop=True)
         return reply
+
+    def _broken(self, call: Call, hit: Clause) -> bool:
+        """What a word does to the line; True when the request ends here. A body breaks off later, at `call.cut`."""
+        if hit.word == "outage":
+            self.drive.line.fail(hit.seconds)
+        elif hit.word == "tenth":
+            self.drive.line.scale(0.1)
+        elif hit.word in ("reset", "drop") and "body" in call.kinds:
+            length = call.request.body.length
+            place = 0.5 if hit.word == "reset" else self.drive.faults.place()
+            call.cut = int((2 * UNIT if length is None else length) * place)
+            return False
+        return hit.word in ("outage", "drop")
 
     def _outside_drive(self, request: Request) -> Reply | None:
         if request.method == "POST" and request.path.rstrip("/") in ("/batch/drive/v3", "/batch"):
@@ -178,13 +181,14 @@ class Emulator:
     def _meter(self, request: Request, match: Match) -> None:
         if "body" not in match.kinds:
             return
-        request.body.block = self.drive.throttle.block or request.body.block
+        line = self.drive.line
+        request.body.pace = lambda: line.up.block
 
         def meter(count: int) -> None:
             self.drive.journal.received(count)
             if match.session and match.session.received:
                 match.session.received.add("received", count)
-            self.drive.throttle.take(count)
+            line.up.take(count)
 
         request.body.meter = meter
 
@@ -195,7 +199,7 @@ class Emulator:
         elif match.route.access == SESSION:
             call.caller = "owner"
         if call.caller == PUBLIC and "write" in call.kinds:
-            raise ApiError(401, "required", "Login Required.", location="Authorization", location_type="header")
+            raise login_required()
         if "write" in call.kinds and not self.drive.writes.admit(time.monotonic()):
             raise ApiError(403, "rateLimitExceeded", "Rate Limit Exceeded", domain="usageLimits")
 
@@ -242,6 +246,11 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self._open: dict[socket.socket, threading.Thread] = {}
         self._lock = threading.Lock()
         super().__init__(address, _Connection)
+        rate = emulator.drive.line.up.rate
+        if rate is not None:
+            # What the kernel takes in ahead of the line would look sent to the client.
+            size = int(min(4 << 20, max(1 << 17, rate / 20)))
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
 
     def enter(self, connection: socket.socket) -> None:
         with self._lock:
@@ -250,6 +259,15 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     def leave(self, connection: socket.socket) -> None:
         with self._lock:
             self._open.pop(connection, None)
+
+    def break_others(self) -> None:
+        """Reset every open connection but the one that this thread serves."""
+        with self._lock:
+            held = [one for one, thread in self._open.items() if thread is not threading.current_thread()]
+        for connection in held:
+            with contextlib.suppress(OSError):
+                # Its thread wakes and resets it; shutting down both ways would end it politely.
+                connection.shutdown(socket.SHUT_RD)
 
     def stop(self) -> None:
         """Take no more connections, break those that are open, wait for their threads (5 s each at most)."""
@@ -285,6 +303,9 @@ class _Connection(socketserver.BaseRequestHandler):
             pass
         finally:
             self.server.leave(self.request)
+            if self.server.emulator.drive.line.dead:
+                with contextlib.suppress(OSError):
+                    self._reset()
 
     def _serve_one(self, reader: Any) -> bool:
         """Answer the next request; False when the connection is to be closed."""
@@ -295,45 +316,45 @@ class _Connection(socketserver.BaseRequestHandler):
             return False
         if request is None:
             return False
+        drive = self.server.emulator.drive
+        control = request.path.startswith("/_emulator/")
+        if drive.line.dead and not control:
+            return self._reset()
         try:
             reply = self.server.emulator.answer(request)
         except BrokenBodyError:
             return False
-        if reply.drop:
-            # Lingering for zero seconds makes the close a reset.
-            self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-            self.request.close()
-            return False
+        if reply.drop or (drive.line.dead and not control):
+            return self._reset()
         keep = request.keep_alive and request.body.finished
-        write_reply(self.request, reply, head_only=request.method == "HEAD", keep_alive=keep)
+        head_only = request.method == "HEAD"
+        write_reply(self.request, reply, head_only=head_only, keep_alive=keep, line=drive.line)
+        if reply.early:
+            self._linger(request)
         return keep
 
+    def _reset(self) -> bool:
+        # Lingering for zero seconds makes the close a reset.
+        self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        self.request.close()
+        return False
 
-def run(
-    root: Path,
-    *,
-    port: int = 0,
-    faults: str = "",
-    seed: int = 0,
-    latency_ms: float = 0,
-    bandwidth: int | None = None,
-    writes_per_second: float | None = None,
-    strict: bool = False,
-) -> int:
+    def _linger(self, request: Request) -> None:
+        """Read on for a moment after an early answer: a close at once would reset the connection and lose it."""
+        deadline = time.monotonic() + LINGER_SECONDS
+        self.request.settimeout(LINGER_SECONDS)
+        with contextlib.suppress(BrokenBodyError):
+            for _ in request.body.blocks():
+                if time.monotonic() > deadline:
+                    break
+
+
+def run(root: Path, *, port: int = 0, **options: Any) -> int:
     """Serve until SIGINT or SIGTERM; the first line on stdout is `{"url": ...}`. Returns the exit code 0.
 
     Options as for Emulator. Raises ValueError for a bad fault word, OSError when the port is taken.
     """
-    emulator = Emulator(
-        root,
-        port=port,
-        faults=faults,
-        seed=seed,
-        latency_ms=latency_ms,
-        bandwidth=bandwidth,
-        writes_per_second=writes_per_second,
-        strict=strict,
-    )
+    emulator = Emulator(root, port=port, **options)
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())

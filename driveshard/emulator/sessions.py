@@ -6,13 +6,11 @@ nothing has to be written per chunk, and a `kill -9` in the middle of a body los
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import secrets
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,6 @@ LIFETIME = 7 * 24 * 3600.0
 OPEN, DONE, CANCELLED, BROKEN = "open", "done", "cancelled", "broken"
 SETTLE_SECONDS = 2.0
 QUIET_SECONDS = 0.25
-_BACKGROUND = ThreadPoolExecutor(1, "emulator-hash")
 
 
 class SupersededError(Exception):
@@ -38,65 +35,96 @@ def floor(size: int) -> int:
     return size - size % UNIT
 
 
+@dataclass
+class Hashed:
+    """md5, sha1 and sha256 of the first `size` bytes of a file, open to more."""
+
+    size: int
+    digests: tuple[Any, ...]
+
+    def copy(self) -> Hashed:
+        """The same, apart from this one."""
+        return Hashed(self.size, tuple(digest.copy() for digest in self.digests))
+
+    def update(self, block: memoryview) -> None:
+        """Add bytes."""
+        for digest in self.digests:
+            digest.update(block)
+        self.size += len(block)
+
+
 class Digests:
-    """md5, sha1 and sha256 of a growing file, each hashed as far as somebody asked. Thread-safe."""
+    """md5, sha1 and sha256 of a growing file. Each byte is hashed once, as it comes; a cut goes back to a mark.
+
+    Marks lie at the last whole unit and where the last request began: what a broken request may leave. Thread-safe.
+    """
 
     NAMES = ("md5", "sha1", "sha256")
 
     def __init__(self) -> None:
-        self._locks = {name: threading.Lock() for name in self.NAMES}
-        self._state = {name: (hashlib.new(name, usedforsecurity=False), 0) for name in self.NAMES}
+        self._lock = threading.Lock()
+        self._restart()
 
-    def advance(self, path: Path, upto: int, names: tuple[str, ...] = NAMES) -> dict[str, str]:
-        """Hex digests of the first `upto` bytes."""
-        if len(names) == 1:
-            return {names[0]: self._one(names[0], path, upto)}
-        with ThreadPoolExecutor(len(names)) as pool:
-            return dict(zip(names, pool.map(lambda name: self._one(name, path, upto), names), strict=True))
+    def _restart(self) -> None:
+        self._now = Hashed(0, tuple(hashlib.new(name, usedforsecurity=False) for name in self.NAMES))
+        self._begun = self._unit = self._now.copy()
 
-    def follow(self, path: Path, upto: int) -> None:
-        """Hash what the 308 replies do not need in the background, so that the last chunk waits less."""
-        _BACKGROUND.submit(self._quietly, path, upto)
+    def mark(self) -> None:
+        """A request begins here."""
+        with self._lock:
+            self._begun = self._now.copy()
+
+    def feed(self, position: int, block: memoryview) -> None:
+        """Hash bytes that were written at `position`; bytes before it that were not hashed are left to `advance`."""
+        with self._lock:
+            if self._now.size == position:
+                self._feed(block)
 
     def cut(self, size: int) -> None:
         """The content from `size` on changed: what was hashed beyond it is hashed anew."""
-        for name in self.NAMES:
-            with self._locks[name]:
-                if self._state[name][1] > size:
-                    self._state[name] = (hashlib.new(name, usedforsecurity=False), 0)
+        with self._lock:
+            if self._now.size <= size:
+                return
+            marks = [mark for mark in (self._begun, self._unit) if mark.size <= size]
+            if not marks:
+                self._restart()
+                return
+            self._now = max(marks, key=lambda mark: mark.size).copy()
+            self._begun = self._unit = self._now.copy()
 
-    def _quietly(self, path: Path, upto: int) -> None:
-        # The file may be cut or gone by now; whoever needs the digest hashes again and sees the error.
-        with contextlib.suppress(OSError):
-            for name in self.NAMES[1:]:
-                self._one(name, path, upto)
+    def advance(self, path: Path, upto: int) -> dict[str, str]:
+        """Hex digests of the first `upto` bytes."""
+        with self._lock:
+            if self._now.size > upto:
+                self._restart()
+            if self._now.size < upto:
+                self._catch_up(path, upto)
+            return {name: digest.hexdigest() for name, digest in zip(self.NAMES, self._now.digests, strict=True)}
 
-    def _one(self, name: str, path: Path, upto: int) -> str:
-        with self._locks[name]:
-            return self._locked(name, path, upto)
+    def _feed(self, block: memoryview) -> None:
+        while block:
+            piece = block[: UNIT - self._now.size % UNIT]
+            self._now.update(piece)
+            if self._now.size % UNIT == 0:
+                self._unit = self._now.copy()
+            block = block[len(piece) :]
 
-    def _locked(self, name: str, path: Path, upto: int) -> str:
-        digest, position = self._state[name]
-        if position > upto:
-            digest, position = hashlib.new(name, usedforsecurity=False), 0
-        if position < upto:
-            buffer = memoryview(bytearray(min(BLOCK, upto - position)))
-            with path.open("rb", buffering=0) as source:
-                source.seek(position)
-                while position < upto:
-                    count = source.readinto(buffer[: upto - position])
-                    if not count:
-                        raise OSError(f"{path.name} ends at {position}, expected {upto}")
-                    digest.update(buffer[:count])
-                    position += count
-        self._state[name] = (digest, position)
-        return digest.hexdigest()
+    def _catch_up(self, path: Path, upto: int) -> None:
+        buffer = memoryview(bytearray(min(BLOCK, upto - self._now.size)))
+        with path.open("rb", buffering=0) as source:
+            source.seek(self._now.size)
+            while self._now.size < upto:
+                count = source.readinto(buffer[: upto - self._now.size])
+                if not count:
+                    raise OSError(f"{path.name} ends at {self._now.size}, expected {upto}")
+                self._feed(buffer[:count])
 
 
 @dataclass
 class Session:
     """One resumable upload. `held` counts the bytes in the blob; `state` is open, done, cancelled, broken or a status
-    code as text (404, 410, 409: that is the answer to everything from then on)."""
+    code as text (404, 410, 409: that is the answer to everything from then on). `crd` is the URI's second secret;
+    `kept` is what stays should the request under way break (None: every whole unit)."""
 
     id: str
     file_id: str
@@ -107,6 +135,7 @@ class Session:
     declared: int | None
     created: float
     path: Path
+    crd: str = ""
     state: str = OPEN
     held: int = 0
     slow: bool = False
@@ -115,6 +144,7 @@ class Session:
     received: Tally | None = None
     turn: int = 0
     writing: bool = False
+    kept: int | None = None
 
     def settle(self) -> None:
         """End the turn of an older writer, so that the offset told next stays true.
@@ -131,7 +161,12 @@ class Session:
             self.turn += 1
             self.writing = False
             if self.state == OPEN:
-                self.truncate(floor(self.held))
+                self.truncate(self.safe())
+            self.kept = None
+
+    def safe(self) -> int:
+        """The bytes that stay when the request under way breaks here."""
+        return floor(self.held) if self.kept is None else min(self.kept, self.held)
 
     def truncate(self, size: int) -> None:
         """Keep the first `size` bytes only."""
@@ -143,8 +178,8 @@ class Session:
 
     def document(self) -> dict[str, Any]:
         """What is kept on disk besides the blob."""
-        names = ("file_id", "update", "metadata", "params", "content_type", "declared", "created", "state", "slow")
-        return {name: getattr(self, name) for name in names}
+        names = ("file_id", "update", "metadata", "params", "content_type", "declared", "created", "crd")
+        return {name: getattr(self, name) for name in (*names, "state", "slow")}
 
     def summary(self) -> dict[str, Any]:
         """The session as `/_emulator/stats` shows it."""
@@ -161,11 +196,13 @@ class Session:
 class Writer:
     """The one request that may add bytes to a session, until it ends or a newer one settles the session."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, *, keep_nothing: bool = False) -> None:
         self._session = session
         with session.lock:
             session.turn += 1
             session.writing = True
+            session.kept = session.held if keep_nothing else None
+            session.digests.mark()
             self._turn = session.turn
             self._blob = session.path.open("r+b", buffering=0)
 
@@ -181,7 +218,9 @@ class Writer:
                 raise SupersededError
             self._blob.seek(self._session.held)
             self._blob.write(block)
+            position = self._session.held
             self._session.held += len(block)
+        self._session.digests.feed(position, block)
 
     def __enter__(self) -> Writer:
         return self
@@ -191,6 +230,7 @@ class Writer:
         with self._session.lock:
             if self.current:
                 self._session.writing = False
+                self._session.kept = None
 
 
 class Sessions:
@@ -215,7 +255,7 @@ class Sessions:
     def create(self, **given: Any) -> Session:
         """Begin a session; it is on disk when this returns."""
         key = "A" + secrets.token_urlsafe(36)
-        session = Session(id=key, path=self._blobs / key, **given)
+        session = Session(id=key, path=self._blobs / key, crd=secrets.token_urlsafe(24), **given)
         session.path.touch(mode=0o600)
         session.received = Tally(self._tallies / key, ("received",))
         with self._lock:

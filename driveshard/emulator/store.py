@@ -62,8 +62,10 @@ class Store:
         self._files: dict[str, FileRecord] = {}
         self._children: dict[str, dict[str, None]] = {}
         self._order = 0
+        self.changes = 0
         for _, document in self.database.load("files"):
             self._index(FileRecord.from_document(document))
+        self.changes = max([self.changes, *(gone["change"] for _, gone in self.deleted())])
         self.root_id = next((f.id for f in self._files.values() if f.parent is None), "")
         if not self.root_id:
             now = clock.now_ms()
@@ -114,6 +116,7 @@ class Store:
     def save(self, record: FileRecord) -> None:
         """Insert or rewrite a record."""
         with self.database.lock:
+            record.change = self.changes + 1
             self._index(record)
             self.database.put("files", record.id, record.document())
 
@@ -137,11 +140,14 @@ class Store:
             record.parent = parent
 
     def delete(self, record: FileRecord) -> None:
-        """Remove a file, or a folder with everything below it, blobs included."""
+        """Remove a file, or a folder with everything below it, blobs included. Their ids never work again."""
         with self.database.transaction():
             doomed = list(self._subtree(record))
             for victim in doomed:
                 self.database.drop("files", victim.id)
+                self.changes += 1
+                gone = {"change": self.changes, "time": self.clock.now_ms()}
+                self.database.put("deleted", victim.id, gone)
         with self.database.lock:
             for victim in doomed:
                 self._files.pop(victim.id, None)
@@ -180,15 +186,21 @@ class Store:
         return ids
 
     def check_id(self, file_id: str, mime_type: str) -> None:
-        """Refuse an id that a create may not use: taken (409), not issued here or of the wrong kind (400, 403)."""
+        """Refuse an id that a create may not use: taken (409), deleted once, not issued, of the wrong kind (4xx)."""
         if self.find(file_id) or self.is_foreign(file_id):
             raise id_in_use()
+        if self.database.get("deleted", file_id):
+            raise invalid("fileId")
         issued = self.database.get("ids", file_id)
         wanted = "shortcuts" if mime_type == SHORTCUT else "files"
         if mime_type.startswith(GOOGLE_TYPE) and mime_type not in (FOLDER, SHORTCUT):
-            raise ApiError(403, "forbidden", "Generated IDs are not supported for Docs Editors formats")
+            raise ApiError(403, "generatedIdNotSupported", "Generated IDs are not supported for Docs Editors formats")
         if issued is None or issued["kind"] != wanted:
             raise invalid("file.id", "The provided file ID is not usable.")
+
+    def deleted(self) -> list[tuple[str, dict[str, Any]]]:
+        """The ids of files deleted for good, each with its number in the order of changes and the time (ms)."""
+        return self.database.load("deleted")
 
     def make_foreign(self, file_id: str) -> None:
         """From now on the id belongs to a file of somebody else: creates get 409, reads 404."""
@@ -223,6 +235,7 @@ class Store:
         if not record.order:
             record.order = self._order + 1
         self._order = max(self._order, record.order)
+        self.changes = max(self.changes, record.change)
         self._files[record.id] = record
         if record.parent:
             self._children.setdefault(record.parent, {})[record.id] = None

@@ -36,7 +36,7 @@ def simple(call: Call) -> Reply:
     file_id = call.ids[0] if call.ids else None
     path = call.drive.store.blobs / secrets.token_hex(20)
     kept = False
-    half = (call.request.body.length or 0) // 2 if call.fault == "reset" else None
+    half = call.cut
     try:
         if kind == "media":
             metadata: dict[str, Any] = {}

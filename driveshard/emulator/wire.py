@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from driveshard.emulator.line import Line
+
 BLOCK = 1 << 20
 MAX_LINE = 1 << 16
 MAX_HEADERS = 200
@@ -35,7 +37,8 @@ class BrokenBodyError(Exception):
 class Body:
     """A request body, read once, in blocks. `received` counts content bytes (chunk framing is not content).
 
-    `meter` is called with the number of bytes of each read: accounting and throttling hang on it.
+    `meter` is called with the number of bytes of each read: accounting and throttling hang on it. `pace` tells before
+    each read how many bytes it may be at most (None: 1 MiB).
     """
 
     def __init__(self, reader: io.BufferedIOBase, length: int, chunked: bool = False) -> None:
@@ -45,7 +48,7 @@ class Body:
         self._finished = length == 0 and not chunked
         self.length: int | None = None if chunked else length
         self.received = 0
-        self.block = BLOCK
+        self.pace: Callable[[], int | None] = lambda: None
         self.meter: Callable[[int], None] | None = None
         self.before_read: Callable[[], None] | None = None
 
@@ -65,9 +68,10 @@ class Body:
         Nothing is held back to fill a block: what a broken connection delivered has been handed out by then.
         Raises BrokenBodyError when the connection ends early.
         """
-        buffer = memoryview(bytearray(self.block if self.length is None else max(1, min(self.block, self.length))))
+        buffer = memoryview(bytearray(BLOCK if self.length is None else max(1, min(BLOCK, self.length))))
         while not self._finished and limit != 0:
-            count = self._read_some(buffer if limit is None else buffer[:limit])
+            most = min(limit if limit is not None else BLOCK, self.pace() or BLOCK)
+            count = self._read_some(buffer[:most])
             if count:
                 yield buffer[:count]
             if limit is not None:
@@ -161,12 +165,14 @@ class FileSlice:
 
 @dataclass
 class Reply:
-    """One HTTP reply. `drop` means that the connection is reset instead of answering."""
+    """One HTTP reply. `drop` means that the connection is reset instead of answering, `early` that it does not wait
+    for the end of the request's body."""
 
     status: int
     body: bytes | FileSlice = b""
     headers: dict[str, str] = field(default_factory=dict)
     drop: bool = False
+    early: bool = False
 
     @classmethod
     def json(cls, document: Any, status: int = 200) -> Reply:
@@ -224,8 +230,13 @@ def _read_headers(reader: io.BufferedIOBase) -> dict[str, str]:
     raise BadRequestError("too many headers")
 
 
-def write_reply(connection: socket.socket, reply: Reply, *, head_only: bool, keep_alive: bool) -> None:
-    """Send a reply. 1xx and 204 carry no body; HEAD gets the headers of the body it would have had."""
+def write_reply(
+    connection: socket.socket, reply: Reply, *, head_only: bool, keep_alive: bool, line: Line | None = None
+) -> None:
+    """Send a reply. 1xx and 204 carry no body; HEAD gets the headers of the body it would have had.
+
+    `line` is what files go through.
+    """
     length = reply.body.length if isinstance(reply.body, FileSlice) else len(reply.body)
     try:
         phrase = HTTPStatus(reply.status).phrase
@@ -244,15 +255,20 @@ def write_reply(connection: socket.socket, reply: Reply, *, head_only: bool, kee
         connection.sendall(head + reply.body)
     else:
         connection.sendall(head)
-        _send_file(connection, reply.body)
+        _send_file(connection, reply.body, line)
 
 
-def _send_file(connection: socket.socket, piece: FileSlice) -> None:
+def _send_file(connection: socket.socket, piece: FileSlice, line: Line | None) -> None:
     with piece.path.open("rb") as source:
         offset, left = piece.start, piece.length
         while left:
-            sent = os.sendfile(connection.fileno(), source.fileno(), offset, min(left, BLOCK))
+            most = (line.down.block if line else None) or BLOCK
+            sent = os.sendfile(connection.fileno(), source.fileno(), offset, min(left, most))
             if sent == 0:
                 raise OSError("file is shorter than announced")
+            if line:
+                line.down.take(sent)
+            if line and line.dead:
+                raise OSError("an outage")
             offset += sent
             left -= sent

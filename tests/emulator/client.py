@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
 import random
@@ -85,6 +86,10 @@ class Client:
 
     def upload(self, data: bytes, **metadata: Any) -> str:
         return self("PUT", self.begin(len(data), **metadata), data).json["id"]
+
+    @staticmethod
+    def md5(data: bytes) -> str:
+        return hashlib.md5(data).hexdigest()
 
     def share(self, file_id: str) -> Answer:
         return self("POST", f"{FILES}/{file_id}/permissions", {"type": "anyone", "role": "reader"})

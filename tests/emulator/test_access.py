@@ -12,11 +12,45 @@ from driveshard.emulator import Emulator
 from driveshard.emulator.pages import human_size, render_markdown
 
 from .client import FILES, FOLDER, UPLOAD, Client
+from .conftest import Start
 
 
 @pytest.fixture
 def anonymous(emulator: Emulator) -> Client:
     return Client(emulator.url, auth={})
+
+
+@pytest.mark.parametrize(("missing", "body"), [("type", {"role": "reader"}), ("role", {"type": "anyone"})])
+def test_a_permission_needs_type_and_role(client: Client, missing: str, body: dict[str, str]) -> None:
+    answer = client("POST", f"{FILES}/{client.folder()}/permissions", body)
+    error = answer.json["error"]["errors"][0]
+    assert (answer.status, error["reason"], error["locationType"]) == (400, "required", "other")
+    assert error["location"] == f"permission.{missing}"
+
+
+def test_only_the_given_key_is_one(start: Start) -> None:
+    emulator = start(api_key="AIza-good")
+    client, anonymous = Client(emulator.url), Client(emulator.url, auth={})
+    folder = client.folder()
+    client.share(folder)
+    assert anonymous.get(f"{FILES}/{folder}", key="AIza-good").status == 200
+    for bad in (anonymous.get(f"{FILES}/{folder}", key="k"), anonymous.get("/drive/v3/about", fields="*", key="k")):
+        assert (bad.status, bad.reason) == (400, "badRequest")
+        assert bad.json["error"]["message"] == "API key not valid. Please pass a valid API key."
+    assert anonymous("GET", f"{FILES}/{folder}", headers={"X-Goog-Api-Key": "k"}).status == 400
+    assert client.get(f"{FILES}/{folder}").status == 200
+
+
+def test_only_the_given_token_is_good(start: Start) -> None:
+    emulator = start(token="right")
+    right, wrong = (Client(emulator.url, auth={"Authorization": f"Bearer {word}"}) for word in ("right", "emulator"))
+    assert right.get(f"{FILES}/root").status == 200
+    for answer in (wrong.get(f"{FILES}/root"), wrong("POST", UPLOAD, {}, uploadType="resumable")):
+        assert (answer.status, answer.reason) == (401, "authError")
+    session = right.begin(1, name="a")
+    assert wrong("PUT", session, b"x").status == 401
+    issued = wrong("POST", "/token", b"grant_type=refresh_token&refresh_token=r").json["access_token"]
+    assert Client(emulator.url, auth={"Authorization": f"Bearer {issued}"}).get(f"{FILES}/root").status == 200
 
 
 def test_permissions(client: Client) -> None:
@@ -89,8 +123,13 @@ def test_an_api_key_reads_what_is_shared_and_nothing_else(client: Client, anonym
 def test_neither_token_nor_key(client: Client, anonymous: Client) -> None:
     folder = client.folder()
     client.share(folder)
-    for answer in (anonymous.get(f"{FILES}/{folder}"), anonymous("POST", UPLOAD, {}, uploadType="resumable")):
-        assert (answer.status, answer.reason) == (403, "forbidden")
+    refused = anonymous.get(f"{FILES}/{folder}")
+    error = refused.json["error"]
+    assert (refused.status, error["status"], "errors" in error) == (403, "PERMISSION_DENIED", False)
+    assert error["message"].startswith("Method doesn't allow unregistered callers")
+    for upload in ("resumable", "media", "multipart"):
+        answer = anonymous("POST", UPLOAD, {}, uploadType=upload)
+        assert (answer.status, answer.reason, answer.json["error"]["status"]) == (401, "required", "UNAUTHENTICATED")
 
 
 def form(client: Client, **fields: str) -> object:

@@ -109,13 +109,21 @@ def test_plain_answers(start: Start, word: str, status: int, reason: str | None,
     assert [entry["fault"] for entry in emulator.log()][1:3] == [word, word]
 
 
-def test_daily_cap_lasts(start: Start) -> None:
-    emulator = start(faults="403-dailyCap@2")
+@pytest.mark.parametrize(
+    ("word", "reason", "text"),
+    [
+        ("403-dailyCap", "userRateLimitExceeded", "User rate limit exceeded."),
+        ("403-projectCap", "dailyLimitExceeded", "Daily Limit Exceeded"),
+    ],
+)
+def test_caps_last(start: Start, word: str, reason: str, text: str) -> None:
+    emulator = start(faults=f"{word}@2")
     client = Client(emulator.url)
     session = client.begin(len(DATA), name="a")
     for _ in range(3):
         answer = client("POST", FILES, {"name": "f", "mimeType": FOLDER})
-        assert (answer.status, answer.reason) == (403, "dailyLimitExceeded")
+        assert (answer.status, answer.reason) == (403, reason)
+        assert answer.json["error"]["message"] == text
     assert client.put(session, DATA, 0, len(DATA)).status == 200
     assert client.get(FILES).status == 200
     emulator.set_faults("")
@@ -127,6 +135,46 @@ def test_storage_full(start: Start) -> None:
     assert client("POST", FILES, {"name": "f", "mimeType": FOLDER}).status == 200
     answer = client("POST", UPLOAD, {"name": "a"}, uploadType="resumable")
     assert (answer.status, answer.reason) == (403, "storageQuotaExceeded")
+
+
+def test_storage_full_in_the_middle_of_an_upload(start: Start) -> None:
+    client = Client(start(faults="403-storageFull-chunk@2").url)
+    session = client.begin(len(DATA), name="a")
+    client.put(session, DATA[:UNIT], 0, len(DATA))
+    answer = client.put(session, DATA[UNIT:], UNIT, len(DATA))
+    assert (answer.status, answer.reason) == (403, "storageQuotaExceeded")
+    assert answer.json["error"]["errors"][0]["domain"] == "usageLimits"
+    assert held(client, session) == UNIT
+
+
+@pytest.mark.parametrize(
+    ("word", "status", "canonical", "reason", "info"),
+    [
+        ("403-bare", 403, "PERMISSION_DENIED", None, None),
+        ("429-bare", 429, "RESOURCE_EXHAUSTED", None, None),
+        ("403-queries", 403, "PERMISSION_DENIED", "rateLimitExceeded", "RATE_LIMIT_EXCEEDED"),
+        ("403-scope", 403, "PERMISSION_DENIED", "insufficientPermissions", "ACCESS_TOKEN_SCOPE_INSUFFICIENT"),
+        ("400-key", 400, "INVALID_ARGUMENT", "badRequest", "API_KEY_INVALID"),
+        ("403-key-blocked", 403, "PERMISSION_DENIED", "forbidden", "API_KEY_SERVICE_BLOCKED"),
+    ],
+)
+def test_newer_shapes(
+    start: Start, word: str, status: int, canonical: str, reason: str | None, info: str | None
+) -> None:
+    answer = Client(start(faults=word).url).get(f"{FILES}/root")
+    error = answer.json["error"]
+    assert (answer.status, error["code"], error["status"]) == (status, status, canonical)
+    assert ("errors" in error) == (reason is not None) and bool(error["message"])
+    assert reason is None or answer.reason == reason
+    assert info is None or [detail["reason"] for detail in error["details"]] == [info]
+
+
+def test_abuse_page_instead_of_content(start: Start) -> None:
+    client = Client(start(faults="403-html").url)
+    file_id = client.upload(b"x", name="a")
+    answer = client.get(f"{FILES}/{file_id}", alt="media")
+    assert (answer.status, answer.headers["Content-Type"]) == (403, "text/html")
+    assert b"We're sorry..." in answer.body
 
 
 def test_expired_token_stays_refused(start: Start) -> None:
@@ -346,6 +394,6 @@ def drive_to_the_end(client: Client, session: str, data: bytes) -> str:
 def test_every_word_is_tested_here(emulator: Emulator) -> None:
     from pathlib import Path
 
-    text = Path(__file__).read_text()
+    text = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
     missing = [f.word for f in FAULTS if f.word not in text and f.word[:-3] + "{status}" not in text]
     assert [word for word in missing if word not in ("session-404", "session-410")] == []

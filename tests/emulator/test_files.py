@@ -32,11 +32,12 @@ def test_whole_resource_has_drives_types(client: Client, emulator: Emulator) -> 
     assert whole["md5Checksum"] == hashlib.md5(b"hello").hexdigest()
     assert whole["sha1Checksum"] == hashlib.sha1(b"hello").hexdigest()
     assert whole["sha256Checksum"] == hashlib.sha256(b"hello").hexdigest()
+    assert whole["webViewLink"] == f"{emulator.url}/file/d/{file_id}/view?usp=drivesdk"
     assert whole["webContentLink"] == f"{emulator.url}/uc?id={file_id}&export=download"
     root = client.get(f"{FILES}/root", fields="*").json
     assert whole["parents"] == [root["id"]] and "parents" not in root
     folder = client.get(f"{FILES}/{client.folder()}", fields="*").json
-    assert folder["webViewLink"] == f"{emulator.url}/drive/folders/{folder['id']}?usp=sharing"
+    assert folder["webViewLink"] == f"{emulator.url}/drive/folders/{folder['id']}"
     assert not folder.keys() & {"size", "md5Checksum", "headRevisionId", "webContentLink"}
 
 
@@ -69,6 +70,7 @@ def test_ids(client: Client) -> None:
     again = client("POST", FILES, {"name": "f", "mimeType": FOLDER, "id": first})
     assert (again.status, again.reason) == (409, "fileIdInUse")
     doc = client("POST", FILES, {"mimeType": "application/vnd.google-apps.document", "id": whole["ids"][1]})
+    assert doc.reason == "generatedIdNotSupported"
     assert (doc.status, doc.json["error"]["message"]) == (
         403,
         "Generated IDs are not supported for Docs Editors formats",
@@ -79,11 +81,30 @@ def test_ids(client: Client) -> None:
     assert client("POST", FILES, {**link, "id": shortcut}).status == 200
 
 
-def test_a_used_id_stays_free_after_delete(client: Client) -> None:
-    (file_id,) = client.ids()
-    client.upload(b"a", name="a", id=file_id)
-    assert client("DELETE", f"{FILES}/{file_id}").status == 204
+def test_the_id_of_a_deleted_file_never_works_again(client: Client, emulator: Emulator, start: Start) -> None:
+    file_id, inner, begun = client.ids(3)
+    client.folder("f", id=file_id)
+    client.upload(b"a", name="a", id=inner, parents=[file_id])
+    source = client.upload(b"a", name="b")
+    late = client.begin(1, name="late", id=begun)
+    client.upload(b"x", name="won", id=begun)
+    for doomed in (file_id, begun):
+        gone = client("DELETE", f"{FILES}/{doomed}")
+        assert (gone.status, gone.headers["Content-Type"], gone.headers["Content-Length"]) == (204, "text/html", "0")
     assert client("DELETE", f"{FILES}/{file_id}").json["error"]["message"] == f"File not found: {file_id}."
+    assert client("PUT", late, b"x").status == 400
+    emulator.stop()
+    client = Client(start().url)
+    for used in (file_id, inner, begun):
+        for answer in (
+            client("POST", FILES, {"name": "f", "mimeType": FOLDER, "id": used}),
+            client("POST", f"{FILES}/{source}/copy", {"id": used}),
+            client("POST", UPLOAD, {"id": used}, uploadType="resumable"),
+        ):
+            assert (answer.status, answer.reason) == (400, "invalid")
+            assert answer.json["error"]["message"] == "Invalid Value"
+            assert answer.json["error"]["errors"][0]["location"] == "fileId"
+    assert client.upload(b"y", name="c", id=client.ids()[0])
 
 
 @pytest.mark.parametrize(
@@ -108,12 +129,17 @@ def test_move(client: Client) -> None:
     assert client("PATCH", target, {"parents": [old]}).reason == "fieldNotWritable"
     inner = client.folder("inner", parents=[new])
     assert client("PATCH", f"{FILES}/{new}", {}, addParents=inner, removeParents="root").status == 403
+    root = client.get(f"{FILES}/root").json["id"]
+    assert client("PATCH", target, addParents="root", removeParents=new).json == {"parents": [root]}
+    assert client("PATCH", target, addParents=old, removeParents="root").json == {"parents": [old]}
 
 
 def test_copy(client: Client) -> None:
     source = client.upload(b"content", name="a", appProperties={"k": "v"})
     copied = client("POST", f"{FILES}/{source}/copy?fields=*", {"name": "b"}).json
     assert (copied["name"], copied["appProperties"]) == ("b", {"k": "v"})
+    for body in ({}, {"name": None}):
+        assert client("POST", f"{FILES}/{source}/copy", body).json["name"] == "Copy of a"
     client("DELETE", f"{FILES}/{source}")
     assert client.get(f"{FILES}/{copied['id']}", alt="media").body == b"content"
     assert client("POST", f"{FILES}/{client.folder()}/copy", {}).status == 403
@@ -147,9 +173,13 @@ def test_properties(client: Client, where: str) -> None:
     assert changed.json == {where: {"b": "2", "c": "3"}}
     fits = {where: {"k": "é" * 61 + "x"}}
     assert client("PATCH", f"{FILES}/{file_id}", fits).status == 200
-    assert client("PATCH", f"{FILES}/{file_id}", {where: {"k": "é" * 62}}).status == 400
+    long = client("PATCH", f"{FILES}/{file_id}", {where: {"k": "é" * 62}})
+    assert (long.status, long.reason) == (403, "propertyLengthLimitExceeded")
+    assert long.json["error"]["message"] == (
+        "Properties and app properties are limited to 124 bytes in UTF-8 encoding, counting both the key and the value."
+    )
     assert client("PATCH", f"{FILES}/{file_id}", {where: {str(n): "" for n in range(31)}}).status == 400
-    assert client("POST", UPLOAD, {where: {"k": "x" * 200}}, uploadType="resumable").status == 400
+    assert client("POST", UPLOAD, {where: {"k": "x" * 200}}, uploadType="resumable").status == 403
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b'"x"'])
@@ -226,13 +256,15 @@ def test_ranges(client: Client, span: str, status: int, content: bytes | None, t
     answer = client("GET", f"{FILES}/{file_id}?alt=media", headers={"Range": span})
     assert (answer.status, answer.headers.get("Content-Range")) == (status, told)
     assert content is None or answer.body == content
+    assert content is not None or answer.reason == "requestedRangeNotSatisfiable"
 
 
 def test_empty_file_has_no_range(client: Client) -> None:
     file_id = client.upload(b"", name="a")
     answer = client("GET", f"{FILES}/{file_id}?alt=media", headers={"Range": "bytes=0-99"})
     assert (answer.status, answer.headers["Content-Range"]) == (416, "bytes */0")
-    assert client.get(f"{FILES}/{file_id}", alt="media").body == b""
+    whole = client.get(f"{FILES}/{file_id}", alt="media")
+    assert (whole.status, whole.body, whole.headers["x-goog-hash"]) == (200, b"", "crc32c=AAAAAA==")
 
 
 def test_head_sends_no_body(client: Client) -> None:

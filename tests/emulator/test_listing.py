@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from driveshard.emulator import Emulator
 from driveshard.emulator.errors import ApiError
 from driveshard.emulator.query import parse_query, parse_time
 
 from .client import FILES, FOLDER, Client
+from .conftest import Start
 
 
 @dataclass
@@ -67,7 +70,12 @@ def found(q: str, **sample: object) -> bool:
         ("modifiedTime = '2020-01-01T01:00:00+01:00'", {"modified": parse_time("2020-01-01")}, True),
         ("appProperties has { key='k' and value='v' }", {"app_properties": {"k": "v"}}, True),
         ("appProperties has {key='k' and value='w'}", {"app_properties": {"k": "v"}}, False),
-        ("properties has { key='k' }", {"properties": {"k": "v"}}, True),
+        ("properties has { value='v' and key='k' }", {"properties": {"k": "v"}}, True),
+        ('name = "it\'s"', {"name": "it's"}, True),
+        (r'name = "a \"b\" \\"', {"name": 'a "b" \\'}, True),
+        ("name = 'a \"b'", {"name": 'a "b'}, True),
+        ('"p" in parents and appProperties has { key="k" and value="v" }', {"app_properties": {"k": "v"}}, False),
+        ('name = ""', {"name": ""}, True),
         ("appProperties has { key='k' and value='v' }", {"properties": {"k": "v"}}, False),
         ("visibility = 'limited'", {}, True),
         ("name='a'and(trashed=false)", {"name": "a"}, True),
@@ -106,6 +114,9 @@ def test_meaning(q: str, sample: dict[str, object], expected: bool) -> None:
         "modifiedTime contains '2020-01-01'",
         "mimeType > 'x'",
         "appProperties has { value='v' }",
+        "appProperties has { key='k' }",
+        'properties has { key="k" }',
+        "name = \"a'",
         "appProperties has { key='k' ",
         "appProperties = 'k'",
         "name ~ 'x'",
@@ -202,6 +213,47 @@ def test_pages(client: Client) -> None:
         names += [file["name"] for file in page["files"]]
         token, pages = page.get("nextPageToken", ""), pages + 1
     assert (names, pages) == (list("0123456"), 3)
+
+
+def test_an_empty_page_token_is_none(client: Client) -> None:
+    client.folder("f")
+    assert client("GET", f"{FILES}?pageToken=").json["files"][0]["name"] == "f"
+
+
+def changes(client: Client, token: Any, **query: object) -> dict[str, Any]:
+    answer = client.get("/drive/v3/changes", pageToken=token, **query)
+    assert answer.status == 200, answer.body
+    document: dict[str, Any] = answer.json
+    return document
+
+
+def test_changes(client: Client, start: Start, emulator: Emulator) -> None:
+    client.folder("before")
+    begun = client.get("/drive/v3/changes/startPageToken").json
+    assert begun["kind"] == "drive#startPageToken"
+    token = begun["startPageToken"]
+    assert changes(client, token) == {"kind": "drive#changeList", "changes": [], "newStartPageToken": token}
+    kept, gone = client.folder("kept"), client.folder("gone")
+    client("PATCH", f"{FILES}/{kept}", {"name": "renamed"})
+    client("DELETE", f"{FILES}/{gone}")
+    emulator.stop()
+    client = Client(start().url)
+    first = changes(client, token, pageSize=1)
+    second = changes(client, first["nextPageToken"])
+    seen = [*first["changes"], *second["changes"]]
+    assert [(c["fileId"], c["removed"], c["changeType"]) for c in seen] == [(kept, False, "file"), (gone, True, "file")]
+    assert (seen[0]["file"]["name"], "file" in seen[1]) == ("renamed", False)
+    assert changes(client, second["newStartPageToken"])["changes"] == []
+    assert len(changes(client, token, includeRemoved="false")["changes"]) == 1
+    client.share(kept)
+    told = client.get("/drive/v3/changes", pageToken=second["newStartPageToken"], fields="changes(file/shared)").json
+    assert told == {"changes": [{"file": {"shared": True}}]}
+
+
+def test_bad_change_tokens(client: Client, emulator: Emulator) -> None:
+    assert client.get("/drive/v3/changes").reason == "required"
+    assert client.get("/drive/v3/changes", pageToken="x").reason == "invalid"
+    assert Client(emulator.url, auth={}).get("/drive/v3/changes", pageToken="1", key="k").status == 401
 
 
 def test_page_parameters(client: Client) -> None:

@@ -23,6 +23,7 @@ def test_initiation_answers_empty_200_with_the_session_uri_on_the_host_that_was_
     assert answer.headers["Location"].startswith(
         f"http://drive.test:81{UPLOAD}?uploadType=resumable&fields=id&upload_id="
     )
+    assert "&session_crd=" in answer.headers["Location"]
     assert answer.headers["X-GUploader-UploadID"] in answer.headers["Location"]
 
 
@@ -163,7 +164,13 @@ def test_repeated_last_chunk_answers_the_same_file(client: Client) -> None:
 
 
 def test_unknown_session(client: Client) -> None:
-    assert client("PUT", f"{UPLOAD}?uploadType=resumable&upload_id=nope", b"x").status == 404
+    whole = client.begin(1, name="a")
+    cut = whole.partition("&session_crd=")[0]
+    for session in (f"{UPLOAD}?uploadType=resumable&upload_id=nope", cut, f"{cut}&session_crd=x"):
+        answer = client("PUT", session, b"x")
+        assert (answer.status, answer.headers["Content-Type"][:9]) == (404, "text/html")
+        assert b"Error 404 (Not Found)!!1" in answer.body
+    assert client("PUT", whole, b"x").status == 200
 
 
 def test_a_session_lives_a_week(client: Client) -> None:

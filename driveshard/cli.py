@@ -73,7 +73,18 @@ def push(source: str, **arguments: Any) -> int:
     return run_push(source, given_flags(arguments), manner)
 
 
+class _WithFaults(click.Command):
+    """Its help ends with the table of fault words, which is read from the emulator when somebody asks."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from driveshard.emulator import describe_faults
+
+        super().format_epilog(ctx, formatter)
+        formatter.write(f"\n{describe_faults()}\n")
+
+
 @driveshard.command(
+    cls=_WithFaults,
     short_help="Serve a Drive of your own on this machine, for trying.",
     epilog=examples(
         """
@@ -103,17 +114,21 @@ driveshard emulate --root /tmp/drive --faults 503@3*2,lost-final --bandwidth 2M
     type=click.FloatRange(0),
     default=0,
     metavar="N",
-    help="Delay of every request.",
+    help="Round trip of every request.",
 )
-@option("--bandwidth", metavar="RATE", help="Upload bytes a second, such as 2M.")
+@option("--bandwidth", metavar="RATE", help="Bytes a second in each direction, such as 2M.")
 @option(
     "--writes-per-second",
     type=click.FloatRange(0, min_open=True),
     metavar="R",
     help="More are answered 'slow down'.",
 )
+@option("--api-key", metavar="KEY", help="The only API key that is valid (default: any).")
+@option("--token", metavar="TOKEN", help="The only access token that is good, beside those that are issued.")
+@option("--scan-limit", metavar="SIZE", default="100MiB", help="Bigger files ask for a confirmation on the site.")
+@option("--download-quota", type=click.IntRange(0), metavar="N", help="Downloads of a file that strangers get a day.")
 @common
-def emulate(root: Path, bandwidth: str | None, **options: Any) -> int:
+def emulate(root: Path, bandwidth: str | None, scan_limit: str, **options: Any) -> int:
     """Serve a Drive of your own on this machine, for trying things out.
 
     The first line on stdout is JSON: {"url": "http://127.0.0.1:PORT"}. Give that as DRIVESHARD_DRIVE_URL to the other
@@ -123,7 +138,8 @@ def emulate(root: Path, bandwidth: str | None, **options: Any) -> int:
     from driveshard.pacing import parse_size
 
     try:
-        return run(root, bandwidth=parse_size(bandwidth) if bandwidth else None, **options)
+        rate = parse_size(bandwidth) if bandwidth else None
+        return run(root, bandwidth=rate, scan_limit=parse_size(scan_limit), **options)
     except ValueError as error:
         raise UsageError(str(error)) from error
     except OSError as error:

@@ -47,7 +47,7 @@ from tests.rig import Server, Shelf, fill, members_of, start_push, undisturbed
 
 WORDS = (
     *("503", "500", "502-html", "408", "429", "429-html", "403-userRateLimit", "403-userRateLimit-dot"),
-    *("403-rateLimit", "403-dailyCap", "403-storageFull", "401-expired", "reset", "503-after-256K"),
+    *("403-rateLimit", "403-projectCap", "403-storageFull", "401-expired", "reset", "503-after-256K"),
     *("reset-before-reply", "stall", "slow-session", "308-short", "308-no-range", "lost-final", "final-201"),
     *("session-404", "session-410", "wrong-md5", "md5-late", "list-lag", "409-id-in-use", "publish-refused"),
     "download-quota",

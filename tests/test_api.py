@@ -99,7 +99,7 @@ def test_errors_are_raised_with_their_advice(drive: Emulator, photos: Path, monk
         driveshard.push(photos, part_size="big")
     with pytest.raises(TypeError):
         driveshard.push(photos, part_sise=3)  # type: ignore[call-arg]
-    drive.set_faults("403-dailyCap")
+    drive.set_faults("403-projectCap")
     with pytest.raises(driveshard.DriveshardError) as caught:
         driveshard.push(photos)
     assert isinstance(caught.value, DailyCap)

@@ -417,7 +417,7 @@ def test_a_refused_share_has_its_own_code(shell: Shell, emulator: Emulator) -> N
 
 
 def test_a_daily_cap_ends_with_75_and_says_when(shell: Shell, emulator: Emulator) -> None:
-    emulator.set_faults("403-dailyCap:initiation")
+    emulator.set_faults("403-projectCap:initiation")
     found = shell.json("push", "photos", *QUICK, code=75)
     assert found["resume_after"] > time.time() + 3600
     status = shell.json("status", "photos")["datasets"][0]

@@ -54,3 +54,9 @@ def test_the_transcript_is_what_the_demo_says() -> None:
     source = Path(demo.__file__).read_text(encoding="utf-8")
     for phrase in ("Packed and uploaded", "Verified:", "Shared with anyone who has the link"):
         assert phrase in shown[1] and phrase in source
+
+
+def test_the_fault_words_of_the_help_are_those_of_the_docs() -> None:
+    shown = CliRunner().invoke(driveshard, ["emulate", "--help"]).output.partition("Fault words:")[2]
+    told = re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs" / "faults.md").read_text(encoding="utf-8"), re.M)
+    assert re.findall(r"^  (\S+) +[a-z-]+ ", shown, re.M) == told

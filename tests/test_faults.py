@@ -15,7 +15,17 @@ from driveshard import transfer
 from driveshard.budget import Budget
 from driveshard.clock import Clock
 from driveshard.emulator import FAULTS, Emulator
-from driveshard.errors import Blocked, DailyCap, DriveshardError, Interrupted, Mismatch, StorageFull, Unavailable
+from driveshard.errors import (
+    AuthError,
+    Blocked,
+    DailyCap,
+    DriveshardError,
+    Interrupted,
+    Mismatch,
+    Refused,
+    StorageFull,
+    Unavailable,
+)
 from driveshard.events import Event, PartReleased
 from driveshard.job import PushResult
 from driveshard.ledger import Ledger
@@ -33,8 +43,15 @@ MENDED = {
     "403-userRateLimit": "403-userRateLimit%20",
     "403-userRateLimit-dot": "403-userRateLimit-dot%20",
     "403-rateLimit": "403-rateLimit%20",
+    "403-queries": "403-queries%20",
+    "429-bare": "429-bare%20",
     "401-expired": "401-expired@2,401-expired:chunk%30",
     "reset": "reset%30",
+    "drop": "drop%10",
+    "outage": "outage=0.2@12",
+    "tenth": "tenth@12",
+    "keep-nothing": "keep-nothing*,reset%30",
+    "early": "early*,503:chunk%30",
     "503-after-256K": "503-after-256K%50*8",
     "reset-before-reply": "reset-before-reply%30",
     "stall": "stall@2",
@@ -54,13 +71,20 @@ MENDED = {
 }
 # Plans that end a run: the error's kind, its exit code and what its message tells. The next run completes.
 ENDED: dict[str, tuple[str, type[DriveshardError], int, str]] = {
-    "403-dailyCap": ("403-dailyCap@4", DailyCap, 75, "limit for today"),
+    "403-dailyCap": ("403-dailyCap@4", DailyCap, 75, "refused writes"),
+    "403-projectCap": ("403-projectCap@4", DailyCap, 75, "limit for today"),
+    "403-storageFull-chunk": ("403-storageFull-chunk@2", StorageFull, 79, "storage is full"),
+    "403-bare": ("403-bare@9*", Refused, 79, "does not have permission"),
+    "403-scope": ("403-scope@9*", AuthError, 77, "does not allow this"),
+    "403-key-blocked": ("403-key-blocked@9*", Refused, 79, "are blocked"),
     "429-html": ("429-html@9", Blocked, 75, "blocked"),
     "403-storageFull": ("403-storageFull@2", StorageFull, 79, "storage is full"),
     "503": ("503*", Unavailable, 69, "503"),
     "reset": ("reset*", Unavailable, 69, "broke"),
     "wrong-md5": ("wrong-md5*", Mismatch, 76, "other bytes"),
 }
+# What only a reader meets: one that has a key instead of a login, or fetches content.
+READERS = {"400-key", "403-html"}
 
 
 @pytest.fixture
@@ -96,7 +120,7 @@ def waste(drive: Emulator) -> float:
 
 
 def test_every_word_is_tried() -> None:
-    assert MENDED.keys() | ENDED.keys() == {fault.word for fault in FAULTS}
+    assert MENDED.keys() | ENDED.keys() | READERS == {fault.word for fault in FAULTS}
 
 
 @pytest.mark.parametrize("word", MENDED)
@@ -316,7 +340,7 @@ def test_a_409_of_our_own_file_is_believed_after_a_look(rig: Rig, drive: Emulato
 
 
 def test_a_409_of_our_own_spoilt_file_is_mended(rig: Rig, drive: Emulator) -> None:
-    drive.set_faults("wrong-md5,403-dailyCap@3")
+    drive.set_faults("wrong-md5,403-projectCap@3")
     rig.push(uploads=1)
     with Ledger(rig.ledger_path) as ledger:
         (stored,) = [part for part in ledger.parts() if part.state is PartState.STORED]
@@ -332,7 +356,7 @@ def test_the_folder_id_may_be_refused_too(rig: Rig, drive: Emulator) -> None:
 
 def test_a_daily_cap_finishes_what_is_under_way(rig: Rig, drive: Emulator) -> None:
     """Two parts were begun when the cap came: both are finished, nothing new is begun, and the time is told."""
-    drive.set_faults("403-dailyCap@4")
+    drive.set_faults("403-projectCap@4")
     result = rig.push(uploads=2)
     assert isinstance(result.error, DailyCap)
     assert result.resume_after is not None and 23 * 3600 < result.resume_after - time.time() < 25 * 3600
@@ -393,7 +417,7 @@ def test_a_preview_that_cannot_be_made_does_not_fail_the_push(rig: Rig, drive: E
 
 def test_lagging_lists_make_no_doubles(rig: Rig, drive: Emulator) -> None:
     """Three runs in a row, each with a list that lacks what the one before made."""
-    drive.set_faults("list-lag*,403-dailyCap@4")
+    drive.set_faults("list-lag*,403-projectCap@4")
     rig.push(uploads=1)
     for _ in range(3):
         drive.set_faults("list-lag*")
@@ -409,9 +433,9 @@ def test_expired_logins_are_renewed_in_passing(rig: Rig, drive: Emulator) -> Non
 # -- pairs -----------------------------------------------------------------------------------------------------------
 
 SLOW = {"slow-session"}  # takes its seconds, and has its own test above
-LASTING = {"403-dailyCap": 75, "403-storageFull": 79, "429-html": 75}
+LASTING = {"403-projectCap": 75, "403-storageFull": 79, "429-html": 75}
 ALONE = {word: plan for word, plan in MENDED.items() if word not in SLOW} | {
-    "403-dailyCap": "403-dailyCap@5",
+    "403-projectCap": "403-projectCap@5",
     "403-storageFull": "403-storageFull@3",
     "429-html": "429-html@12",
 }

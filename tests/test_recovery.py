@@ -98,7 +98,7 @@ STATES = {
     "packed": ("403-storageFull@1*", PartState.PACKED),
     "begun": ("503:chunk@4*", PartState.BEGUN),
     "stored": ("503:get@2*,md5-late*", PartState.STORED),
-    "released": ("403-dailyCap@4", PartState.RELEASED),
+    "released": ("403-projectCap@4", PartState.RELEASED),
 }
 
 
@@ -201,7 +201,7 @@ def test_a_deleted_ledger_of_a_finished_push_costs_nothing(rig: Rig, drive: Emul
     assert any("ledger was lost" in notice for notice in rig.notices())
 
 
-@pytest.mark.parametrize("plan", ["403-dailyCap@3", "403-dailyCap@4", "503:chunk@4*", "403-storageFull@1*"])
+@pytest.mark.parametrize("plan", ["403-projectCap@3", "403-projectCap@4", "503:chunk@4*", "403-storageFull@1*"])
 def test_a_ledger_deleted_half_way(plan: str, rig: Rig, drive: Emulator) -> None:
     """What is stored is kept; what was on its way begins again, since the session URIs are lost, too."""
     cut_off(rig, drive, plan)
@@ -216,10 +216,10 @@ def test_a_ledger_deleted_half_way(plan: str, rig: Rig, drive: Emulator) -> None
 @pytest.mark.parametrize(
     ("lost", "plan"),
     [
-        ("home/ledgers", "403-dailyCap@4"),
+        ("home/ledgers", "403-projectCap@4"),
         ("home/ledgers", "503:chunk@4*"),
         ("home/ledgers", "503:get@2*"),
-        ("home", "403-dailyCap@4"),
+        ("home", "403-projectCap@4"),
         ("home", "503:chunk@4*"),
     ],
 )
@@ -389,7 +389,7 @@ def make_pictures(directory: Path) -> None:
 
 def test_a_ledger_on_a_full_disk_is_not_taken_for_damaged(rig: Rig, drive: Emulator) -> None:
     """Its own error, with advice; the file stays where it is and the next run goes on with it."""
-    cut_off(rig, drive, "403-dailyCap@4")
+    cut_off(rig, drive, "403-projectCap@4")
     before = rig.ledger_path.read_bytes()
     code = run_limited(rig, ledger_limit=len(before))
     assert code == 73

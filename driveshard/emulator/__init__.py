@@ -4,7 +4,7 @@ Written from the wire's description alone; it imports nothing from the rest of d
 of the protocol cannot be shared by the client and the server that tests it.
 """
 
-from driveshard.emulator.faults import FAULTS, Fault
+from driveshard.emulator.faults import FAULTS, Fault, describe_faults
 from driveshard.emulator.server import Emulator, run
 
-__all__ = ["FAULTS", "Emulator", "Fault", "run"]
+__all__ = ["FAULTS", "Emulator", "Fault", "describe_faults", "run"]

@@ -7,9 +7,10 @@ import re
 import sys
 from pathlib import Path
 
-from driveshard.emulator.faults import FAULTS
+from driveshard.emulator.faults import describe_faults
 from driveshard.emulator.server import run
 
+SCAN_HELP = "files above this ask for a confirmation on the site (100M)"
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -23,20 +24,23 @@ def parse_rate(text: str) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    words = "\n".join(f"  {fault.word:22} {fault.matches:11} {fault.does}" for fault in FAULTS)
     parser = argparse.ArgumentParser(
         prog="python -m driveshard.emulator",
         description="Serve Google Drive v3 on loopback. The first line on stdout is JSON with the url.",
-        epilog=f"fault words: word[:kind][@N][*K][%P], comma separated; what they match and do:\n{words}",
+        epilog=describe_faults(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="where the emulated Drive is kept")
     parser.add_argument("--port", type=int, default=0, metavar="P", help="default: a free one")
     parser.add_argument("--faults", default="", metavar="WORDS", help="what goes wrong, e.g. 503@3*2,lost-final")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="for %%P faults")
-    parser.add_argument("--latency-ms", type=float, default=0, metavar="N", help="delay of every request")
-    parser.add_argument("--bandwidth", type=parse_rate, metavar="RATE", help="upload bytes a second, e.g. 20M")
+    parser.add_argument("--latency-ms", type=float, default=0, metavar="N", help="round trip of every request")
+    parser.add_argument("--bandwidth", type=parse_rate, metavar="RATE", help="bytes a second each way, e.g. 20M")
     parser.add_argument("--writes-per-second", type=float, metavar="R", help="more are answered 403 rateLimitExceeded")
+    parser.add_argument("--api-key", metavar="KEY", help="the only API key that is valid (default: any)")
+    parser.add_argument("--token", metavar="TOKEN", help="the only access token that is good beside issued ones")
+    parser.add_argument("--scan-limit", type=parse_rate, default=100 << 20, metavar="SIZE", help=SCAN_HELP)
+    parser.add_argument("--download-quota", type=int, metavar="N", help="downloads of a file that strangers get a day")
     parser.add_argument("--strict", action="store_true", help="remember protocol slips (see /_emulator/stats)")
     return parser
 

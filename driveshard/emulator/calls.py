@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from driveshard.emulator.errors import ApiError, not_found
 from driveshard.emulator.faults import FaultPlan
 from driveshard.emulator.fields import DEFAULT_FILE, FILE, Mask, apply_mask, compile_mask
 from driveshard.emulator.journal import Journal
-from driveshard.emulator.limits import Throttle, WriteLimit
+from driveshard.emulator.limits import DownloadQuota, Throttle, WriteLimit
 from driveshard.emulator.line import Line
 from driveshard.emulator.options import Options
 from driveshard.emulator.record import FileRecord
@@ -45,6 +46,7 @@ class Drive:
         self.line = Line(options.bandwidth, options.latency_ms, self.stopping)
         self.slow = Throttle(SLOW_RATE, self.stopping)
         self.writes = WriteLimit(options.writes_per_second)
+        self.downloads = DownloadQuota(options.download_quota)
         self.virus_scan_limit = options.scan_limit
         self.list_tokens: dict[str, tuple[str, list[str]]] = {}
         self._late: dict[str, int] = {}
@@ -125,9 +127,25 @@ class Call:
     def visible(self, file_id: str) -> FileRecord:
         """The file, when the caller may see it. Raises ApiError 404."""
         record = self.drive.store.require(file_id)
-        if self.caller == PUBLIC and not self.drive.store.is_public(record):
+        if self.caller == PUBLIC and not self.stranger_sees(record, self.resource_keys.get(record.id)):
             raise not_found(file_id)
         return record
+
+    @property
+    def resource_keys(self) -> dict[str, str]:
+        """The keys that came in X-Goog-Drive-Resource-Keys, by file id."""
+        pairs = self.request.headers.get("x-goog-drive-resource-keys", "").split(",")
+        return {name.strip(): key.strip() for name, _, key in (pair.partition("/") for pair in pairs)}
+
+    def stranger_sees(self, record: FileRecord, key: str | None) -> bool:
+        """True when anyone with the link may read it, given the resource key that older links need."""
+        wanted = record.extra.get("resourceKey")
+        return self.drive.store.is_public(record) and wanted in (None, key)
+
+    def admit_download(self, record: FileRecord) -> bool:
+        """Count a stranger's download; False when the file was downloaded too often."""
+        begins = re.match(r"bytes=0*[1-9]", self.request.headers.get("range", "").replace(" ", "")) is None
+        return self.drive.downloads.admit(record.id, self.drive.clock.now(), begins=begins)
 
     def file_mask(self, fields: str | None) -> Mask:
         """The mask for a single File reply."""

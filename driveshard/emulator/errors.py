@@ -128,6 +128,11 @@ def unregistered_caller() -> ApiError:
     return BareError(403, "PERMISSION_DENIED", text)
 
 
+def download_quota_exceeded() -> ApiError:
+    """403: the file was downloaded too often."""
+    return ApiError(403, "downloadQuotaExceeded", "The download quota for this file has been exceeded.")
+
+
 def scope_missing() -> ApiError:
     """403: the token is good, and not for this."""
     return ApiError(

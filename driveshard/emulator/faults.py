@@ -21,7 +21,15 @@ import threading
 from collections import Counter
 from dataclasses import dataclass, field
 
-from driveshard.emulator.errors import HTML_ERROR, ApiError, BareError, bad_key, invalid_credentials, scope_missing
+from driveshard.emulator.errors import (
+    HTML_ERROR,
+    ApiError,
+    BareError,
+    bad_key,
+    download_quota_exceeded,
+    invalid_credentials,
+    scope_missing,
+)
 from driveshard.emulator.wire import Reply
 
 KINDS = {
@@ -82,11 +90,16 @@ FAULTS: tuple[Fault, ...] = (
         "call",
         "refuses the bearer token in use for good with 401 authError; the token `emulator` for this request only",
     ),
-    Fault("reset", "body", "reads half of the body, keeps whole 256 KiB units, resets the connection"),
+    Fault(
+        "reset",
+        "body",
+        "reads half of the body, keeps whole 256 KiB units, resets the connection; sends half of a file",
+    ),
     Fault(
         "drop",
         "call",
-        "resets the connection: in a body at a random place, keeping whole 256 KiB units, else before anything is done",
+        "resets the connection: in a body at a random place, keeping whole 256 KiB units, or in a download, else before"
+        " anything is done",
     ),
     Fault("outage", "call", "drops this and all other connections, and every new one for S seconds (30)"),
     Fault("tenth", "call", "from now on the bandwidth is a tenth of what it was"),
@@ -94,7 +107,11 @@ FAULTS: tuple[Fault, ...] = (
     Fault("early", "body", "a refusal goes out at once, while the body still comes; then the connection is closed"),
     Fault("503-after-256K", "chunk", "keeps the first 256 KiB of the chunk, reads the rest, answers 503"),
     Fault("reset-before-reply", "chunk", "accepts and stores everything, resets the connection before the reply"),
-    Fault("stall", "chunk", "keeps 256 KiB, then reads nothing and answers nothing for 10 minutes (or until stop)"),
+    Fault(
+        "stall",
+        "chunk",
+        "keeps 256 KiB, then reads nothing and answers nothing for 10 minutes (or until stop); sends half of a file",
+    ),
     Fault("slow-session", "initiation", "the session begun by this request takes 64 KiB a second"),
     Fault("308-short", "chunk", "keeps the first half of what was sent (whole 256 KiB units) and answers 308"),
     Fault("308-no-range", "chunk", "the session forgets every byte and answers 308 without Range"),
@@ -117,6 +134,12 @@ OUTAGE_SECONDS = 30.0
 WORDS = {fault.word: fault for fault in FAULTS}
 _CLAUSE = re.compile(r"(?P<word>[^:@*%=]+)(?::(?P<kind>[a-z-]+))?(?P<marks>(?:[@*%=][\d.]*)*)$")
 _MARK = re.compile(r"([@*%=])([\d.]*)")
+
+
+def describe_faults() -> str:
+    """The table of words as text, one a line: word, the requests it matches, what it does."""
+    head = "Fault words: word[:kind][@N][*K][%P][=S], comma separated; what they match and do:"
+    return "\n".join([head, *(f"  {fault.word:22} {fault.matches:11} {fault.does}" for fault in FAULTS)])
 
 
 @dataclass
@@ -270,5 +293,5 @@ _ERRORS = {
     ),
     "401-expired": invalid_credentials(),
     "publish-refused": ApiError(403, "publishOutNotPermitted", ""),
-    "download-quota": ApiError(403, "downloadQuotaExceeded", "The download quota for this file has been exceeded."),
+    "download-quota": download_quota_exceeded(),
 }

@@ -7,10 +7,10 @@ import secrets
 from dataclasses import replace
 from typing import Any
 
-from driveshard.emulator.auth import SERVICE
+from driveshard.emulator.auth import PUBLIC, SERVICE
 from driveshard.emulator.calls import Call, Drive
 from driveshard.emulator.downloads import download
-from driveshard.emulator.errors import ApiError, invalid
+from driveshard.emulator.errors import ApiError, download_quota_exceeded, invalid
 from driveshard.emulator.fields import ABOUT, IDS, apply_mask, compile_mask
 from driveshard.emulator.query import parse_time
 from driveshard.emulator.record import GOOGLE_TYPE, SHORTCUT, Content, FileRecord
@@ -51,6 +51,8 @@ def get(call: Call) -> Reply:
     """`GET files/{id}`, content with alt=media."""
     record = call.visible(call.ids[0])
     if call.query.get("alt") == "media":
+        if call.caller == PUBLIC and not call.admit_download(record):
+            raise download_quota_exceeded()
         return download(call, record)
     mask = call.file_mask(call.query.get("fields"))
     return Reply.json(apply_mask(mask, call.resource(record, count=True)))

@@ -1,4 +1,4 @@
-"""Rates that are kept: bytes a second, writes a second."""
+"""Rates that are kept: bytes a second, writes a second, downloads a day."""
 
 from __future__ import annotations
 
@@ -58,3 +58,32 @@ class WriteLimit:
                 return False
             self._moments.append(now)
             return True
+
+
+class DownloadQuota:
+    """At most `most` downloads of a file within a day; then none at all, not even the rest of one, for a day."""
+
+    DAY = 24 * 3600.0
+
+    def __init__(self, most: int | None) -> None:
+        self.most = most
+        self._lock = threading.Lock()
+        self._counts: dict[str, int] = {}
+        self._until: dict[str, float] = {}
+
+    def admit(self, file_id: str, now: float, *, begins: bool) -> bool:
+        """Count a download that begins at time `now` (seconds) and say whether it, or the rest of one, may pass."""
+        if self.most is None:
+            return True
+        with self._lock:
+            if self._until.get(file_id, now) <= now:
+                # Either the day is over or it begins.
+                if self._until.pop(file_id, None) is not None:
+                    self._counts.pop(file_id, None)
+                if not begins:
+                    return True
+                if self._counts.get(file_id, 0) < self.most:
+                    self._counts[file_id] = self._counts.get(file_id, 0) + 1
+                    return True
+                self._until[file_id] = now + self.DAY
+            return False

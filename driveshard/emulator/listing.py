@@ -90,11 +90,19 @@ def _search(call: Call, hidden: set[str]) -> list[str]:
     query = parse_query(text) if text else Query(lambda file: True)
     if call.notes.get("elsewhere"):
         return []
+    _refuse_keyless(call, query.parent)
     records = store.children(query.parent) if query.parent else store.all()
     found = [view.record for view in store.views(records) if view.record.id not in hidden and query.matches(view)]
     if call.caller == PUBLIC:
         found = [record for record in found if store.is_public(record)]
     return [record.id for record in _ordered(found, call.query.get("orderBy"))]
+
+
+def _refuse_keyless(call: Call, parent: str | None) -> None:
+    """Raise ApiError 404 for a stranger who lists a shared folder without the resource key it needs."""
+    folder = call.drive.store.find(parent) if parent and call.caller == PUBLIC else None
+    if folder and call.drive.store.is_public(folder):
+        call.visible(folder.id)
 
 
 def _ordered(records: list[FileRecord], order: str | None) -> list[FileRecord]:

@@ -1,4 +1,4 @@
-"""The HTML that people and gdown see: share pages, file pages, the private notice, the download confirmation.
+"""The HTML that people see: share pages, file pages, the private notice.
 
 Pure functions from data to text: no requests, no store.
 """
@@ -117,37 +117,6 @@ def home_page() -> str:
         '<a href="/_emulator/stats">/_emulator/stats</a> and <a href="/_emulator/log">/_emulator/log</a>.</p>'
     )
     return page("Drive on loopback", text)
-
-
-def embedded_page(name: str, items: list[Item]) -> str:
-    """`/embeddedfolderview`: the bare list that gdown reads: the title is the folder's name, one link per item."""
-    entries = "\n".join(
-        f'<div class="flip-entry" id="entry-{escape(item.id)}"><a href="{escape(item.view_url)}" target="_blank">'
-        f'<div class="flip-entry-title">{escape(item.name)}</div></a></div>'
-        for item in items
-    )
-    return page(name, f'<div class="flip-entries">\n{entries}\n</div>')
-
-
-def confirm_page(name: str, size: int, action: str, hidden: dict[str, str]) -> str:
-    """The form before the download of a file too big for a virus scan; gdown submits `#download-form`."""
-    inputs = "".join(
-        f'<input type="hidden" name="{escape(key)}" value="{escape(value)}">' for key, value in hidden.items()
-    )
-    form = f'<form id="download-form" action="{escape(action)}" method="get">{inputs}'
-    text = (
-        f"<h1>Too large to scan for viruses</h1>\n<p>{escape(name)} ({human_size(size)}) exceeds the maximum file size "
-        f'that is scanned. Download it anyway?</p>\n{form}<input class="button" type="submit" id="uc-download-link" '
-        'value="Download anyway"></form>'
-    )
-    return page("Virus scan warning", text)
-
-
-def quota_page() -> str:
-    """The page when a file was downloaded too often."""
-    reason = "Too many users have viewed or downloaded this file recently. Please try accessing the file again later."
-    text = '<h1>Quota exceeded</h1>\n<p class="uc-error-caption">Sorry, you can\'t download this file now.</p>'
-    return page("Quota exceeded", f'{text}\n<p class="uc-error-subcaption">{reason}</p>')
 
 
 def human_size(size: int) -> str:

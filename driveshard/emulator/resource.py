@@ -71,6 +71,8 @@ def file_resource(
         document["description"] = record.description
     if record.properties:
         document["properties"] = record.properties
+    if "resourceKey" in record.extra:
+        document["linkShareMetadata"] = {"securityUpdateEligible": True, "securityUpdateEnabled": True}
     if record.trashed_at is not None:
         document["trashedTime"] = rfc3339(record.trashed_at)
     if record.target:

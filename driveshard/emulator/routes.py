@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from driveshard.emulator import changes, files, listing, permissions, resumable, site, uploads
+from driveshard.emulator import changes, files, listing, nologin, permissions, resumable, site, uploads
 from driveshard.emulator.calls import Call, Drive
 from driveshard.emulator.errors import ApiError, UploadError
 from driveshard.emulator.sessions import Session
@@ -70,11 +70,12 @@ ROUTES = (
     _route("GET", "/drive/v3/changes", changes.list_changes),
     _route("GET", "", site.home, access=SITE),
     _route("GET", "/drive/(?:u/[0-9]+/)?folders/{id}", site.folder, access=SITE),
-    _route("GET", "/file/d/{id}(?:/(?:view|preview|edit))?", site.file_view, access=SITE),
+    _route("GET", "/file/(?:u/[0-9]+/)?d/{id}(?:/(?:view|preview|edit))?", site.file_view, access=SITE),
     _route("GET", "/open", site.open_link, access=SITE),
-    _route("GET", "/embeddedfolderview", site.embedded, access=SITE),
-    _route("GET", "/uc", site.content, "download", access=SITE),
-    _route("GET", "/download", site.content, "download", access=SITE),
+    _route("GET", "/embeddedfolderview", nologin.embedded, access=SITE),
+    _route("GET", "/uc", nologin.uc, access=SITE),
+    _route("GET", "/download", nologin.content, "download", access=SITE),
+    _route("GET", "/ServiceLogin", nologin.sign_in, access=SITE),
 )
 _UPLOAD_PATH = re.compile(UPLOAD + "(?:/([^/]+))?/?$")
 _INITIATION = _route("POST", UPLOAD, resumable.initiate, "write start initiation")

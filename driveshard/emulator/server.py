@@ -24,9 +24,18 @@ from driveshard.emulator.control import serve_control, stats
 from driveshard.emulator.errors import ApiError, UploadError, login_required
 from driveshard.emulator.faults import Clause, fault_reply
 from driveshard.emulator.options import Options
+from driveshard.emulator.resumable import STALL_SECONDS
 from driveshard.emulator.routes import API, SESSION, Match, find_route
 from driveshard.emulator.sessions import UNIT
-from driveshard.emulator.wire import BadRequestError, BrokenBodyError, Reply, Request, read_request, write_reply
+from driveshard.emulator.wire import (
+    BadRequestError,
+    BrokenBodyError,
+    FileSlice,
+    Reply,
+    Request,
+    read_request,
+    write_reply,
+)
 
 RESET = struct.pack("ii", 1, 0)
 LINGER_SECONDS = 5.0
@@ -143,13 +152,15 @@ class Emulator:
         if hit and self._broken(call, hit):
             return Reply(0, drop=True)
         page = match.route.access not in (API, SESSION)
-        answer = fault_reply(call.fault) if call.fault and not page else None
+        answer = fault_reply(call.fault) if call.fault and not (page and call.fault == "download-quota") else None
         if call.fault == "401-expired":
             self.drive.auth.refuse(request)
         if answer is not None:
             return answer
         self._admit(call, match)
         reply = match.route.handler(call)
+        if hit and "download" in call.kinds:
+            self._cut_download(hit, reply)
         if call.fault == "reset-before-reply" or (call.fault == "lost-final" and reply.status in (200, 201)):
             return Reply(reply.status, drop=True)
         return reply
@@ -165,7 +176,13 @@ class Emulator:
             place = 0.5 if hit.word == "reset" else self.drive.faults.place()
             call.cut = int((2 * UNIT if length is None else length) * place)
             return False
-        return hit.word in ("outage", "drop")
+        return hit.word == "outage" or (hit.word == "drop" and "download" not in call.kinds)
+
+    def _cut_download(self, hit: Clause, reply: Reply) -> None:
+        if hit.word in ("reset", "drop", "stall") and isinstance(reply.body, FileSlice):
+            place = self.drive.faults.place() if hit.word == "drop" else 0.5
+            reply.stop_after = int(reply.body.length * place)
+            reply.stall = hit.word == "stall"
 
     def _outside_drive(self, request: Request) -> Reply | None:
         if request.method == "POST" and request.path.rstrip("/") in ("/batch/drive/v3", "/batch"):
@@ -329,6 +346,10 @@ class _Connection(socketserver.BaseRequestHandler):
         keep = request.keep_alive and request.body.finished
         head_only = request.method == "HEAD"
         write_reply(self.request, reply, head_only=head_only, keep_alive=keep, line=drive.line)
+        if reply.stall:
+            drive.stopping.wait(STALL_SECONDS)
+        if reply.stop_after is not None:
+            return self._reset()
         if reply.early:
             self._linger(request)
         return keep

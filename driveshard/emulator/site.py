@@ -1,20 +1,16 @@
-"""The pages' routes: what a browser, gdown or anybody without the API gets from a share link. Always anonymous."""
+"""The pages' routes: what a browser gets from a share link. Always anonymous; what programs read is in `nologin`."""
 
 from __future__ import annotations
 
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from driveshard.emulator.calls import Call
-from driveshard.emulator.downloads import download
 from driveshard.emulator.pages import (
     Item,
-    confirm_page,
-    embedded_page,
     file_page,
     folder_page,
     home_page,
     private_page,
-    quota_page,
 )
 from driveshard.emulator.record import FileRecord
 from driveshard.emulator.resource import links, rfc3339
@@ -68,37 +64,11 @@ def open_link(call: Call) -> Reply:
     return Reply(302, headers={"Location": links(record, call.base_url)["webViewLink"]})
 
 
-def embedded(call: Call) -> Reply:
-    """`/embeddedfolderview?id=ID`: the list gdown reads."""
-    record = _public(call, call.query.get("id", ""))
-    if record is None or not record.is_folder:
-        return Reply.html(private_page(), 403)
-    return Reply.html(embedded_page(record.name, [_item(call, child) for child in _children(call, record)]))
-
-
-def content(call: Call) -> Reply:
-    """`/uc?id=ID` and `/download?id=ID`: the bytes, or for big files first the form that asks for a confirmation."""
-    record = _public(call, call.query.get("id", ""))
-    if record is None or record.content is None:
-        return Reply.html(private_page(), 403)
-    if call.fault == "download-quota":
-        return Reply.html(quota_page())
-    if record.content.size > call.drive.virus_scan_limit and "confirm" not in call.query:
-        hidden = {"id": record.id, "export": "download", "confirm": "t", "uuid": record.content.md5}
-        return Reply.html(confirm_page(record.name, record.content.size, f"{call.base_url}/download", hidden))
-    reply = download(call, record)
-    plain = record.name.encode("ascii", "replace").decode().replace('"', "'")
-    how = "inline" if call.query.get("export") == "view" and record.mime_type in IMAGES else "attachment"
-    reply.headers["Content-Disposition"] = f"{how}; filename=\"{plain}\"; filename*=UTF-8''{quote(record.name)}"
-    reply.headers["X-Content-Type-Options"] = "nosniff"
-    return reply
-
-
 def _public(call: Call, file_id: str) -> FileRecord | None:
     record = call.drive.store.find(file_id)
-    if record is None or not call.drive.store.is_public(record) or call.drive.store.is_trashed(record):
+    if record is None or call.drive.store.is_trashed(record):
         return None
-    return record
+    return record if call.stranger_sees(record, call.query.get("resourcekey")) else None
 
 
 def _children(call: Call, record: FileRecord) -> list[FileRecord]:

@@ -166,13 +166,16 @@ class FileSlice:
 @dataclass
 class Reply:
     """One HTTP reply. `drop` means that the connection is reset instead of answering, `early` that it does not wait
-    for the end of the request's body."""
+    for the end of the request's body. `stop_after` is the byte at which a file breaks off, at once or after a stall.
+    """
 
     status: int
     body: bytes | FileSlice = b""
     headers: dict[str, str] = field(default_factory=dict)
     drop: bool = False
     early: bool = False
+    stop_after: int | None = None
+    stall: bool = False
 
     @classmethod
     def json(cls, document: Any, status: int = 200) -> Reply:
@@ -255,12 +258,12 @@ def write_reply(
         connection.sendall(head + reply.body)
     else:
         connection.sendall(head)
-        _send_file(connection, reply.body, line)
+        _send_file(connection, reply.body, reply.stop_after, line)
 
 
-def _send_file(connection: socket.socket, piece: FileSlice, line: Line | None) -> None:
+def _send_file(connection: socket.socket, piece: FileSlice, stop: int | None, line: Line | None) -> None:
     with piece.path.open("rb") as source:
-        offset, left = piece.start, piece.length
+        offset, left = piece.start, piece.length if stop is None else stop
         while left:
             most = (line.down.block if line else None) or BLOCK
             sent = os.sendfile(connection.fileno(), source.fileno(), offset, min(left, most))

@@ -202,21 +202,12 @@ def test_share_page(client: Client, anonymous: Client) -> None:
     assert "Up one folder" in anonymous.get(f"/drive/folders/{inner}").body.decode()
 
 
-def test_file_page_and_content(client: Client, anonymous: Client, emulator: Emulator) -> None:
+def test_file_page(client: Client, anonymous: Client) -> None:
     file_id = client.upload(b"0123456789", name="ä.txt")
-    assert anonymous.get("/uc", id=file_id).status == 403
+    assert anonymous.get(f"/file/d/{file_id}/view").status == 403
     client.share(file_id)
-    assert b"Download" in anonymous.get(f"/file/d/{file_id}/view").body
-    whole = anonymous.get("/uc", id=file_id, export="download")
-    assert whole.body == b"0123456789"
-    assert whole.headers["Content-Disposition"] == "attachment; filename=\"?.txt\"; filename*=UTF-8''%C3%A4.txt"
-    assert anonymous("GET", f"/uc?id={file_id}", headers={"Range": "bytes=5-"}).body == b"56789"
-    emulator.drive.virus_scan_limit = 5
-    asked = anonymous.get("/uc", id=file_id)
-    assert b'id="download-form"' in asked.body
-    assert anonymous.get("/download", id=file_id, confirm="t").body == b"0123456789"
-    emulator.set_faults("download-quota")
-    assert b"uc-error-subcaption" in anonymous.get("/uc", id=file_id).body
+    for path in (f"/file/d/{file_id}/view", f"/file/u/0/d/{file_id}/view"):
+        assert b"Download" in anonymous.get(path).body
 
 
 def test_trashed_things_have_no_page(client: Client, anonymous: Client) -> None:

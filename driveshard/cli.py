@@ -127,6 +127,8 @@ driveshard emulate --root /tmp/drive --faults 503@3*2,lost-final --bandwidth 2M
 @option("--token", metavar="TOKEN", help="The only access token that is good, beside those that are issued.")
 @option("--scan-limit", metavar="SIZE", default="100MiB", help="Bigger files ask for a confirmation on the site.")
 @option("--download-quota", type=click.IntRange(0), metavar="N", help="Downloads of a file that strangers get a day.")
+@option("--consent", is_flag=True, help="A login waits for a click on the consent page.")
+@option("--refresh-days", type=click.FloatRange(0, min_open=True), metavar="N", help="Logins die after so many days.")
 @common
 def emulate(root: Path, bandwidth: str | None, scan_limit: str, **options: Any) -> int:
     """Serve a Drive of your own on this machine, for trying things out.

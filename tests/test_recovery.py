@@ -504,7 +504,7 @@ def test_other_peoples_files_in_temp_are_left_alone(rig: Rig, drive: Emulator) -
 def test_temp_never_holds_more_than_its_limit(engine: str, rig: Rig, drive: Emulator) -> None:
     """Measured by looking, all the time, at what is on the disk. The line is slow, so parts wait."""
     limit = 2_600_000
-    drive.drive.throttle.rate = 4_000_000
+    drive.drive.line.set_bandwidth(4_000_000)
     seen = [0]
     ended = threading.Event()
 

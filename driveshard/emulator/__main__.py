@@ -41,6 +41,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--token", metavar="TOKEN", help="the only access token that is good beside issued ones")
     parser.add_argument("--scan-limit", type=parse_rate, default=100 << 20, metavar="SIZE", help=SCAN_HELP)
     parser.add_argument("--download-quota", type=int, metavar="N", help="downloads of a file that strangers get a day")
+    parser.add_argument("--consent", action="store_true", help="a login waits for a click on the consent page")
+    parser.add_argument("--refresh-days", type=float, metavar="N", help="refresh tokens die after so many days")
     parser.add_argument("--strict", action="store_true", help="remember protocol slips (see /_emulator/stats)")
     return parser
 

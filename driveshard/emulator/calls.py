@@ -18,11 +18,13 @@ from driveshard.emulator.fields import DEFAULT_FILE, FILE, Mask, apply_mask, com
 from driveshard.emulator.journal import Journal
 from driveshard.emulator.limits import DownloadQuota, Throttle, WriteLimit
 from driveshard.emulator.line import Line
+from driveshard.emulator.oauth import OAuth
 from driveshard.emulator.options import Options
 from driveshard.emulator.record import FileRecord
 from driveshard.emulator.resource import file_resource
 from driveshard.emulator.sessions import Sessions
 from driveshard.emulator.store import Clock, Store
+from driveshard.emulator.tokens import Tokens
 from driveshard.emulator.wire import Reply, Request
 
 LAG_LISTS = 3
@@ -41,7 +43,9 @@ class Drive:
         self.clock = Clock()
         self.store = Store(root, self.clock)
         self.sessions = Sessions(root, self.store.blobs, self.store.database)
-        self.auth = Auth(self.store.database, self.clock, token=options.token, api_key=options.api_key)
+        tokens = Tokens(self.store.database, self.clock, options.refresh_days)
+        self.auth = Auth(tokens, token=options.token, api_key=options.api_key)
+        self.oauth = OAuth(tokens, consent=options.consent)
         self.journal = Journal(root, options.strict)
         self.line = Line(options.bandwidth, options.latency_ms, self.stopping)
         self.slow = Throttle(SLOW_RATE, self.stopping)

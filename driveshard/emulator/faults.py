@@ -48,6 +48,7 @@ KINDS = {
     "list": "files.list",
     "download": "content: alt=media and the pages' download links",
     "permission": "permissions.create",
+    "token": "the token service, which no word reaches unless it names it",
 }
 
 

@@ -7,7 +7,7 @@ import secrets
 from dataclasses import replace
 from typing import Any
 
-from driveshard.emulator.auth import PUBLIC, SERVICE
+from driveshard.emulator.auth import PUBLIC
 from driveshard.emulator.calls import Call, Drive
 from driveshard.emulator.downloads import download
 from driveshard.emulator.errors import ApiError, download_quota_exceeded, invalid
@@ -17,6 +17,7 @@ from driveshard.emulator.record import GOOGLE_TYPE, SHORTCUT, Content, FileRecor
 from driveshard.emulator.resource import OWNER
 from driveshard.emulator.sessions import describe
 from driveshard.emulator.store import new_id
+from driveshard.emulator.tokens import SERVICE
 from driveshard.emulator.wire import Reply
 
 PROPERTY_BYTES = 124

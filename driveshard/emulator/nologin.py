@@ -41,7 +41,8 @@ def embedded(call: Call) -> Reply:
 
 def uc(call: Call) -> Reply:
     """`/uc?export=download&id=ID`: sends on to the host that downloads come from; a confirmation is lost on the way."""
-    wanted = {name: call.query[name] for name in ("id", "export", "resourcekey", "authuser") if name in call.query}
+    kept = {"id", "export", "resourcekey", "authuser"}
+    wanted = {name: value for name, value in call.query.items() if name in kept}
     target = f"{call.base_url}/download?{urlencode({'export': 'download', **wanted})}"
     return Reply(303, headers={"Location": target, "Content-Type": "text/html; charset=UTF-8"})
 

@@ -13,7 +13,8 @@ class Options:
     direction, all connections together. writes_per_second: more are answered 403 rateLimitExceeded. strict: protocol
     slips are remembered. token: the only bearer token that is good beside those issued here. api_key: the only key
     that is good. scan_limit: bytes above which the site asks for a confirmation before a download. download_quota:
-    downloads of a file a day that strangers get.
+    downloads of a file a day that strangers get. consent: a login waits for a click on the consent page. refresh_days:
+    how long refresh tokens live, by the emulator's clock.
     """
 
     faults: str = ""
@@ -26,3 +27,5 @@ class Options:
     api_key: str | None = None
     scan_limit: int = 100 << 20
     download_quota: int | None = None
+    consent: bool = False
+    refresh_days: float | None = None

@@ -188,12 +188,13 @@ class Emulator:
         if request.method == "POST" and request.path.rstrip("/") in ("/batch/drive/v3", "/batch"):
             return serve_batch(request, self._logged)
         if request.method == "POST" and request.path in ("/token", "/oauth2/v4/token"):
-            return self.drive.auth.token(request)
-        if request.method == "POST" and request.path == "/revoke":
-            return self.drive.auth.revoke(request)
-        if request.method == "GET" and request.path in ("/auth", "/o/oauth2/auth", "/o/oauth2/v2/auth"):
-            return self.drive.auth.authorize(request)
-        return None
+            hit = self.drive.faults.pick(frozenset({"token"}))
+            if hit and hit.word in ("reset", "drop"):
+                return Reply(0, drop=True)
+            answer = fault_reply(hit.word) if hit else None
+            if answer is not None:
+                return answer
+        return self.drive.oauth.serve(request)
 
     def _meter(self, request: Request, match: Match) -> None:
         if "body" not in match.kinds:
@@ -212,7 +213,8 @@ class Emulator:
     def _admit(self, call: Call, match: Match) -> None:
         """Raise ApiError when the caller may not make this call, or not now."""
         if match.route.access == API or (match.route.access == SESSION and bearer(call.request)):
-            call.caller = self.drive.auth.caller(call.request)
+            writes = match.route.access == SESSION or "write" in call.kinds
+            call.caller = self.drive.auth.caller(call.request, writes=writes)
         elif match.route.access == SESSION:
             call.caller = "owner"
         if call.caller == PUBLIC and "write" in call.kinds:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import fields
 
 import pytest
 
+from driveshard.cli import driveshard
 from driveshard.emulator.__main__ import build_parser, parse_rate
 from driveshard.emulator.limits import WriteLimit
+from driveshard.emulator.options import Options
 
 from .client import FILES, FOLDER, UNIT, UPLOAD, Client, noise
 from .conftest import Start
@@ -164,6 +167,14 @@ def test_rates(text: str, rate: int) -> None:
 def test_bad_rates(text: str) -> None:
     with pytest.raises(ValueError, match="not a rate"):
         parse_rate(text)
+
+
+def test_the_command_line_takes_every_option() -> None:
+    names = {"root", "port", *(field.name for field in fields(Options))}
+    assert vars(build_parser().parse_args(["--root", "x"])).keys() == names
+    command = driveshard.commands["emulate"]
+    everywhere = {parameter.name for parameter in driveshard.commands["status"].params}
+    assert {parameter.name for parameter in command.params} - everywhere == names - {"strict", "seed"}
 
 
 def test_help_names_every_fault() -> None:

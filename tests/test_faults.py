@@ -84,7 +84,7 @@ ENDED: dict[str, tuple[str, type[DriveshardError], int, str]] = {
     "wrong-md5": ("wrong-md5*", Mismatch, 76, "other bytes"),
 }
 # What only a reader meets: one that has a key instead of a login, or fetches content.
-READERS = {"400-key", "403-html"}
+READERS = {"400-key", "wrong-bytes", "403-html"}
 
 
 @pytest.fixture

@@ -76,10 +76,11 @@ class Drive:
                 self._late[file_id] = left - 1
             return left == 0
 
-    def hide_from_lists(self, file_id: str) -> None:
-        """Keep a file out of the next three lists or five seconds, whichever ends first."""
+    def hide_from_lists(self, file_id: str, seconds: float | None = None) -> None:
+        """Keep a file out of lists for so long; unless told for three lists or five seconds, whichever ends first."""
+        lists, lasts = (LAG_LISTS, LAG_SECONDS) if seconds is None else (1 << 62, seconds)
         with self._lock:
-            self._lagging[file_id] = (LAG_LISTS, time.monotonic() + LAG_SECONDS)
+            self._lagging[file_id] = (lists, time.monotonic() + lasts)
 
     def hidden_files(self) -> set[str]:
         """The files a list must not show; each call counts as one list."""
@@ -100,6 +101,7 @@ class Drive:
 class Call:
     """One request on its way through a handler. `ids` are the path's variable parts, `fault` the word that hit it.
 
+    `lasts` is how long the word was said to last, in seconds;
     `also` are the words that say how it fails; `cut` is the byte of the body at which its connection breaks.
     """
 
@@ -108,6 +110,7 @@ class Call:
     ids: tuple[str, ...] = ()
     kinds: frozenset[str] = frozenset()
     fault: str | None = None
+    lasts: float | None = None
     also: frozenset[str] = frozenset()
     cut: int | None = None
     caller: str = PUBLIC

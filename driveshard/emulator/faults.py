@@ -5,7 +5,7 @@ A plan is `word[:kind][@N][*K][%P][=S]`, comma separated:
     @N    begin at the Nth matching request (1-based, default 1)
     *K    hit K matching requests in a row (default 1); `*` alone: for ever
     %P    hit each matching request from @N on with a probability of P percent (seeded); with *K at most K times
-    =S    how long it lasts, in seconds, for a word that lasts (outage)
+    =S    how long it lasts, in seconds, for a word that lasts (outage, list-lag)
     :kind match these requests instead of the word's own (a key of KINDS), e.g. `503:permission`; a word that
           acts on a chunk or on a finished upload does nothing to other requests
 
@@ -122,10 +122,13 @@ FAULTS: tuple[Fault, ...] = (
     Fault("session-410", "session", "the session is gone for good: 410 now and ever after"),
     Fault("wrong-md5", "final", "flips a bit of the stored content, so that content and checksums are wrong"),
     Fault("md5-late", "final", "md5/sha1/sha256 are missing from the reply and from the first 2 files.get"),
-    Fault("list-lag", "create", "the new file is absent from lists until 3 lists or 5 seconds later; get finds it"),
+    Fault(
+        "list-lag", "create", "the new file is absent from lists until 3 lists or 5 seconds later (or S); not from get"
+    ),
     Fault("409-id-in-use", "create-id", "the id turns out to be somebody else's file: 409 for ever, files.get 404"),
     Fault("publish-refused", "permission", "answers 403 publishOutNotPermitted"),
     Fault("download-quota", "download", "answers 403 downloadQuotaExceeded; the site its page, with 200"),
+    Fault("wrong-bytes", "download", "one bit of what is sent is wrong"),
     Fault("403-html", "download", "answers 403 with the HTML page of 429-html"),
 )
 ALSO = frozenset({"keep-nothing", "early"})
@@ -152,7 +155,7 @@ class Clause:
     at: int
     times: int | None
     percent: float | None
-    seconds: float = OUTAGE_SECONDS
+    seconds: float | None = None
     seen: int = field(default=0, compare=False)
     hits: int = field(default=0, compare=False)
 
@@ -183,7 +186,7 @@ def _parse_clause(text: str) -> Clause:
         at = int(marks.get("@", "1"))
         percent = float(marks["%"]) if "%" in marks else None
         # A bare star means for ever, and so does a probability without a star.
-        seconds = float(marks.get("=", OUTAGE_SECONDS))
+        seconds = float(marks["="]) if "=" in marks else None
         times = int(marks["*"]) if marks.get("*") else None if marks.keys() & {"*", "%"} else 1
     except ValueError:
         raise ValueError(f"not a number in {text!r}: @N, *K, %P and =S") from None

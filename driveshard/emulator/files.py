@@ -203,7 +203,7 @@ def add_file(call: Call, record: FileRecord) -> None:
     drive = call.drive
     note_twin(drive, record)
     if call.fault == "list-lag":
-        drive.hide_from_lists(record.id)
+        drive.hide_from_lists(record.id, call.lasts)
     drive.store.insert(record)
 
 

@@ -6,6 +6,7 @@ both hosts. What is private leads to a login on another host, as it does there.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from urllib.parse import quote, urlencode
 
@@ -101,9 +102,11 @@ def _href(call: Call, record: FileRecord) -> str:
     if kind and record.mime_type.startswith(GOOGLE_TYPE):
         return f"https://docs.google.com/{kind}/d/{record.id}/edit?usp=drive_web"
     key = record.extra.get("resourceKey")
+    account = re.match(r"/u/\d+", call.request.path)
+    seat = account[0] if account else ""
     if record.is_folder:
-        return f"{call.base_url}/drive/folders/{record.id}" + (f"?resourcekey={key}" if key else "")
-    return f"{call.base_url}/file/d/{record.id}/view?usp=drive_web" + (f"&resourcekey={key}" if key else "")
+        return f"{call.base_url}/drive{seat}/folders/{record.id}" + (f"?resourcekey={key}" if key else "")
+    return f"{call.base_url}/file{seat}/d/{record.id}/view?usp=drive_web" + (f"&resourcekey={key}" if key else "")
 
 
 def _login_url(call: Call) -> str:

@@ -71,9 +71,9 @@ ROUTES = (
     _route("GET", "", site.home, access=SITE),
     _route("GET", "/drive/(?:u/[0-9]+/)?folders/{id}", site.folder, access=SITE),
     _route("GET", "/file/(?:u/[0-9]+/)?d/{id}(?:/(?:view|preview|edit))?", site.file_view, access=SITE),
-    _route("GET", "/open", site.open_link, access=SITE),
-    _route("GET", "/embeddedfolderview", nologin.embedded, access=SITE),
-    _route("GET", "/uc", nologin.uc, access=SITE),
+    _route("GET", "(?:/u/[0-9]+)?/open", site.open_link, access=SITE),
+    _route("GET", "(?:/u/[0-9]+)?/embeddedfolderview", nologin.embedded, access=SITE),
+    _route("GET", "(?:/u/[0-9]+)?/uc", nologin.uc, access=SITE),
     _route("GET", "/download", nologin.content, "download", access=SITE),
     _route("GET", "/ServiceLogin", nologin.sign_in, access=SITE),
 )

@@ -22,7 +22,7 @@ from driveshard.emulator.batch import serve_batch
 from driveshard.emulator.calls import Call, Drive
 from driveshard.emulator.control import serve_control, stats
 from driveshard.emulator.errors import ApiError, UploadError, login_required
-from driveshard.emulator.faults import Clause, fault_reply
+from driveshard.emulator.faults import OUTAGE_SECONDS, Clause, fault_reply
 from driveshard.emulator.options import Options
 from driveshard.emulator.resumable import STALL_SECONDS
 from driveshard.emulator.routes import API, SESSION, Match, find_route
@@ -147,7 +147,7 @@ class Emulator:
         if "write" in match.kinds:
             self.drive.journal.write(time.monotonic())
         hit = self.drive.faults.pick(call.kinds)
-        call.fault = hit.word if hit else None
+        call.fault, call.lasts = (hit.word, hit.seconds) if hit else (None, None)
         call.also = self.drive.faults.also(call.kinds)
         if hit and self._broken(call, hit):
             return Reply(0, drop=True)
@@ -168,7 +168,7 @@ class Emulator:
     def _broken(self, call: Call, hit: Clause) -> bool:
         """What a word does to the line; True when the request ends here. A body breaks off later, at `call.cut`."""
         if hit.word == "outage":
-            self.drive.line.fail(hit.seconds)
+            self.drive.line.fail(OUTAGE_SECONDS if hit.seconds is None else hit.seconds)
         elif hit.word == "tenth":
             self.drive.line.scale(0.1)
         elif hit.word in ("reset", "drop") and "body" in call.kinds:
@@ -179,6 +179,7 @@ class Emulator:
         return hit.word == "outage" or (hit.word == "drop" and "download" not in call.kinds)
 
     def _cut_download(self, hit: Clause, reply: Reply) -> None:
+        reply.spoil = hit.word == "wrong-bytes"
         if hit.word in ("reset", "drop", "stall") and isinstance(reply.body, FileSlice):
             place = self.drive.faults.place() if hit.word == "drop" else 0.5
             reply.stop_after = int(reply.body.length * place)

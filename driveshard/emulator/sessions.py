@@ -220,7 +220,7 @@ class Writer:
             self._blob.write(block)
             position = self._session.held
             self._session.held += len(block)
-        self._session.digests.feed(position, block)
+            self._session.digests.feed(position, block)
 
     def __enter__(self) -> Writer:
         return self

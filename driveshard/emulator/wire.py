@@ -166,7 +166,8 @@ class FileSlice:
 @dataclass
 class Reply:
     """One HTTP reply. `drop` means that the connection is reset instead of answering, `early` that it does not wait
-    for the end of the request's body. `stop_after` is the byte at which a file breaks off, at once or after a stall.
+    for the end of the request's body. `stop_after` is the byte at which a file breaks off, at once or after a stall;
+    `spoil` makes one bit of it wrong.
     """
 
     status: int
@@ -176,6 +177,7 @@ class Reply:
     early: bool = False
     stop_after: int | None = None
     stall: bool = False
+    spoil: bool = False
 
     @classmethod
     def json(cls, document: Any, status: int = 200) -> Reply:
@@ -258,12 +260,29 @@ def write_reply(
         connection.sendall(head + reply.body)
     else:
         connection.sendall(head)
-        _send_file(connection, reply.body, reply.stop_after, line)
+        for piece in _pieces(reply, reply.body):
+            if isinstance(piece, bytes):
+                connection.sendall(piece)
+            else:
+                _send_file(connection, piece, line)
 
 
-def _send_file(connection: socket.socket, piece: FileSlice, stop: int | None, line: Line | None) -> None:
+def _pieces(reply: Reply, body: FileSlice) -> Iterator[FileSlice | bytes]:
+    """What is sent of a file: all of it, its beginning, or all of it with a wrong bit in the middle."""
+    if not reply.spoil:
+        yield FileSlice(body.path, body.start, body.length if reply.stop_after is None else reply.stop_after)
+        return
+    middle = body.length // 2
+    yield FileSlice(body.path, body.start, middle)
+    with body.path.open("rb") as source:
+        source.seek(body.start + middle)
+        yield bytes([source.read(1)[0] ^ 1])
+    yield FileSlice(body.path, body.start + middle + 1, body.length - middle - 1)
+
+
+def _send_file(connection: socket.socket, piece: FileSlice, line: Line | None) -> None:
     with piece.path.open("rb") as source:
-        offset, left = piece.start, piece.length if stop is None else stop
+        offset, left = piece.start, piece.length
         while left:
             most = (line.down.block if line else None) or BLOCK
             sent = os.sendfile(connection.fileno(), source.fileno(), offset, min(left, most))

@@ -328,6 +328,16 @@ def test_list_lag(start: Start) -> None:
     assert [client.names() for _ in range(4)] == [[], [], [], ["folder"]]
 
 
+def test_list_lag_for_a_time(start: Start) -> None:
+    client = Client(start(faults="list-lag=0.5").url)
+    folder = client.folder()
+    began = time.monotonic()
+    assert [client.names() for _ in range(5)] == [[]] * 5
+    while not client.names():
+        assert client.get(f"{FILES}/{folder}").status == 200
+    assert 0.4 < time.monotonic() - began < 5
+
+
 def test_id_turns_out_to_be_taken(start: Start) -> None:
     client = Client(start(faults="409-id-in-use").url)
     taken, good = client.ids(2)

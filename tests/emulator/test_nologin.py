@@ -65,6 +65,10 @@ def test_a_folder_lists_every_item_with_its_address(client: Client, anonymous: C
         "doc": f"https://docs.google.com/spreadsheets/d/{doc}/edit?usp=drive_web",
     }
     assert b"Nov 5, 2026" in answer.body
+    seated = entries(anonymous.get("/u/1/embeddedfolderview", id=folder))
+    assert seated["inner"] == f"{emulator.url}/drive/u/1/folders/{inner}"
+    assert seated["it's <b>.zip"] == f"{emulator.url}/file/u/1/d/{file_id}/view?usp=drive_web"
+    assert anonymous.get(f"/u/0/uc?id={folder}").status == 303
     assert b"5.11.2026" in anonymous.get("/embeddedfolderview", id=folder, hl="de").body
 
 
@@ -178,6 +182,16 @@ def test_a_download_breaks_off(client: Client, emulator: Emulator, word: str, ap
     with pytest.raises(BROKEN):
         client.get(target)
     assert client.get(target).body == data
+
+
+@pytest.mark.parametrize("span", ["bytes=0-", "bytes=5-", "bytes=9-9"])
+def test_a_download_with_a_wrong_bit(client: Client, emulator: Emulator, span: str) -> None:
+    file_id = shared(client)
+    emulator.set_faults("wrong-bytes*")
+    right = b"0123456789"[int(span[6]) :]
+    for target in (f"{FILES}/{file_id}?alt=media", f"/download?id={file_id}"):
+        sent = client("GET", target, headers={"Range": span}).body
+        assert len(sent) == len(right) and sum((a ^ b).bit_count() for a, b in zip(sent, right, strict=True)) == 1
 
 
 def give_key(client: Client, file_id: str, key: str = "0-abc") -> None:

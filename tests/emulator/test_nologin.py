@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import re
+import threading
+import time
 from html import unescape
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -182,6 +184,33 @@ def test_a_download_breaks_off(client: Client, emulator: Emulator, word: str, ap
     with pytest.raises(BROKEN):
         client.get(target)
     assert client.get(target).body == data
+
+
+def test_a_download_stalls(client: Client, emulator: Emulator) -> None:
+    data = noise(3 << 20)
+    file_id = shared(client, data)
+    emulator.set_faults("stall:download")
+    client.connection.request("GET", f"/download?id={file_id}")
+    answer = client.connection.getresponse()
+    half = len(data) // 2
+    assert answer.read(half) == data[:half]
+    threading.Timer(0.2, emulator.drive.stopping.set).start()
+    began = time.monotonic()
+    with pytest.raises(BROKEN):
+        answer.read()
+    assert time.monotonic() - began > 0.1
+
+
+def test_an_outage_breaks_a_download(client: Client, emulator: Emulator) -> None:
+    data = noise(6 << 20)
+    file_id = shared(client, data)
+    emulator.drive.line.set_bandwidth(10_000_000)
+    client.connection.request("GET", f"/download?id={file_id}")
+    answer = client.connection.getresponse()
+    assert answer.read(1 << 20) == data[: 1 << 20]
+    emulator.drive.line.fail(0.1)
+    with pytest.raises(BROKEN):
+        answer.read()
 
 
 @pytest.mark.parametrize("span", ["bytes=0-", "bytes=5-", "bytes=9-9"])

@@ -74,6 +74,7 @@ ENDED: dict[str, tuple[str, type[DriveshardError], int, str]] = {
     "403-dailyCap": ("403-dailyCap@4", DailyCap, 75, "refused writes"),
     "403-projectCap": ("403-projectCap@4", DailyCap, 75, "limit for today"),
     "403-storageFull-chunk": ("403-storageFull-chunk@2", StorageFull, 79, "storage is full"),
+    "403-itemLimit": ("403-itemLimit@3*", Refused, 79, "limit"),
     "403-bare": ("403-bare@9*", Refused, 79, "does not have permission"),
     "403-scope": ("403-scope@9*", AuthError, 77, "does not allow this"),
     "403-key-blocked": ("403-key-blocked@9*", Refused, 79, "are blocked"),

@@ -38,6 +38,7 @@ KINDS = {
     "start": "the start of an upload that brings content: resumable initiation, media, multipart",
     "initiation": "the start of a resumable session",
     "create-id": "a create (metadata or initiation) whose metadata names an id",
+    "new": "what begins a new item: metadata create, copy, the start of an upload that is no update",
     "create": "a request that makes a file or folder exist: metadata create, copy, last request of a new upload",
     "session": "any request to a session URI",
     "chunk": "a session request that carries content, the last one included",
@@ -81,6 +82,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("403-projectCap", "write", "the project owner's cap: the same with dailyLimitExceeded"),
     Fault("403-storageFull", "start", "answers 403 storageQuotaExceeded"),
     Fault("403-storageFull-chunk", "chunk", "the same on a chunk, its bytes not kept, in the domain usageLimits"),
+    Fault("403-itemLimit", "new", "answers 403 teamDriveFileLimitExceeded: the shared drive holds no more items"),
     Fault("403-bare", "call", "answers 403 PERMISSION_DENIED in the newer form, without errors[]"),
     Fault("429-bare", "call", "answers 429 RESOURCE_EXHAUSTED in the newer form, without errors[]"),
     Fault("403-scope", "call", "answers 403 insufficientPermissions: the token lacks a scope"),
@@ -284,6 +286,9 @@ _ERRORS = {
     "403-projectCap": ApiError(403, "dailyLimitExceeded", "Daily Limit Exceeded", domain="usageLimits"),
     "403-storageFull": ApiError(403, "storageQuotaExceeded", FULL),
     "403-storageFull-chunk": ApiError(403, "storageQuotaExceeded", FULL, domain="usageLimits"),
+    "403-itemLimit": ApiError(
+        403, "teamDriveFileLimitExceeded", "The file limit for this shared drive has been exceeded."
+    ),
     "403-bare": BareError(403, "PERMISSION_DENIED", "The caller does not have permission"),
     "429-bare": BareError(429, "RESOURCE_EXHAUSTED", "Resource has been exhausted (e.g. check quota)."),
     "403-scope": scope_missing(),

@@ -55,11 +55,11 @@ ROUTES = (
     _route("GET", FILES + "/generateIds", files.generate_ids),
     _route("DELETE", FILES + "/trash", files.empty_trash, "write"),
     _route("GET", FILES, listing.list_files, "list"),
-    _route("POST", FILES, files.create, "write create"),
+    _route("POST", FILES, files.create, "write create new"),
     _route("GET", FILES + "/{id}", files.get, "get"),
     _route("PATCH", FILES + "/{id}", files.update, "write"),
     _route("DELETE", FILES + "/{id}", files.delete, "write"),
-    _route("POST", FILES + "/{id}/copy", files.copy, "write create"),
+    _route("POST", FILES + "/{id}/copy", files.copy, "write create new"),
     _route("GET", PERMISSIONS, permissions.list_all),
     _route("POST", PERMISSIONS, permissions.create, "write permission"),
     _route("GET", PERMISSIONS + "/{id}", permissions.get),
@@ -106,8 +106,8 @@ def _upload_route(drive: Drive, request: Request, ids: tuple[str, ...]) -> Match
     if request.method != ("PATCH" if ids else "POST"):
         raise ApiError(404, "notFound", "Not Found")
     if request.query.get("uploadType") == "resumable":
-        return Match(_INITIATION, ids, _INITIATION.kinds)
-    return Match(_SIMPLE, ids, _SIMPLE.kinds if ids else _SIMPLE.kinds | {"create"})
+        return Match(_INITIATION, ids, _INITIATION.kinds if ids else _INITIATION.kinds | {"new"})
+    return Match(_SIMPLE, ids, _SIMPLE.kinds if ids else _SIMPLE.kinds | {"create", "new"})
 
 
 def _session_kinds(request: Request, session: Session | None) -> frozenset[str]:

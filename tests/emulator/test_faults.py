@@ -147,6 +147,20 @@ def test_storage_full_in_the_middle_of_an_upload(start: Start) -> None:
     assert held(client, session) == UNIT
 
 
+def test_a_shared_drive_full_of_items(start: Start) -> None:
+    emulator = start()
+    client = Client(emulator.url)
+    old = client.upload(b"x", name="a")
+    emulator.set_faults("403-itemLimit*")
+    for answer in (
+        client("POST", FILES, {"name": "f", "mimeType": FOLDER}),
+        client("POST", f"{FILES}/{old}/copy", {}),
+        client("POST", UPLOAD, {"name": "a"}, uploadType="resumable"),
+    ):
+        assert (answer.status, answer.reason) == (403, "teamDriveFileLimitExceeded")
+    assert client("PATCH", f"{UPLOAD}/{old}", {}, uploadType="resumable").status == 200
+
+
 @pytest.mark.parametrize(
     ("word", "status", "canonical", "reason", "info"),
     [

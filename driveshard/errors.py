@@ -21,6 +21,7 @@
     ├── Refused                 79  Drive said no, for good
     │   ├── StorageFull
     │   ├── ShareRefused            sharing only; never fails an upload
+    │   ├── BadRequest              a refusal of this one request, for a reason that is not known here
     │   └── NotFound                an id that Drive does not know, or does not show to us
     ├── SessionGone             69  the upload session is no more: begin again under the same id
     ├── IdInUse                 69  a file with that id exists: get it and compare
@@ -172,6 +173,18 @@ class StorageFull(Refused):
 
 class ShareRefused(Refused):
     advice = "The upload itself is complete. Ask the administrator, or try `--with user:EMAIL` or `--with domain:D`."
+
+
+class BadRequest(Refused):
+    """A 4xx that the table of refusals does not know: it is about this one request, and it is Drive's refusal.
+
+    ``status`` is the reply's, ``reason`` Drive's word for it and ``parameter`` what it found wanting in the request
+    (``fileId``), both empty when it did not say.
+    """
+
+    status = 400
+    reason = ""
+    parameter = ""
 
 
 class NotFound(Refused):

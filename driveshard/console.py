@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from driveshard.errors import TempFull
+from driveshard.text import shown
 
 
 @dataclass
@@ -31,7 +32,7 @@ class Manner:
 def tell(text: str) -> None:
     """A line on stderr. Nobody listening is no reason to fail."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(shown(text) + "\n")
         sys.stderr.flush()
 
 

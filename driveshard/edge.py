@@ -23,7 +23,16 @@ from driveshard.errors import ComeBackLater, Defect, DriveshardError
 
 _PATIENCE = 4.5  # seconds from the first signal to the end, whatever hangs
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_SECRETS = re.compile(r"(upload_id=|key=|access_token=|refresh_token=|Bearer )[^\s&\"']+|ya29\.[\w.-]+|1//[\w.-]+")
+# A session URI is a secret as a whole: whoever has it can write into the upload.
+_SESSION = re.compile(
+    r"(https?://[^\s\"'<>?]*)\?[^\s\"'<>]*(?:upload_id|session_crd|uploadType)[^\s\"'<>]*", re.IGNORECASE
+)
+_WORDS = "upload_id|session_crd|access_token|refresh_token|client_secret|password"
+_SECRETS = re.compile(
+    rf"((?:{_WORDS}|key)(?:=|%3D)|(?:{_WORDS})[\"']\s*:\s*[\"']|Bearer )[^\s&\"']+"
+    r"|ya29\.[\w.-]+|1//[\w.-]+|GOCSPX-[\w-]+|AIza[\w-]{20,}|(://[^\s/:@]*:)[^\s/@]+(?=@)",
+    re.IGNORECASE,
+)
 
 
 class Stopper:
@@ -153,7 +162,8 @@ def defect(error: BaseException) -> Defect:
 
 def redacted(text: str) -> str:
     """Without tokens, keys and session URIs."""
-    return _SECRETS.sub(lambda match: f"{match[1] or ''}...", text)
+    text = _SESSION.sub(r"\1?...", text)
+    return _SECRETS.sub(lambda match: f"{match[1] or match[2] or ''}...", text)
 
 
 def save_traceback(error: BaseException, home: Path) -> Path | None:

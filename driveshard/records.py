@@ -135,6 +135,9 @@ def open_read_only(path: Path) -> sqlite3.Connection:
         # In a folder that cannot be written SQLite cannot share memory with a run; then there is none, either.
         db.close()
         db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
+    except BaseException:
+        db.close()
+        raise
     return db
 
 

@@ -17,7 +17,7 @@ from driveshard.reading import Member, Reading, open_reading
 from driveshard.report import JsonLines, Stream, logs_said
 from driveshard.shelf import DirectoryShelf, open_shelf
 from driveshard.sources.base import printable
-from driveshard.text import countdown, human_size, plural
+from driveshard.text import countdown, human_size, plural, shown
 
 _AT_ONCE = 256  # lines written together
 
@@ -128,4 +128,4 @@ def show_proof(what: str, settings: Settings, manner: Manner, *, deep: bool) -> 
 
 def _sentence(proof: Proof, deep: bool) -> str:
     how = "every byte was read" if deep else "there once, with the right size and checksums"
-    return f"{proof.name} is whole: {plural(proof.parts, 'part')}, {human_size(proof.bytes)}, {how}"
+    return f"{shown(proof.name or '')} is whole: {plural(proof.parts, 'part')}, {human_size(proof.bytes)}, {how}"

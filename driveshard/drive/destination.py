@@ -7,14 +7,15 @@ import io
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urljoin, urlsplit
 
 from googleapiclient.http import HttpRequest, MediaInMemoryUpload, MediaIoBaseUpload
 
 from driveshard.clock import Clock
 from driveshard.destination import Held, Progress, Stored
 from driveshard.drive import auth
-from driveshard.drive.client import GOOGLE, DriveClient, headers_of
+from driveshard.drive.answers import FOLDER, ID, File, Ids, Page, read, read_file, read_list
+from driveshard.drive.client import GOOGLE, PAGE, DriveClient, headers_of, is_page
 from driveshard.drive.errors import translate
 from driveshard.drive.session import (
     CHUNK_UNIT,
@@ -27,10 +28,18 @@ from driveshard.drive.session import (
     query_request,
     read_reply,
 )
-from driveshard.errors import Defect, NotFound, Refused, SessionGone, ShareRefused, Unavailable, UsageError
+from driveshard.errors import (
+    BadRequest,
+    ConfigError,
+    NotFound,
+    Refused,
+    SessionGone,
+    ShareRefused,
+    Unavailable,
+    UsageError,
+)
 from driveshard.model import RemoteFile, UploadSession
 
-FOLDER = "application/vnd.google-apps.folder"
 _FIELDS = "id,name,mimeType,size,md5Checksum,sha256Checksum,webViewLink,trashed,appProperties,parents"
 # Who loses access when it is set anew: those who could read by a wider permission than the one asked for.
 _TAKEN_BACK: dict[str, tuple[str, ...]] = {
@@ -39,7 +48,6 @@ _TAKEN_BACK: dict[str, tuple[str, ...]] = {
     "user": ("anyone", "domain"),
     "nobody": ("anyone", "domain", "group", "user"),
 }
-_ID = re.compile(r"[A-Za-z0-9_-]{6,200}")
 
 
 def open_drive(rest: str, settings: Any) -> DriveDestination:
@@ -61,7 +69,7 @@ def folder_id_of(text: str) -> str:
         parts = urlsplit(text)
         match = re.search(r"/folders/([A-Za-z0-9_-]+)", parts.path)
         candidate = match[1] if match else parse_qs(parts.query).get("id", [""])[0]
-    if not _ID.fullmatch(candidate):
+    if not ID.fullmatch(candidate):
         raise UsageError(f"{text!r} is not a Drive folder", advice="Give its id or its link (.../drive/folders/ID).")
     return candidate
 
@@ -104,7 +112,7 @@ class DriveDestination:
 
     def reserve_ids(self, count: int) -> list[str]:
         request = self._client.files.generateIds(count=count, space="drive", type="files", fields="ids")
-        return [str(one) for one in self._client.execute(request)["ids"]]
+        return read(self._client.execute(request), Ids).ids
 
     def find_folders(self, name: str) -> list[RemoteFile]:
         """As ``destination.Destination``; only folders made with this OAuth client are seen."""
@@ -132,18 +140,20 @@ class DriveDestination:
                 includeItemsFromAllDrives=True,
                 fields=f"nextPageToken,files({_FIELDS})",
             )
-            page = self._client.execute(request)
-            found += [_remote(item) for item in page.get("files", [])]
-            token = page.get("nextPageToken")
-            if not token:
+            page = read(self._client.execute(request), Page)
+            found += [item.as_remote() for item in page.files]
+            if not page.nextPageToken:
                 return found
+            if page.nextPageToken == token:
+                raise Unavailable("Drive's list does not go on")
+            token = page.nextPageToken
 
     def make_folder(self, file_id: str, name: str, properties: Mapping[str, str]) -> RemoteFile:
         body: dict[str, Any] = {"id": file_id, "name": name, "mimeType": FOLDER, "appProperties": dict(properties)}
         if self._parent:
             body["parents"] = [self._parent]
         request = self._client.files.create(body=body, fields=_FIELDS, supportsAllDrives=True)
-        return _remote(self._client.execute(request))
+        return read_file(self._client.execute(request), file_id).as_remote()
 
     # -- resumable uploads ---------------------------------------------------------------------------------------
 
@@ -162,14 +172,32 @@ class DriveDestination:
             raise translate(reply.status, reply.headers, reply.body)
         location = reply.headers.get("location")
         if not location:
-            raise Unavailable("Drive began an upload without saying where")
-        return UploadSession(file_id, location, self._clock.now())
+            raise Unavailable(PAGE if is_page(reply) else "Drive began an upload without saying where")
+        uri = self._session_uri(built.uri, location)
+        return UploadSession(file_id, uri, self._clock.now())
+
+    def _session_uri(self, asked: str, location: str) -> str:
+        """Where to send the bytes. A session is at the Drive that was asked: whoever can change a reply on its way
+        must not be told the login. Raises ConfigError."""
+        with contextlib.suppress(ValueError):
+            uri = urljoin(asked, location)
+            if self._client.is_here(uri):
+                return uri
+        raise ConfigError(
+            f"the answer of {self._client.base_url} sends an upload elsewhere; nothing was sent there",
+            advice="Something between this machine and Drive changes its answers: check the proxy and the network.",
+        )
 
     def send(self, session: UploadSession, offset: int, data: bytes | memoryview, size: int) -> Progress:
-        return self._progress(session, self._client.send(chunk_request(session.uri, offset, data, size)), size)
+        return self._put(session, chunk_request(session.uri, offset, data, size), size)
 
     def query(self, session: UploadSession, size: int) -> Progress:
-        return self._progress(session, self._client.send(query_request(session.uri, size)), size)
+        return self._put(session, query_request(session.uri, size), size)
+
+    def _put(self, session: UploadSession, request: Request, size: int) -> Progress:
+        if not self._client.is_here(session.uri):  # it may come out of a ledger that somebody changed
+            raise SessionGone("the upload session is not of this Drive")
+        return self._progress(session, self._client.send(request), size)
 
     def _progress(self, session: UploadSession, reply: Reply, size: int) -> Progress:
         outcome = read_reply(reply, size)
@@ -182,9 +210,11 @@ class DriveDestination:
         raise outcome.error
 
     def _described(self, file_id: str, fields: Mapping[str, Any]) -> RemoteFile:
-        """The file of a finished upload. The reply may be of an older form or cut short; then the file is asked for."""
-        if fields.get("id") == file_id and str(fields.get("size")).isdecimal():
-            return _remote(fields)
+        """The file of a finished upload. The reply may be of another form or cut short; then the file is asked for."""
+        with contextlib.suppress(Unavailable):
+            file = read_file(fields, file_id)
+            if file.size is not None:
+                return file.as_remote()
         try:
             return self.get(file_id)
         except NotFound as error:
@@ -193,12 +223,11 @@ class DriveDestination:
     # -- files ---------------------------------------------------------------------------------------------------
 
     def get(self, file_id: str) -> RemoteFile:
-        item = self._client.execute(self._client.files.get(fileId=file_id, fields=_FIELDS, supportsAllDrives=True))
-        if item.get("trashed"):
-            raise NotFound(
-                f"{item.get('name', file_id)!r} is in Drive's trash", advice="Restore it, or use another name."
-            )
-        return _remote(item)
+        answer = self._client.execute(self._client.files.get(fileId=file_id, fields=_FIELDS, supportsAllDrives=True))
+        item: File = read_file(answer, file_id)
+        if item.trashed:
+            raise NotFound(f"{item.name or file_id!r} is in Drive's trash", advice="Restore it, or use another name.")
+        return item.as_remote()
 
     def put(self, file_id: str, folder_id: str, name: str, data: bytes, mime_type: str, *, replace: bool) -> RemoteFile:
         """As ``destination.Destination``: one multipart request, for a few hundred KB at most."""
@@ -208,7 +237,7 @@ class DriveDestination:
         else:
             body = {"id": file_id, "name": name, "parents": [folder_id], "appProperties": {"driveshard": "artifact"}}
             built = self._client.files.create(body=body, media_body=media, fields=_FIELDS, supportsAllDrives=True)
-        return _remote(self._client.execute(built))
+        return read_file(self._client.execute(built), file_id).as_remote()
 
     def read(self, file_id: str, start: int, length: int) -> bytes:
         """As ``destination.Destination``; empty when ``start`` is beyond the end, which is a 416."""
@@ -216,13 +245,17 @@ class DriveDestination:
             return b""
         built: HttpRequest = self._client.files.get_media(fileId=file_id, supportsAllDrives=True)
         extra = {"range": f"bytes={start}-{start + length - 1}", "accept-encoding": "identity"}
-        reply = self._client.send(Request("GET", built.uri, headers_of(built, extra)))
+        # A range is a wish; the whole file is a valid answer, of which the client keeps what is asked for here.
+        reply = self._client.send(Request("GET", built.uri, headers_of(built, extra), window=(start, length)))
         if reply.status == 416:
             return b""
-        if reply.status == 200:  # a range is a wish; the whole file is a valid answer
-            return reply.body[start : start + length]
-        if reply.status != 206:
+        if reply.status not in (200, 206):
             raise translate(reply.status, reply.headers, reply.body)
+        if is_page(reply):
+            raise Unavailable(PAGE)
+        place = re.match(r"bytes (\d{1,19})-", reply.headers.get("content-range", ""), re.ASCII)
+        if reply.status == 206 and place and int(place[1]) != start:
+            raise Unavailable("Drive's answer is another piece of the file than was asked for")
         return reply.body
 
     def remove(self, file_id: str) -> None:
@@ -250,11 +283,11 @@ class DriveDestination:
         )
         try:
             self._client.execute(request)
-        except Refused as error:
-            raise ShareRefused(f"Drive refused to share the folder: {error}") from error
-        except Defect as error:  # an address or domain that Drive cannot use is a 400 without a reason of its own
+        except BadRequest as error:  # an address or domain that Drive cannot use is a 400 without a reason of its own
             advice = "The upload itself is complete. Check the address or domain, then run `driveshard share`."
             raise ShareRefused(f"Drive refused to share the folder: {error}", advice=advice) from error
+        except Refused as error:
+            raise ShareRefused(f"Drive refused to share the folder: {error}") from error
 
     def _revoke(self, folder_id: str, permission_id: str) -> None:
         request = self._client.permissions.delete(fileId=folder_id, permissionId=permission_id, supportsAllDrives=True)
@@ -268,7 +301,8 @@ class DriveDestination:
             fields="permissions(id,type,role,emailAddress,domain,permissionDetails)",
             supportsAllDrives=True,
         )
-        return list(self._client.execute(request).get("permissions", []))
+        found = self._client.execute(request).get("permissions")
+        return read_list(found)
 
     def who_am_i(self) -> dict[str, Any]:
         """User and storage quota, as Drive's ``about`` gives them (numbers are strings)."""
@@ -293,18 +327,4 @@ def _grants(permission: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
         str(permission.get(key, "")).lower() == str(wanted[key]).lower()
         for key in ("domain", "emailAddress")
         if key in wanted
-    )
-
-
-def _remote(item: Mapping[str, Any]) -> RemoteFile:
-    return RemoteFile(
-        id=str(item["id"]),
-        name=str(item.get("name", "")),
-        size=int(item.get("size") or 0),
-        md5=item.get("md5Checksum"),
-        sha256=item.get("sha256Checksum"),
-        link=item.get("webViewLink"),
-        properties=dict(item.get("appProperties") or {}),
-        folder=item.get("mimeType") == FOLDER,
-        parent=next(iter(item.get("parents") or ()), None),
     )

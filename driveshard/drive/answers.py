@@ -1,0 +1,87 @@
+"""Drive's answers, read into types: whatever comes, a caller gets what it can use or Unavailable.
+
+A proxy, a portal or a cut line may change any answer; what then has another form than Drive's is asked for again, as
+any request is whose reply was lost. Numbers may come as numbers or as the strings that Drive makes of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from driveshard.errors import Unavailable
+from driveshard.model import RemoteFile
+
+FOLDER = "application/vnd.google-apps.folder"
+ID = re.compile(r"[A-Za-z0-9_-]{6,200}")
+_Id = Annotated[str, msgspec.Meta(pattern=f"^{ID.pattern}$")]
+_Size = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+T = TypeVar("T")
+
+
+class File(msgspec.Struct):
+    """A file's description, the fields that we ask for."""
+
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
+    name: str | None = None
+    mimeType: str | None = None  # noqa: N815 - Drive's spelling, as below
+    size: _Size | None = None
+    md5Checksum: str | None = None  # noqa: N815
+    sha256Checksum: str | None = None  # noqa: N815
+    webViewLink: str | None = None  # noqa: N815
+    trashed: bool | None = None
+    appProperties: dict[str, str | int | float | bool | None] | None = None  # noqa: N815
+    parents: list[str] | None = None
+
+    def as_remote(self) -> RemoteFile:
+        """The file as the rest of driveshard knows it."""
+        return RemoteFile(
+            id=self.id,
+            name=self.name or "",
+            size=self.size or 0,
+            md5=self.md5Checksum,
+            sha256=self.sha256Checksum,
+            link=self.webViewLink,
+            properties={key: str(value) for key, value in (self.appProperties or {}).items() if value is not None},
+            folder=self.mimeType == FOLDER,
+            parent=next(iter(self.parents or ()), None),
+        )
+
+
+class Page(msgspec.Struct):
+    """A page of a list of files; ``files`` is always there, if only as an empty list."""
+
+    files: list[File]
+    nextPageToken: str | None = None  # noqa: N815
+
+
+class Ids(msgspec.Struct):
+    """Ids for files that are to be made."""
+
+    ids: Annotated[list[_Id], msgspec.Meta(min_length=1)]
+
+
+def read(answer: Mapping[str, Any], kind: type[T]) -> T:
+    """``answer`` as a ``kind``. Raises Unavailable when it has not that form."""
+    try:
+        return msgspec.convert(answer, kind, strict=False)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise Unavailable(f"Drive's answer is not of the form it should have ({error})") from error
+
+
+def read_file(answer: Mapping[str, Any], file_id: str) -> File:
+    """The file with that id. Raises Unavailable when the answer is of another one, too."""
+    file = read(answer, File)
+    if file.id != file_id:
+        raise Unavailable("Drive's answer is about another file than was asked for")
+    return file
+
+
+def read_list(found: Any) -> list[dict[str, Any]]:
+    """A list of objects that have an id each, as permissions are. Raises Unavailable when it is none."""
+    if isinstance(found, list) and all(isinstance(one, dict) and isinstance(one.get("id"), str) for one in found):
+        return found
+    raise Unavailable("Drive's answer is not of the form it should have")

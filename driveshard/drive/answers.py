@@ -16,6 +16,7 @@ from driveshard.errors import Unavailable
 from driveshard.model import RemoteFile
 
 FOLDER = "application/vnd.google-apps.folder"
+_WITHOUT_BYTES = "application/vnd.google-apps."
 ID = re.compile(r"[A-Za-z0-9_-]{6,200}")
 _Id = Annotated[str, msgspec.Meta(pattern=f"^{ID.pattern}$")]
 _Size = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
@@ -26,8 +27,8 @@ class File(msgspec.Struct):
     """A file's description, the fields that we ask for."""
 
     id: Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
-    name: str | None = None
-    mimeType: str | None = None  # noqa: N815 - Drive's spelling, as below
+    name: str
+    mimeType: str  # noqa: N815 - Drive's spelling, as below
     size: _Size | None = None
     md5Checksum: str | None = None  # noqa: N815
     sha256Checksum: str | None = None  # noqa: N815
@@ -36,11 +37,17 @@ class File(msgspec.Struct):
     appProperties: dict[str, str | int | float | bool | None] | None = None  # noqa: N815
     parents: list[str] | None = None
 
+    def __post_init__(self) -> None:
+        """A file without a size would be taken for one of other bytes, and removed. Only what has no content of its
+        own (folders, shortcuts, Docs) has none."""
+        if self.size is None and not self.mimeType.startswith(_WITHOUT_BYTES):
+            raise ValueError("a file without a size")
+
     def as_remote(self) -> RemoteFile:
         """The file as the rest of driveshard knows it."""
         return RemoteFile(
             id=self.id,
-            name=self.name or "",
+            name=self.name,
             size=self.size or 0,
             md5=self.md5Checksum,
             sha256=self.sha256Checksum,

@@ -30,10 +30,10 @@ from googleapiclient.http import HttpRequest, build_http
 
 from driveshard.clock import Clock
 from driveshard.drive.connection import PlainConnection, SecureConnection, Wire, asked, shut
-from driveshard.drive.errors import translate
+from driveshard.drive.errors import read_answer, translate
 from driveshard.drive.network import Proxy, certificates, proxy_for_https
 from driveshard.drive.session import Reply, Request
-from driveshard.errors import AuthError, ConfigError, Interrupted, Unavailable
+from driveshard.errors import AuthError, ConfigError, Interrupted, NotFound, Unavailable
 from driveshard.pacing import DRIVE_UNITS_A_MINUTE, UNITS, Pacer, TokenBucket
 from driveshard.text import shown
 
@@ -82,15 +82,16 @@ class DriveClient:
         ``drive.errors``."""
         reply = self.send(Request(request.method, request.uri, request.headers, request.body))
         if not 200 <= reply.status < 300:
-            raise translate(reply.status, reply.headers, reply.body)
+            error = translate(reply.status, reply.headers, reply.body)
+            # Drive says in JSON that a file is not there; a page that says so is somebody else's.
+            lost = isinstance(error, NotFound) and read_answer(reply.status, reply.headers, reply.body).html
+            raise Unavailable(PAGE) if lost else error
         if reply.status == 204 or request.method == "DELETE":
             return {}
-        if is_page(reply):
-            raise Unavailable(PAGE)
         try:
             answer = json.loads(reply.body)
         except (ValueError, RecursionError) as error:
-            raise Unavailable("Drive's answer was cut short") from error
+            raise Unavailable(PAGE if is_page(reply) else "Drive's answer was cut short") from error
         if not isinstance(answer, dict):
             raise Unavailable("what answered is not Drive")
         return answer
@@ -194,10 +195,11 @@ class DriveClient:
         return f", by way of the proxy {self._proxied()}" if used else ""
 
     def _proxy_failure(self, error: Exception) -> Exception:
-        why = _first_argument(getattr(error, "socket_err", None) or error)
+        inner = getattr(error, "socket_err", None) or error
+        why = shown(getattr(inner, "strerror", None) or str(inner))[:200]
         if self._proxy is None:
             return Unavailable(f"the proxy failed ({why})")
-        if re.match(r"407\b", why) or isinstance(error, socks.SOCKS5AuthError):
+        if re.match(r"407\b", why) or isinstance(inner, socks.SOCKS5AuthError):
             advice = f"Give them in {self._proxy.variable}: http://NAME:PASSWORD@{self._proxy.shown}."
             return ConfigError(f"the proxy {self._proxied()} wants a name and a password ({why})", advice=advice)
         return Unavailable(

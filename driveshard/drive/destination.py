@@ -226,7 +226,7 @@ class DriveDestination:
         answer = self._client.execute(self._client.files.get(fileId=file_id, fields=_FIELDS, supportsAllDrives=True))
         item: File = read_file(answer, file_id)
         if item.trashed:
-            raise NotFound(f"{item.name or file_id!r} is in Drive's trash", advice="Restore it, or use another name.")
+            raise NotFound(f"{item.name!r} is in Drive's trash", advice="Restore it, or use another name.")
         return item.as_remote()
 
     def put(self, file_id: str, folder_id: str, name: str, data: bytes, mime_type: str, *, replace: bool) -> RemoteFile:
@@ -251,7 +251,7 @@ class DriveDestination:
             return b""
         if reply.status not in (200, 206):
             raise translate(reply.status, reply.headers, reply.body)
-        if is_page(reply):
+        if reply.status == 200 and is_page(reply):
             raise Unavailable(PAGE)
         place = re.match(r"bytes (\d{1,19})-", reply.headers.get("content-range", ""), re.ASCII)
         if reply.status == 206 and place and int(place[1]) != start:

@@ -40,7 +40,8 @@ _MESSAGE = 500  # characters of Drive's own words that are shown
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A failed reply, read. ``reasons`` are all the words that Drive names its refusal by, the most telling first;
-    ``parameter`` is the one it found wanting. They and ``message`` are empty when the body was not Drive's JSON."""
+    ``parameter`` is the one it found wanting. They are empty when the body was not Drive's JSON: ``html`` says that it
+    was a page, ``cut`` that it began as JSON and is none."""
 
     status: int
     reasons: tuple[str, ...]
@@ -49,6 +50,7 @@ class Answer:
     html: bool
     parameter: str = ""
     location: str = ""
+    cut: bool = False
 
     @property
     def reason(self) -> str:
@@ -60,16 +62,21 @@ def read_answer(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
     """Pick reasons and message out of a reply of any form. ``headers`` have lower-case names."""
     text = body[:65_536].decode("utf-8", "replace")
     error = _error_of(text)
-    html = "<html" in text.lower() or "text/html" in headers.get("content-type", "").lower()
     retry_after = _retry_after(headers.get("retry-after"), headers.get("date"))
     location = headers.get("location", "")
     if error is None:
+        if text.lstrip().startswith("{"):  # cut short; what is left of it may still tell
+            said = tuple(re.findall(r'"reason"\s*:\s*"(\w{1,80})"', text[:_PAGE], re.ASCII))
+            return Answer(
+                status, said, _one_line(text[:_PAGE])[:200], retry_after, html=False, location=location, cut=True
+            )
+        html = "<html" in text.lower() or "text/html" in headers.get("content-type", "").lower()
         markup = r"<style.*?</style>|<[^<>]+>"
         message = re.sub(markup, " ", text[:_PAGE], flags=re.S)
         return Answer(status, (), _one_line(message)[:200], retry_after, html, location=location)
     message = _one_line(str(error.get("message") or ""))[:_MESSAGE]
     parameter = next((str(one["location"]) for one in _dicts(error, "errors") if one.get("location")), "")
-    return Answer(status, _reasons(error), message, retry_after, html, parameter, location)
+    return Answer(status, _reasons(error), message, retry_after, False, parameter, location)
 
 
 def _error_of(text: str) -> dict[str, Any] | None:
@@ -144,6 +151,8 @@ def _kind_of(answer: Answer) -> Callable[[Answer], DriveshardError]:
         found = next((_BY_WORD[one] for one in answer.reasons if one in _BY_WORD), None)
     if found is None and answer.html and answer.status in (403, 429):
         found = _blocked
+    if found is None and answer.cut and (answer.status == 403 or answer.status not in _BY_STATUS):
+        found = _passing  # what it was about is lost, so it is asked again
     return found or _BY_STATUS.get(answer.status, _unknown)
 
 

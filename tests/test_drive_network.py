@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import socket
 import ssl
 import threading
@@ -16,6 +17,7 @@ import trustme
 from driveshard.clock import Clock
 from driveshard.drive.auth import EmulatorCredentials
 from driveshard.drive.client import GOOGLE, DriveClient
+from driveshard.drive.connection import SecureConnection
 from driveshard.drive.network import certificates, proxy_for_https
 from driveshard.errors import ConfigError, Unavailable
 
@@ -191,6 +193,22 @@ def test_a_proxy_whose_name_cannot_be_found_is_named(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("HTTPS_PROXY", "proxy.invalid:3128")
     with pytest.raises(Unavailable, match=r"proxy proxy\.invalid:3128"):
         ask_google()
+
+
+@pytest.mark.parametrize("speaks", [None, b"SSH-2.0-OpenSSH_9.6\r\n"])
+def test_a_connection_that_fails_leaves_no_socket_open(
+    answering: Callable[[Callable[[socket.socket], None]], int], speaks: bytes | None
+) -> None:
+    """One that was left open would be a warning here, and that an error."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    if speaks is not None:
+        port = answering(lambda connection: connection.sendall(speaks))
+    connection = SecureConnection("127.0.0.1", port=port, timeout=5)
+    with pytest.raises(OSError):
+        connection.connect()
+    assert connection.sock is None
+    gc.collect()
 
 
 @pytest.fixture(scope="module")

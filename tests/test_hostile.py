@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import io
 import json
 import random
 import sqlite3
@@ -15,13 +16,17 @@ from typing import Any
 
 import pytest
 
+from driveshard.bars import Bars
 from driveshard.cli import main
+from driveshard.drive.answers import FOLDER, read_file
 from driveshard.edge import redacted
 from driveshard.errors import Mismatch, SourceMissing
 from driveshard.manifest import Manifest, ManifestPart
+from driveshard.progress import Tally
 from driveshard.proof import content_problems, verify
 from driveshard.reading import Reading
 from driveshard.records import read_record
+from driveshard.report import Stream
 from driveshard.shelf import DirectoryShelf, damage_told, open_part
 from driveshard.text import shown
 
@@ -182,3 +187,20 @@ def test_a_manifest_of_many_gigabytes_is_not_fetched(tmp_path: Path) -> None:
     with pytest.raises(Mismatch, match=r"1\.0 TiB|1024"):
         Reading(DirectoryShelf(directory))
     assert json.dumps(verify(DirectoryShelf(directory)).as_json())
+
+
+@pytest.mark.parametrize("link", [f"https://drive.google.com/{ESCAPES}", "javascript:alert(1)", "", "x"])
+def test_a_link_that_is_none_is_not_handed_on(link: str) -> None:
+    answer = {"id": "a" * 20, "name": "n", "mimeType": FOLDER, "webViewLink": link}
+    assert read_file(answer, "a" * 20).as_remote().link is None
+
+
+def test_what_a_stranger_says_in_a_notice_cannot_drive_the_screen() -> None:
+    out = io.StringIO()
+    Stream(out).line(f"a {ESCAPES} b")
+    bars = Bars(out, Tally())
+    bars.say(f"a {ESCAPES} b")
+    bars.close()
+    assert "owned" in out.getvalue()
+    assert not {"\x07", "\x9b", "\u202e"} & set(out.getvalue())
+    assert "\x1b]" not in out.getvalue()

@@ -51,7 +51,7 @@ class File(msgspec.Struct):
             size=self.size or 0,
             md5=self.md5Checksum,
             sha256=self.sha256Checksum,
-            link=self.webViewLink,
+            link=_address(self.webViewLink),
             properties={key: str(value) for key, value in (self.appProperties or {}).items() if value is not None},
             folder=self.mimeType == FOLDER,
             parent=next(iter(self.parents or ()), None),
@@ -69,6 +69,11 @@ class Ids(msgspec.Struct):
     """Ids for files that are to be made."""
 
     ids: Annotated[list[_Id], msgspec.Meta(min_length=1)]
+
+
+def _address(link: str | None) -> str | None:
+    """A link for people: what is not one is none."""
+    return link if link and link.startswith(("https://", "http://")) and link.isprintable() else None
 
 
 def read(answer: Mapping[str, Any], kind: type[T]) -> T:

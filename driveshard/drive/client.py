@@ -162,6 +162,8 @@ class DriveClient:
     def _failure(self, error: Exception) -> Exception:
         if self._aborted:
             return Interrupted("stopped in the middle of a request")
+        if isinstance(error, google.auth.exceptions.TransportError) and isinstance(error.__cause__, Exception):
+            error = error.__cause__  # while the login was renewed
         if isinstance(error, google.auth.exceptions.RefreshError | google.auth.exceptions.InvalidOperation):
             if error.retryable:
                 return Unavailable("Google's login service did not answer")

@@ -21,7 +21,8 @@
     ├── Refused                 79  Drive said no, for good
     │   ├── StorageFull
     │   ├── ShareRefused            sharing only; never fails an upload
-    │   └── NotFound                an id that Drive does not know, or does not show to us
+    │   ├── NotFound                an id that Drive does not know, or does not show to us
+    │   └── IdRefused               a new file under the id it was given; another id may do
     ├── SessionGone             69  the upload session is no more: begin again under the same id
     ├── IdInUse                 69  a file with that id exists: get it and compare
     ├── TempLost                73  a part left the temp folder before its upload: build it again
@@ -176,6 +177,11 @@ class ShareRefused(Refused):
 
 class NotFound(Refused):
     exit_code = 66
+
+
+class IdRefused(Refused):
+    """Drive makes no file under that id, as it does once a file of that id was deleted for good. It may also be
+    something else that it does not like, so another id is tried once."""
 
 
 class SessionGone(Unreachable):

@@ -25,7 +25,6 @@ from driveshard.errors import (
     Interrupted,
     Mismatch,
     SourceMissing,
-    TempFull,
     UsageError,
 )
 from driveshard.events import Emit, Notice, Published, Started
@@ -342,7 +341,7 @@ def _noted(ledger: Ledger) -> Iterator[None]:
     try:
         yield
     except DriveshardError as error:
-        with suppress(sqlite3.Error, TempFull):  # the error itself matters more than its note
+        with suppress(sqlite3.Error, DriveshardError):  # the error itself matters more than its note
             why = "interrupted" if isinstance(error, Interrupted) else str(error)
             ledger.note(last_error=why, resume_after=getattr(error, "resume_after", None))
         raise

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from driveshard.database import transaction, unusable
+from driveshard.database import reading, transaction, unusable
 from driveshard.errors import Defect
 from driveshard.model import Part, PartSpec, PartState, Selection, UploadSession
 from driveshard.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
@@ -28,6 +28,8 @@ from driveshard.selections import decode_selection, encode_selection
 _SURROUNDINGS = {
     sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_PROTOCOL,
     sqlite3.SQLITE_NOMEM,
     sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_IOERR,
@@ -79,8 +81,8 @@ _COLUMNS = (
 
 
 class Ledger:
-    """Open or create the journal at ``path``. Raises LedgerDamaged, and TempFull (as every change of a part does) when
-    the disk it is on is full or not writable."""
+    """Open or create the journal at ``path``. Raises LedgerDamaged and, as every method does, TempFull when the disk it
+    is on is full or not writable, Busy when another program holds it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -140,7 +142,7 @@ class Ledger:
             yield db
 
     def _rows(self, sql: str, *arguments: Any) -> list[tuple[Any, ...]]:
-        with self._lock:
+        with self._lock, reading(self.path):
             return self._db.execute(sql, arguments).fetchall()
 
     # -- the dataset ---------------------------------------------------------------------------------------------

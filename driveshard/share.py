@@ -48,7 +48,7 @@ class Publisher:
         manifest = manifests.manifest_of(self._ledger)
         data = manifest.encode()
         known = self._ledger.artifact(manifests.NAME)
-        if known is not None and known[1] == hashlib.md5(data).hexdigest():
+        if known is not None and known[1] == hashlib.md5(data, usedforsecurity=False).hexdigest():
             return manifest
         preview = self._preview_if_readable(manifest)
         if preview is not None:
@@ -78,7 +78,7 @@ class Publisher:
 
     def _put(self, name: str, data: bytes, mime_type: str) -> None:
         """Create or replace one small file, so that it exists once whatever happens in between."""
-        md5 = hashlib.md5(data).hexdigest()
+        md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
         for _ in range(_TRIES):
             known = self._ledger.artifact(name)
             if known is None:
@@ -102,7 +102,7 @@ class Publisher:
 
     def _put_once(self, file_id: str, name: str, data: bytes, mime_type: str, *, replace: bool) -> RemoteFile:
         """Write it, unless it turns out that an earlier try got through although its reply did not."""
-        md5 = hashlib.md5(data).hexdigest()
+        md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
         unsure = False
 
         def step() -> RemoteFile:

@@ -353,6 +353,6 @@ def md5_of(path: Path) -> str | None:
     """Hex md5 of a file, None when it is not there."""
     try:
         with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "md5").hexdigest()
+            return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     except FileNotFoundError:
         return None

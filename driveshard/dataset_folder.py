@@ -17,7 +17,7 @@ from driveshard.budget import Budget
 from driveshard.clock import Clock
 from driveshard.destination import Destination
 from driveshard.durable import write_whole
-from driveshard.errors import IdInUse, NotFound, Refused, SourceMissing
+from driveshard.errors import IdInUse, IdRefused, NotFound, Refused, SourceMissing
 from driveshard.events import Emit, Waiting
 from driveshard.ledger import Ledger
 from driveshard.model import RemoteFile
@@ -154,15 +154,21 @@ class DatasetFolder:
 
     def _make(self) -> None:
         """Make it under an id that is in the ledger first, so that a lost reply never makes two."""
+        refused: IdRefused | None = None
         for _ in range(_FOLDER_IDS):
             folder_id = self._ledger.get("folder_id")
             if folder_id is None:
                 folder_id = self._retry.call(lambda: self._destination.reserve_ids(1), doing="reserving a folder id")[0]
                 self._ledger.note(folder_id=folder_id)
             self._write_anchor(Anchor(folder_id, self._ledger.get("job")))
-            if self._make_once(folder_id):
-                self._ledger.note(folder_made=True)
-                return
+            try:
+                if self._make_once(folder_id):
+                    self._ledger.note(folder_made=True)
+                    return
+            except IdRefused as error:  # once it may be for the id: a folder that was made, and deleted before we knew
+                if refused is not None:
+                    raise
+                refused = error
             self._ledger.note(folder_id=None)
         raise Refused("Drive refuses every id for the dataset's folder", advice="Run the same command again.")
 

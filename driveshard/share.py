@@ -11,7 +11,7 @@ from driveshard import manifest as manifests
 from driveshard.budget import Budget
 from driveshard.contact_sheet import Tile, contact_sheet
 from driveshard.destination import Destination
-from driveshard.errors import DailyCap, IdInUse, Mismatch, NotFound, Refused, Unavailable
+from driveshard.errors import DailyCap, IdInUse, IdRefused, Mismatch, NotFound, Refused, Unavailable
 from driveshard.events import Emit, Notice
 from driveshard.ledger import Ledger
 from driveshard.manifest import Manifest, ManifestPart
@@ -79,6 +79,7 @@ class Publisher:
     def _put(self, name: str, data: bytes, mime_type: str) -> None:
         """Create or replace one small file, so that it exists once whatever happens in between."""
         md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        again = False
         for _ in range(_TRIES):
             known = self._ledger.artifact(name)
             if known is None:
@@ -90,7 +91,10 @@ class Publisher:
                 return
             try:
                 remote = self._put_once(file_id, name, data, mime_type, replace=stored is not None)
-            except NotFound:  # somebody deleted it
+            except (NotFound, IdRefused):  # somebody deleted it; or, if that is the answer again, the whole folder
+                if again:
+                    raise
+                again = True
                 file_id = self._retry.call(lambda: self._destination.reserve_ids(1), doing="reserving a file id")[0]
                 self._ledger.note_artifact(name, file_id, None)
                 continue

@@ -14,7 +14,7 @@ import logging
 import socket
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -54,6 +54,10 @@ class _PlainConnection(_NoResend, httplib2.HTTPConnectionWithTimeout):
 
 class _SecureConnection(_NoResend, httplib2.HTTPSConnectionWithTimeout):
     pass
+
+
+Refusal = Callable[[int, Mapping[str, str], bytes], Exception]
+"""(status, headers, body) of a failed reply -> the error it stands for."""
 
 
 class _Wire:
@@ -110,12 +114,12 @@ class DriveClient:
         service = discovery.build_from_document(document, http=httplib2.Http(), developerKey=api_key)
         return service.files(), service.permissions(), service.about()
 
-    def execute(self, request: HttpRequest) -> Any:
-        """Send a request that Google's client built and return its JSON ({} for 204). Raises the kinds of
-        ``drive.errors``."""
+    def execute(self, request: HttpRequest, refusal: Refusal = translate) -> Any:
+        """Send a request that Google's client built and return its JSON ({} for 204). Raises what ``refusal`` makes
+        of a failed reply: the kinds of ``drive.errors``, unless told."""
         reply = self.send(Request(request.method, request.uri, request.headers, request.body))
         if not 200 <= reply.status < 300:
-            raise translate(reply.status, reply.headers, reply.body)
+            raise refusal(reply.status, reply.headers, reply.body)
         if reply.status == 204 or request.method == "DELETE":
             return {}
         try:

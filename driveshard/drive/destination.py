@@ -27,7 +27,17 @@ from driveshard.drive.session import (
     query_request,
     read_reply,
 )
-from driveshard.errors import Defect, NotFound, Refused, SessionGone, ShareRefused, Unavailable, UsageError
+from driveshard.errors import (
+    Defect,
+    DriveshardError,
+    IdRefused,
+    NotFound,
+    Refused,
+    SessionGone,
+    ShareRefused,
+    Unavailable,
+    UsageError,
+)
 from driveshard.model import RemoteFile, UploadSession
 
 FOLDER = "application/vnd.google-apps.folder"
@@ -143,7 +153,7 @@ class DriveDestination:
         if self._parent:
             body["parents"] = [self._parent]
         request = self._client.files.create(body=body, fields=_FIELDS, supportsAllDrives=True)
-        return _remote(self._client.execute(request))
+        return _remote(self._client.execute(request, refusal_of_create))
 
     # -- resumable uploads ---------------------------------------------------------------------------------------
 
@@ -159,7 +169,7 @@ class DriveDestination:
         }
         reply = self._client.send(Request(built.method, built.uri, headers_of(built, headers), built.body))
         if not 200 <= reply.status < 300:
-            raise translate(reply.status, reply.headers, reply.body)
+            raise refusal_of_create(reply.status, reply.headers, reply.body)
         location = reply.headers.get("location")
         if not location:
             raise Unavailable("Drive began an upload without saying where")
@@ -208,7 +218,7 @@ class DriveDestination:
         else:
             body = {"id": file_id, "name": name, "parents": [folder_id], "appProperties": {"driveshard": "artifact"}}
             built = self._client.files.create(body=body, media_body=media, fields=_FIELDS, supportsAllDrives=True)
-        return _remote(self._client.execute(built))
+        return _remote(self._client.execute(built, translate if replace else refusal_of_create))
 
     def read(self, file_id: str, start: int, length: int) -> bytes:
         """As ``destination.Destination``; empty when ``start`` is beyond the end, which is a 416."""
@@ -273,6 +283,19 @@ class DriveDestination:
     def who_am_i(self) -> dict[str, Any]:
         """User and storage quota, as Drive's ``about`` gives them (numbers are strings)."""
         return dict(self._client.execute(self._client.about.get(fields="user,storageQuota")))
+
+
+def refusal_of_create(status: int, headers: Mapping[str, str], body: bytes) -> DriveshardError:
+    """As ``drive.errors.translate``, for a request that makes a file under an id: a 400 without a better name may be
+    about that id."""
+    error = translate(status, headers, body)
+    if status == 400 and type(error) in (Defect, Refused):
+        refused = IdRefused(
+            f"Drive refused to make a file: {error}", advice="It will not pass by itself; look the message up."
+        )
+        refused.__cause__ = error
+        return refused
+    return error
 
 
 def _permission(who: str) -> dict[str, Any] | None:

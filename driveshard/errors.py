@@ -176,7 +176,10 @@ class ShareRefused(Refused):
 
 
 class NotFound(Refused):
+    """``trashed`` says that it is in the trash, from where its owner can restore it."""
+
     exit_code = 66
+    trashed = False
 
 
 class IdRefused(Refused):

@@ -13,7 +13,7 @@ import os
 import sqlite3
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,8 +155,7 @@ class Ledger:
     def note(self, **values: Any) -> None:
         """Note JSON values about the dataset, all or none."""
         with self._write() as db:
-            for key, value in values.items():
-                db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value, sort_keys=True)))
+            _put(db, values)
 
     @property
     def is_new(self) -> bool:
@@ -166,6 +165,15 @@ class Ledger:
         """Name the dataset and give it an id that its parts carry on the destination; returns the id."""
         job = uuid.uuid4().hex
         self.note(job=job, name=name, **values)
+        return job
+
+    def begin_anew(self, name: str, **values: Any) -> str:
+        """As ``create_job``, and forget all that was noted of the dataset before: its folder is gone."""
+        job = uuid.uuid4().hex
+        with self._write() as db:
+            for table in ("parts", "artifacts", "meta"):
+                db.execute(f"DELETE FROM {table}")  # noqa: S608
+            _put(db, {"job": job, "name": name, **values})
         return job
 
     def totals(self) -> Totals:
@@ -368,6 +376,11 @@ class Ledger:
         """It is gone from the destination; the next one gets another id."""
         with self._write() as db:
             db.execute("DELETE FROM artifacts WHERE name = ?", (name,))
+
+
+def _put(db: sqlite3.Connection, values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value, sort_keys=True)))
 
 
 def _part(row: tuple[Any, ...]) -> LedgerPart:

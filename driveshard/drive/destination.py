@@ -206,7 +206,9 @@ class DriveDestination:
         item = self._client.execute(self._client.files.get(fileId=file_id, fields=_FIELDS, supportsAllDrives=True))
         if item.get("trashed"):
             raise NotFound(
-                f"{item.get('name', file_id)!r} is in Drive's trash", advice="Restore it, or use another name."
+                f"{item.get('name', file_id)!r} is in Drive's trash",
+                advice="Restore it, or use another name.",
+                trashed=True,
             )
         return _remote(item)
 

@@ -67,8 +67,9 @@ def facts_of(remote: RemoteFile, job: str) -> Facts | None:
         return None
     try:
         limits = _two(said["range"]) if said.get("range") else None
-        counts = [_whole(said.get(name, "0")) for name in ("samples", "files")]
-        return Facts(_whole(said["part"]), said["sha256"], *counts, limits, _two(said.get("replaces", "0-0")))
+        samples, files = _whole(said.get("samples", "0")), _whole(said.get("files", "0"))
+        replaces = _two(said.get("replaces", "0-0"))
+        return Facts(_whole(said["part"]), said["sha256"], samples, files, limits, replaces)
     except (KeyError, ValueError):
         return None
 

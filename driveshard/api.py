@@ -76,6 +76,7 @@ def push(
     max_transfer: int | str | None = None,
     writes_per_second: float | None = None,
     engine: str | None = None,
+    recreate: bool | None = None,
     dry_run: bool | None = None,
     wait: bool | None = None,
     on_event: Emit = ignore,

@@ -81,6 +81,7 @@ class PushOptions:
     max_transfer: int | None = None
     writes_per_second: float = DEFAULT_WRITES_PER_SECOND
     engine: str = "processes"
+    recreate: bool = False
     dry_run: bool = False
     wait: bool = False
 

@@ -6,6 +6,8 @@ The contract, which ``tests/contract`` runs against every implementation:
 - ``send`` and ``query`` report what the *place* holds, never what was sent. Bytes already held are skipped.
 - A finished session goes on answering ``query`` with the stored file for a while; afterwards it raises SessionGone.
 - ``begin`` or ``send`` raise IdInUse when a file with the id exists. The caller gets that file and compares.
+- ``begin``, ``put`` and ``make_folder`` raise IdRefused when the place does not take the id, as for a file deleted for
+  good. The caller reserves another id and tries once more.
 - ``get`` sees a file as soon as it is stored; ``children`` may lag behind by minutes.
 - Failures that may pass raise Unavailable or Throttled and are not retried inside: the caller owns the one retry loop.
 """

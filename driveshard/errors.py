@@ -22,7 +22,8 @@
     │   ├── StorageFull
     │   ├── ShareRefused            sharing only; never fails an upload
     │   ├── BadRequest              a refusal of this one request, for a reason that is not known here
-    │   └── NotFound                an id that Drive does not know, or does not show to us
+    │   ├── NotFound                an id that Drive does not know, or does not show to us
+    │   └── IdRefused               a new file under the id it was given; another id may do
     ├── SessionGone             69  the upload session is no more: begin again under the same id
     ├── IdInUse                 69  a file with that id exists: get it and compare
     ├── TempLost                73  a part left the temp folder before its upload: build it again
@@ -188,7 +189,15 @@ class BadRequest(Refused):
 
 
 class NotFound(Refused):
+    """``trashed`` says that it is in the trash, from where its owner can restore it."""
+
     exit_code = 66
+    trashed = False
+
+
+class IdRefused(Refused):
+    """Drive makes no file under that id, as it does once a file of that id was deleted for good. It may also be
+    something else that it does not like, so another id is tried once."""
 
 
 class SessionGone(Unreachable):

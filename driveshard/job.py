@@ -21,11 +21,13 @@ from driveshard.destination import Destination, open_destination, split_where
 from driveshard.engine import default_workers, open_engine
 from driveshard.errors import (
     ComeBackLater,
+    Defect,
     DriveshardError,
     Interrupted,
     Mismatch,
+    NotFound,
     SourceMissing,
-    TempFull,
+    Unreachable,
     UsageError,
 )
 from driveshard.events import Emit, Notice, Published, Started
@@ -45,6 +47,7 @@ from driveshard.spool import Spool
 from driveshard.uploader import Dataset, Uploader
 
 _NAME_BYTES = 100
+_PASSING = (Interrupted, Unreachable, ComeBackLater, Defect)  # after these the same push goes on, as it is
 _PARTS_IN_TEMP = 2  # beyond those being packed and uploaded
 
 
@@ -204,11 +207,13 @@ class Job:
             try:
                 check_same_source(ledger, self.name, self.source)
                 with _noted(ledger):
-                    folder = self._folder(ledger, spool, budget)
+                    place = self._place(ledger, spool, budget)
+                    folder = self._folder(place)
                     self.result.folder_id, self.result.link = folder.id, folder.link
                     if ledger.get("link") != folder.link:
                         ledger.note(link=folder.link)
-                    self._fill(ledger, spool, budget, folder)
+                    with _folder_first(place):
+                        self._fill(ledger, spool, budget, folder)
             finally:
                 self._tell(ledger, budget)
 
@@ -251,14 +256,17 @@ class Job:
 
     # -- the folder ----------------------------------------------------------------------------------------------
 
-    def _folder(self, ledger: Ledger, spool: Spool, budget: Budget) -> RemoteFile:
-        folder = DatasetFolder(
+    def _place(self, ledger: Ledger, spool: Spool, budget: Budget) -> DatasetFolder:
+        return DatasetFolder(
             *(self.name, self.source, self.destination, ledger, self.retry, budget, self.clock, self.emit),
             anchor=self.settings.anchors / f"{self.stem}.json",
             lists_settle_at=self._last_sent(spool) + self.settings.list_lag,
             traces=spool.left is not None,
+            recreate=self.options.recreate,
         )
-        return folder.open(
+
+    def _folder(self, place: DatasetFolder) -> RemoteFile:
+        return place.open(
             {"kind": self.source.kind, **self.source.settings()},
             source=self.source.describe(),
             where=_where(self.source),
@@ -335,16 +343,27 @@ def _unused(path: Path) -> Path:
 
 
 @contextmanager
+def _folder_first(place: DatasetFolder) -> Iterator[None]:
+    """What is not there any more may be the folder itself, deleted during the run; then that is the error."""
+    try:
+        yield
+    except (NotFound, Mismatch):
+        place.look()
+        raise
+
+
+@contextmanager
 def _noted(ledger: Ledger) -> Iterator[None]:
     """Leave in the ledger how the run ended, for ``status``; a run that begins or ends well clears it."""
     if ledger.get("last_error") is not None:
-        ledger.note(last_error=None, resume_after=None)
+        ledger.note(last_error=None, resume_after=None, last_advice=None)
     try:
         yield
     except DriveshardError as error:
-        with suppress(sqlite3.Error, TempFull):  # the error itself matters more than its note
+        with suppress(sqlite3.Error, DriveshardError):  # the error itself matters more than its note
             why = "interrupted" if isinstance(error, Interrupted) else str(error)
-            ledger.note(last_error=why, resume_after=getattr(error, "resume_after", None))
+            advice = None if isinstance(error, _PASSING) else error.advice or None
+            ledger.note(last_error=why, resume_after=getattr(error, "resume_after", None), last_advice=advice)
         raise
 
 

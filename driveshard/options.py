@@ -247,6 +247,9 @@ PUSH: tuple[Option, ...] = (
     ),
     Option("writes-per-second", number, "R", "Pace of new files (default 2.5; Drive takes about 3)"),
     Option("engine", engine, "NAME", "What packs: processes (default), threads or serial"),
+    Option(
+        "recreate", switch, "", "If the dataset's folder was deleted: begin anew, in a new folder (kept if it is there)"
+    ),
     Option("dry-run", switch, "", "Say what would be packed, and send nothing"),
     Option("wait", switch, "", "If another run has this dataset, wait for it"),
 )

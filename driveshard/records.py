@@ -37,7 +37,8 @@ class Progress:
 @dataclass(frozen=True, slots=True)
 class Record:
     """What a ledger says. ``identity`` is the destination's; ``holder`` who runs it now (pid, host, since) or None;
-    ``resume_after`` POSIX seconds; ``states`` counts parts; bytes of planned parts are estimates."""
+    ``resume_after`` POSIX seconds; ``last_advice`` what must be done before the next run, or None; ``states`` counts
+    parts; bytes of planned parts are estimates."""
 
     path: Path
     name: str
@@ -55,6 +56,7 @@ class Record:
     bytes_left: int
     uploads: tuple[Progress, ...] = ()
     holder: Mapping[str, Any] | None = field(default=None)
+    last_advice: str | None = None
 
     @property
     def state(self) -> str:
@@ -171,6 +173,7 @@ def _record(path: Path, db: sqlite3.Connection) -> Record | None:
         bytes_left=int(left),
         uploads=tuple(Progress(*row) for row in uploads),
         holder=read_holder(path),
+        last_advice=meta.get("last_advice"),
     )
 
 

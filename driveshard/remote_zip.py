@@ -96,6 +96,12 @@ def member_path(info: zipfile.ZipInfo) -> bytes:
     return info.orig_filename.encode("cp437")
 
 
+def directory_of(read: Read, size: int) -> list[tuple[bytes, int, int]]:
+    """(path, size, CRC) of every member of the zip of ``size`` bytes behind ``read``. Raises one of DAMAGED."""
+    with open_zip(read, size) as archive:
+        return [(member_path(info), info.file_size, info.CRC) for info in archive.infolist()]
+
+
 def leading_members(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """(path, content) of the stored members that lie whole in the first bytes of a part that driveshard packed."""
     position = 0

@@ -11,7 +11,7 @@ from driveshard import manifest as manifests
 from driveshard.budget import Budget
 from driveshard.contact_sheet import Tile, contact_sheet
 from driveshard.destination import Destination
-from driveshard.errors import DailyCap, IdInUse, Mismatch, NotFound, Refused, Unavailable
+from driveshard.errors import DailyCap, IdInUse, IdRefused, Mismatch, NotFound, Refused, Unavailable
 from driveshard.events import Emit, Notice
 from driveshard.ledger import Ledger
 from driveshard.manifest import Manifest, ManifestPart
@@ -48,7 +48,7 @@ class Publisher:
         manifest = manifests.manifest_of(self._ledger)
         data = manifest.encode()
         known = self._ledger.artifact(manifests.NAME)
-        if known is not None and known[1] == hashlib.md5(data).hexdigest():
+        if known is not None and known[1] == hashlib.md5(data, usedforsecurity=False).hexdigest():
             return manifest
         preview = self._preview_if_readable(manifest)
         if preview is not None:
@@ -78,7 +78,8 @@ class Publisher:
 
     def _put(self, name: str, data: bytes, mime_type: str) -> None:
         """Create or replace one small file, so that it exists once whatever happens in between."""
-        md5 = hashlib.md5(data).hexdigest()
+        md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        again = False
         for _ in range(_TRIES):
             known = self._ledger.artifact(name)
             if known is None:
@@ -90,7 +91,10 @@ class Publisher:
                 return
             try:
                 remote = self._put_once(file_id, name, data, mime_type, replace=stored is not None)
-            except NotFound:  # somebody deleted it
+            except (NotFound, IdRefused):  # somebody deleted it; or, if that is the answer again, the whole folder
+                if again:
+                    raise
+                again = True
                 file_id = self._retry.call(lambda: self._destination.reserve_ids(1), doing="reserving a file id")[0]
                 self._ledger.note_artifact(name, file_id, None)
                 continue
@@ -102,7 +106,7 @@ class Publisher:
 
     def _put_once(self, file_id: str, name: str, data: bytes, mime_type: str, *, replace: bool) -> RemoteFile:
         """Write it, unless it turns out that an earlier try got through although its reply did not."""
-        md5 = hashlib.md5(data).hexdigest()
+        md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
         unsure = False
 
         def step() -> RemoteFile:

@@ -40,6 +40,7 @@ def as_json(record: Record) -> dict[str, Any]:
         "bytes_left": record.bytes_left,
         "uploads": [{"part": one.file_name, "offset": one.offset, "bytes": one.size} for one in record.uploads],
         "last_error": record.last_error,
+        "last_advice": record.last_advice,
         "resume_after": record.resume_after,
         "held_by": dict(record.holder) if record.holder else None,
     }
@@ -80,4 +81,4 @@ def _next(record: Record, now: float) -> str:
     if record.resume_after and record.resume_after > now:
         left = human_seconds(record.resume_after - now)
         return f"run the same push again from {moment(record.resume_after)} (in {left})"
-    return "run the same push again to go on"
+    return record.last_advice or "run the same push again to go on"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from driveshard import spool as spool_module
 from driveshard.clock import Clock
 from driveshard.errors import Interrupted, TempFull, TempLost
 from driveshard.spool import Spool
@@ -271,3 +272,36 @@ def test_a_part_larger_than_a_limit_that_nobody_asked_for_may_be_there_alone(dir
     threading.Timer(0.2, lambda: spool.cancel(2)).start()
     assert spool.reserve(3, 10, on_wait=lambda: waited.append("full")) == 10
     assert waited == ["full", "full"]
+
+
+def test_a_part_that_is_whole_gives_back_what_it_did_not_need_at_once(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for room is woken by the commit itself, not by a look now and then."""
+    monkeypatch.setattr(spool_module, "_POLL", 600.0)
+    spool = spool_of(directory)
+    spool.reserve(1, 900)
+    waits, has = threading.Event(), threading.Event()
+
+    def other() -> None:
+        spool.reserve(2, 400, on_wait=waits.set)
+        has.set()
+
+    thread = threading.Thread(target=other, daemon=True)
+    thread.start()
+    assert waits.wait(10) and not has.is_set()
+    build(spool, 1, 600)
+    assert has.wait(10)
+    assert spool.used == 1000
+
+
+def test_a_part_that_is_whole_is_on_the_disk_and_not_promised_any_more(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted twice, once as used and once as promised, it would keep others out of room that is there."""
+    spool = spool_of(directory)
+    left = free(monkeypatch, 1000)
+    spool.reserve(1, 600)
+    build(spool, 1, 600)
+    left[0] -= 600
+    assert spool.reserve(2, 400, on_wait=lambda: pytest.fail("there is room")) == 400

@@ -15,7 +15,7 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -42,6 +42,10 @@ GOOGLE = "https://www.googleapis.com/"
 _IDLE_SECONDS = 25.0
 
 log = logging.getLogger("driveshard.http")
+
+
+Refusal = Callable[[int, Mapping[str, str], bytes], Exception]
+"""(status, headers, body) of a failed reply -> the error it stands for."""
 
 
 class DriveClient:
@@ -77,12 +81,12 @@ class DriveClient:
         service = discovery.build_from_document(document, http=httplib2.Http(), developerKey=api_key)
         return service.files(), service.permissions(), service.about()
 
-    def execute(self, request: HttpRequest) -> Any:
-        """Send a request that Google's client built and return its JSON ({} for 204). Raises the kinds of
-        ``drive.errors``."""
+    def execute(self, request: HttpRequest, refusal: Refusal = translate) -> Any:
+        """Send a request that Google's client built and return its JSON ({} for 204). Raises what ``refusal`` makes
+        of a failed reply: the kinds of ``drive.errors``, unless told."""
         reply = self.send(Request(request.method, request.uri, request.headers, request.body))
         if not 200 <= reply.status < 300:
-            error = translate(reply.status, reply.headers, reply.body)
+            error = refusal(reply.status, reply.headers, reply.body)
             # Drive says in JSON that a file is not there; a page that says so is somebody else's.
             lost = isinstance(error, NotFound) and read_answer(reply.status, reply.headers, reply.body).html
             raise Unavailable(PAGE) if lost else error

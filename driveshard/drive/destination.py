@@ -31,6 +31,8 @@ from driveshard.drive.session import (
 from driveshard.errors import (
     BadRequest,
     ConfigError,
+    DriveshardError,
+    IdRefused,
     NotFound,
     Refused,
     SessionGone,
@@ -153,7 +155,7 @@ class DriveDestination:
         if self._parent:
             body["parents"] = [self._parent]
         request = self._client.files.create(body=body, fields=_FIELDS, supportsAllDrives=True)
-        return read_file(self._client.execute(request), file_id).as_remote()
+        return read_file(self._client.execute(request, refusal_of_create), file_id).as_remote()
 
     # -- resumable uploads ---------------------------------------------------------------------------------------
 
@@ -169,7 +171,7 @@ class DriveDestination:
         }
         reply = self._client.send(Request(built.method, built.uri, headers_of(built, headers), built.body))
         if not 200 <= reply.status < 300:
-            raise translate(reply.status, reply.headers, reply.body)
+            raise refusal_of_create(reply.status, reply.headers, reply.body)
         location = reply.headers.get("location")
         if not location:
             raise Unavailable(PAGE if is_page(reply) else "Drive began an upload without saying where")
@@ -226,7 +228,9 @@ class DriveDestination:
         answer = self._client.execute(self._client.files.get(fileId=file_id, fields=_FIELDS, supportsAllDrives=True))
         item: File = read_file(answer, file_id)
         if item.trashed:
-            raise NotFound(f"{item.name!r} is in Drive's trash", advice="Restore it, or use another name.")
+            raise NotFound(
+                f"{item.name!r} is in Drive's trash", advice="Restore it, or use another name.", trashed=True
+            )
         return item.as_remote()
 
     def put(self, file_id: str, folder_id: str, name: str, data: bytes, mime_type: str, *, replace: bool) -> RemoteFile:
@@ -237,7 +241,7 @@ class DriveDestination:
         else:
             body = {"id": file_id, "name": name, "parents": [folder_id], "appProperties": {"driveshard": "artifact"}}
             built = self._client.files.create(body=body, media_body=media, fields=_FIELDS, supportsAllDrives=True)
-        return read_file(self._client.execute(built), file_id).as_remote()
+        return read_file(self._client.execute(built, translate if replace else refusal_of_create), file_id).as_remote()
 
     def read(self, file_id: str, start: int, length: int) -> bytes:
         """As ``destination.Destination``; empty when ``start`` is beyond the end, which is a 416."""
@@ -307,6 +311,19 @@ class DriveDestination:
     def who_am_i(self) -> dict[str, Any]:
         """User and storage quota, as Drive's ``about`` gives them (numbers are strings)."""
         return dict(self._client.execute(self._client.about.get(fields="user,storageQuota")))
+
+
+def refusal_of_create(status: int, headers: Mapping[str, str], body: bytes) -> DriveshardError:
+    """As ``drive.errors.translate``, for a request that makes a file under an id: a 400 without a better name may be
+    about that id."""
+    error = translate(status, headers, body)
+    if status == 400 and type(error) in (BadRequest, Refused):
+        refused = IdRefused(
+            f"Drive refused to make a file: {error}", advice="It will not pass by itself; look the message up."
+        )
+        refused.__cause__ = error
+        return refused
+    return error
 
 
 def _permission(who: str) -> dict[str, Any] | None:

@@ -137,11 +137,12 @@ class Store:
             record.parent = parent
 
     def delete(self, record: FileRecord) -> None:
-        """Remove a file, or a folder with everything below it, blobs included."""
+        """Remove a file, or a folder with everything below it, blobs included. Their ids never work again."""
         with self.database.transaction():
             doomed = list(self._subtree(record))
             for victim in doomed:
                 self.database.drop("files", victim.id)
+                self.database.put("ids", victim.id, {"kind": "deleted"})
         with self.database.lock:
             for victim in doomed:
                 self._files.pop(victim.id, None)
@@ -180,10 +181,13 @@ class Store:
         return ids
 
     def check_id(self, file_id: str, mime_type: str) -> None:
-        """Refuse an id that a create may not use: taken (409), not issued here or of the wrong kind (400, 403)."""
+        """Refuse an id that a create may not use: taken (409), of a file deleted for good, not issued here or of the
+        wrong kind (400, 403)."""
         if self.find(file_id) or self.is_foreign(file_id):
             raise id_in_use()
         issued = self.database.get("ids", file_id)
+        if issued is not None and issued["kind"] == "deleted":
+            raise invalid("fileId")
         wanted = "shortcuts" if mime_type == SHORTCUT else "files"
         if mime_type.startswith(GOOGLE_TYPE) and mime_type not in (FOLDER, SHORTCUT):
             raise ApiError(403, "forbidden", "Generated IDs are not supported for Docs Editors formats")

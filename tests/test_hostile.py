@@ -18,9 +18,9 @@ import pytest
 
 from driveshard.bars import Bars
 from driveshard.cli import main
-from driveshard.drive.answers import FOLDER, read_file
+from driveshard.drive.answers import FOLDER, read_file, read_list
 from driveshard.edge import redacted
-from driveshard.errors import Mismatch, SourceMissing
+from driveshard.errors import Mismatch, SourceMissing, Unavailable
 from driveshard.manifest import Manifest, ManifestPart
 from driveshard.progress import Tally
 from driveshard.proof import content_problems, verify
@@ -204,3 +204,23 @@ def test_what_a_stranger_says_in_a_notice_cannot_drive_the_screen() -> None:
     assert "owned" in out.getvalue()
     assert not {"\x07", "\x9b", "\u202e"} & set(out.getvalue())
     assert "\x1b]" not in out.getvalue()
+
+
+PERMISSION = {"id": "1", "type": "user", "emailAddress": "a@example.org", "role": "reader"}
+
+
+@pytest.mark.parametrize(
+    "found",
+    [None, {}, "x", [1], [{}], [{"id": 5}], [PERMISSION | {"type": []}], [PERMISSION | {"permissionDetails": ["x"]}]],
+)
+def test_a_list_of_permissions_of_another_form_is_asked_for_again(found: object) -> None:
+    with pytest.raises(Unavailable):
+        read_list(found)
+
+
+def test_permissions_are_read_with_what_is_known_of_them() -> None:
+    inherited = PERMISSION | {"permissionDetails": [{"inherited": True, "new": 1}], "kind": "x", "domain": None}
+    assert read_list([PERMISSION, inherited]) == [
+        PERMISSION,
+        PERMISSION | {"permissionDetails": [{"inherited": True}], "domain": None},
+    ]

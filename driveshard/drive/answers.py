@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Required, TypedDict, TypeVar
 
 import msgspec
 
@@ -92,8 +92,30 @@ def read_file(answer: Mapping[str, Any], file_id: str) -> File:
     return file
 
 
+class Detail(TypedDict, total=False):
+    """Where a permission comes from."""
+
+    permissionType: str | None
+    inherited: bool | None
+    inheritedFrom: str | None
+    role: str | None
+
+
+class Permission(TypedDict, total=False):
+    """Who may do what, as Drive lists it; only ``id`` is always there."""
+
+    id: Required[str]
+    type: str | None
+    role: str | None
+    emailAddress: str | None
+    domain: str | None
+    deleted: bool | None
+    permissionDetails: list[Detail] | None
+
+
 def read_list(found: Any) -> list[dict[str, Any]]:
-    """A list of objects that have an id each, as permissions are. Raises Unavailable when it is none."""
-    if isinstance(found, list) and all(isinstance(one, dict) and isinstance(one.get("id"), str) for one in found):
-        return found
-    raise Unavailable("Drive's answer is not of the form it should have")
+    """The permissions that Drive lists. Raises Unavailable when it is no list of such."""
+    try:
+        return [dict(one) for one in msgspec.convert(found, list[Permission], strict=False)]
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise Unavailable(f"Drive's answer is not of the form it should have ({error})") from error

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -16,6 +15,7 @@ from driveshard.destination import Held, Progress, Stored
 from driveshard.drive import auth
 from driveshard.drive.client import GOOGLE, DriveClient, headers_of
 from driveshard.drive.errors import translate
+from driveshard.drive.permissions import Permissions, named
 from driveshard.drive.session import (
     CHUNK_UNIT,
     Done,
@@ -27,18 +27,11 @@ from driveshard.drive.session import (
     query_request,
     read_reply,
 )
-from driveshard.errors import Defect, NotFound, Refused, SessionGone, ShareRefused, Unavailable, UsageError
+from driveshard.errors import NotFound, SessionGone, Unavailable, UsageError
 from driveshard.model import RemoteFile, UploadSession
 
 FOLDER = "application/vnd.google-apps.folder"
 _FIELDS = "id,name,mimeType,size,md5Checksum,sha256Checksum,webViewLink,trashed,appProperties,parents"
-# Who loses access when it is set anew: those who could read by a wider permission than the one asked for.
-_TAKEN_BACK: dict[str, tuple[str, ...]] = {
-    "anyone": (),
-    "domain": ("anyone",),
-    "user": ("anyone", "domain"),
-    "nobody": ("anyone", "domain", "group", "user"),
-}
 _ID = re.compile(r"[A-Za-z0-9_-]{6,200}")
 
 
@@ -233,67 +226,18 @@ class DriveDestination:
 
     # -- sharing -------------------------------------------------------------------------------------------------
 
-    def share(self, folder_id: str, who: str) -> None:
+    def share(self, folder_id: str, who: str, before_write: Callable[[], None] = lambda: None) -> str:
         """``user:`` and ``domain:`` take back what was open to more people, and leave other users alone."""
-        wanted = _permission(who)
-        present = self._permissions(folder_id)
-        taken_back = _TAKEN_BACK[wanted["type"] if wanted else "nobody"]
-        for permission in present:
-            ours = permission.get("role") != "owner" and not permission.get("permissionDetails")
-            if ours and permission.get("type") in taken_back:
-                self._revoke(folder_id, permission["id"])
-        if wanted is None or any(_grants(permission, wanted) for permission in present):
-            return
-        extra = {"sendNotificationEmail": False} if wanted["type"] == "user" else {}
-        request = self._client.permissions.create(
-            fileId=folder_id, body=wanted, fields="id,type,role", supportsAllDrives=True, **extra
-        )
-        try:
-            self._client.execute(request)
-        except Refused as error:
-            raise ShareRefused(f"Drive refused to share the folder: {error}") from error
-        except Defect as error:  # an address or domain that Drive cannot use is a 400 without a reason of its own
-            advice = "The upload itself is complete. Check the address or domain, then run `driveshard share`."
-            raise ShareRefused(f"Drive refused to share the folder: {error}", advice=advice) from error
+        return Permissions(self._client, folder_id).set(who, before_write)
 
-    def _revoke(self, folder_id: str, permission_id: str) -> None:
-        request = self._client.permissions.delete(fileId=folder_id, permissionId=permission_id, supportsAllDrives=True)
-        with contextlib.suppress(NotFound):  # gone already
-            self._client.execute(request)
-
-    def _permissions(self, folder_id: str) -> list[dict[str, Any]]:
-        request = self._client.permissions.list(
-            fileId=folder_id,
-            pageSize=100,
-            fields="permissions(id,type,role,emailAddress,domain,permissionDetails)",
-            supportsAllDrives=True,
-        )
-        return list(self._client.execute(request).get("permissions", []))
+    def readers(self, folder_id: str) -> str:
+        """Who may read now, in the words of ``share``, several with commas; one request for a hundred of them. Only a
+        place that knows of permissions has this."""
+        return named(Permissions(self._client, folder_id).listed())
 
     def who_am_i(self) -> dict[str, Any]:
         """User and storage quota, as Drive's ``about`` gives them (numbers are strings)."""
         return dict(self._client.execute(self._client.about.get(fields="user,storageQuota")))
-
-
-def _permission(who: str) -> dict[str, Any] | None:
-    kind, _, value = who.partition(":")
-    if who == "nobody":
-        return None
-    if who == "anyone":
-        return {"type": "anyone", "role": "reader", "allowFileDiscovery": False}
-    if kind == "domain" and value:
-        return {"type": "domain", "role": "reader", "domain": value, "allowFileDiscovery": False}
-    if kind == "user" and "@" in value:
-        return {"type": "user", "role": "reader", "emailAddress": value}
-    raise UsageError(f"{who!r} is nobody to share with", advice="Give anyone, domain:D, user:EMAIL or nobody.")
-
-
-def _grants(permission: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    return permission.get("type") == wanted["type"] and all(
-        str(permission.get(key, "")).lower() == str(wanted[key]).lower()
-        for key in ("domain", "emailAddress")
-        if key in wanted
-    )
 
 
 def _remote(item: Mapping[str, Any]) -> RemoteFile:

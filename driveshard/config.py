@@ -15,7 +15,7 @@ from driveshard.clock import Clock
 from driveshard.errors import ConfigError
 from driveshard.options import PUSH, SETTINGS, in_file, read_environment, read_values
 from driveshard.pacing import DEFAULT_WRITES_PER_SECOND
-from driveshard.paths import expanded
+from driveshard.paths import path_of
 from driveshard.retry import Patience
 
 MIB = 1024 * 1024
@@ -105,7 +105,7 @@ def home_folder(environment: Mapping[str, str]) -> Path:
     """Where config, token, ledgers and cache are kept. Raises ConfigError when nobody knows."""
     home = environment.get("DRIVESHARD_HOME")
     if home:
-        return expanded(home).absolute()
+        return path_of(home).absolute()
     try:
         return Path(platformdirs.user_data_dir("driveshard", appauthor=False))
     except (RuntimeError, KeyError) as error:

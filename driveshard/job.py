@@ -34,7 +34,7 @@ from driveshard.ledger import Ledger, LedgerDamaged
 from driveshard.lock import hold
 from driveshard.model import Failure, RemoteFile
 from driveshard.pacing import parse_bwlimit
-from driveshard.paths import expanded
+from driveshard.paths import path_of
 from driveshard.pipeline import Pipeline, defect_of, spool_directory
 from driveshard.planner import Cut, planner_for
 from driveshard.reconcile import Reconciler
@@ -144,7 +144,7 @@ def without_own(source: Source, options: PushOptions, settings: Settings, name: 
     own = [settings.home, spool_directory(options.temp, settings.spools, ledger_stem(name, identity))]
     scheme, rest = split_where(options.to)
     if scheme == "file":
-        own.append(expanded(rest) / name)
+        own.append(path_of(rest) / name)
     return source.apart_from(own)
 
 

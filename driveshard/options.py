@@ -13,7 +13,7 @@ from typing import Any
 
 from driveshard.errors import ConfigError, DriveshardError, UsageError
 from driveshard.pacing import parse_bwlimit, parse_size
-from driveshard.paths import expanded
+from driveshard.paths import path_of
 from driveshard.sources.globs import matcher
 
 _LARGEST = 2**60  # bytes; more than any disk, and well within what SQLite counts
@@ -190,7 +190,7 @@ def globs(value: Any) -> tuple[str, ...]:
 
 def folder(value: Any) -> Path:
     """A directory's path, ``~`` being the home directory."""
-    return expanded(text(str(value) if isinstance(value, Path) else value))
+    return path_of(text(str(value) if isinstance(value, Path) else value))
 
 
 def who(value: Any) -> str:

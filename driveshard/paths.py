@@ -1,4 +1,4 @@
-"""Paths as they are typed."""
+"""What a path that somebody wrote means: the one rule for every option, variable and job-file key that takes one."""
 
 from __future__ import annotations
 
@@ -6,23 +6,15 @@ import os
 from pathlib import Path
 
 
-def expanded(text: str | os.PathLike[str]) -> Path:
-    """The path, a leading ``~/`` being the home folder. Whatever there is under the name as it stands wins, and nothing
-    else is expanded: ``~`` and ``~name`` are names that a folder can have. Without a home folder it stays as it is."""
-    path = os.fspath(text)
-    if not path.startswith(("~/", f"~{os.sep}")) or os.path.lexists(path):
-        return Path(path)
-    try:
-        return Path.home() / path[2:].lstrip("/" + os.sep)
-    except RuntimeError:  # nobody knows it
-        return Path(path)
+def path_of(text: str | os.PathLike[str], base: Path | None = None) -> Path:
+    """The path, relative to ``base`` (None: to the current folder).
 
-
-def is_folder(path: str | os.PathLike[str]) -> bool:
-    """Whether a folder is there; a name that no file can have, being too long for instance, is one of nothing."""
-    return os.path.isdir(path)  # noqa: PTH112 - a Path's own method raises then
-
-
-def is_file(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is there, as ``is_folder``."""
-    return os.path.isfile(path)  # noqa: PTH113
+    A leading ``~/``, or ``~`` alone, is the home folder, unless something of that very name is there. Nothing else is
+    expanded: ``./~`` is a folder called ``~``. Such a one comes back absolute, so that nobody can take it for home.
+    """
+    raw = os.fspath(text)
+    here = Path(raw) if base is None else base / raw
+    steps = raw.replace(os.sep, "/")
+    if (steps == "~" or steps.startswith("~/")) and not os.path.lexists(here):
+        return Path(os.path.expanduser(raw))  # noqa: PTH111  (the other one raises where there is no home)
+    return here.absolute() if Path(raw).parts[:1] == ("~",) else here

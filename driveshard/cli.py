@@ -6,6 +6,7 @@ Nothing heavy is imported before a command runs, so that ``--help`` answers at o
 from __future__ import annotations
 
 import errno
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import click
 from click.core import ParameterSource
 
 from driveshard.console import ReaderGone, tell, tell_event
-from driveshard.errors import ConfigError, Defect, DriveshardError, Interrupted, TempFull, UsageError
+from driveshard.errors import ConfigError, DriveshardError, Interrupted, TempFull, UsageError
 from driveshard.flags import common, examples, given_flags, manner, option, push_flags
 from driveshard.options import PUSH, WITH, read_values
 
@@ -357,8 +358,8 @@ def main(arguments: list[str] | None = None) -> int:
         code = Interrupted.exit_code
     except ReaderGone:
         code = 0
-    except SystemExit as error:  # click's, when nobody reads its help
-        code = 0 if isinstance(error.__context__, BrokenPipeError) else _code_of(error)
+    except SystemExit as error:  # click's, when nobody reads its help: it puts a wrapper of its own around stdout
+        code = 0 if "PacifyFlushWrapper" in type(sys.stdout).__name__ else fail(defect(error))
     except DriveshardError as error:
         code = fail(error)
     except OSError as error:
@@ -368,10 +369,6 @@ def main(arguments: list[str] | None = None) -> int:
         code = fail(defect(error))
     close_stdout()
     return code
-
-
-def _code_of(error: SystemExit) -> int:
-    return error.code if isinstance(error.code, int) else Defect.exit_code
 
 
 def fail(error: DriveshardError) -> int:

@@ -183,7 +183,9 @@ def _start_processes(workers: int) -> Crew:
     context = multiprocessing.get_context("forkserver" if server else "spawn")
     if server:
         context.set_forkserver_preload(_PRELOAD)
-        resource_tracker.ensure_running()  # else it is started by the fork server's start, and unblocks SIGINT there
+        with _not_interrupted():
+            # Else it is started by the fork server's start, and unblocks SIGINT there.
+            resource_tracker.ensure_running()
     lifeline, held = context.Pipe(duplex=False)
     executor = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(lifeline,))
     return Crew(executor, held.close, (None, _spare_core(workers)))

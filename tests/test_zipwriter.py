@@ -406,3 +406,20 @@ def test_a_full_disk_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyP
             writer.close()
     assert isinstance(caught.value.__cause__, OSError)
     assert caught.value.__cause__.errno == errno.ENOSPC
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes of POSIX")
+def test_a_zip_is_its_owners_and_a_link_in_its_place_is_not_written_through(tmp_path: Path) -> None:
+    victim, path = tmp_path / "victim", tmp_path / "a.zip"
+    victim.write_text("mine")
+    path.symlink_to(victim)
+    before = os.umask(0)
+    try:
+        with ZipWriter(path) as writer:
+            writer.add(b"a", b"1")
+            writer.close()
+    finally:
+        os.umask(before)
+    assert victim.read_text() == "mine"
+    assert not path.is_symlink()
+    assert path.stat().st_mode & 0o777 == 0o600

@@ -74,6 +74,23 @@ def put_bytes(data: bytes | memoryview) -> None:
         ) from error
 
 
+def put_result(result: str | Mapping[str, Any]) -> None:
+    """The line, or JSON object, that tells on stdout how a command ended. Whether anybody takes it changes nothing of
+    what was done, so it never raises: that nobody reads is fine, and that there is no room is said once."""
+    try:
+        put(result if isinstance(result, str) else json.dumps(result))
+    except (ReaderGone, TempFull) as error:
+        if isinstance(error, TempFull):
+            tell(f"driveshard: {error}. {error.advice}")
+        silence_stdout()
+
+
+def silence_stdout() -> None:
+    """Nobody takes what goes there: let it go nowhere, also what Python would still write at its end."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def is_terminal(stream: Any) -> bool:
     """Whether somebody looks at it; a stream that was closed is None."""
     return stream is not None and bool(stream.isatty())

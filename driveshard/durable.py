@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -31,6 +32,22 @@ def write_whole(path: Path, data: bytes) -> None:
             os.unlink(temporary)
         raise
     sync_directory(path.parent)
+
+
+def create_private(path: Path) -> int:
+    """A new, empty file for its owner only, opened for writing; returns its descriptor. What stood under that name is
+    removed and never written through, a link least of all. Raises OSError."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    for name in ("O_NOFOLLOW", "O_BINARY", "O_NOINHERIT"):
+        flags |= getattr(os, name, 0)
+    try:
+        return os.open(path, flags, 0o600)
+    except FileExistsError:
+        kind = path.lstat().st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISLNK(kind)):
+            raise
+        path.unlink()
+        return os.open(path, flags, 0o600)
 
 
 def sync_directory(directory: Path) -> None:

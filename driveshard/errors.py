@@ -27,7 +27,7 @@
     ├── SessionGone             69  the upload session is no more: begin again under the same id
     ├── IdInUse                 69  a file with that id exists: get it and compare
     ├── TempLost                73  a part left the temp folder before its upload: build it again
-    └── Interrupted            130  a signal (143 for SIGTERM)
+    └── Interrupted            130  a signal (143 for SIGTERM, 129 for SIGHUP)
 
 The Drive edge turns a reply into one of these (``drive/errors.py``); nothing behind it looks at a status code.
 """
@@ -173,6 +173,9 @@ class StorageFull(Refused):
 
 
 class ShareRefused(Refused):
+    """``by_policy`` says that an administrator's rule is why, and not the address."""
+
+    by_policy = False
     advice = "The upload itself is complete. Ask the administrator, or try `--with user:EMAIL` or `--with domain:D`."
 
 

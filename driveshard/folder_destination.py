@@ -19,7 +19,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,7 +66,7 @@ class FolderDestination:
     chunk_unit = 256 * 1024
 
     def __init__(self, directory: Path) -> None:
-        self._root = directory.expanduser().resolve()
+        self._root = directory.resolve()
         self._places: dict[str, Path] = {}  # id -> the dataset's folder it was last seen in, or is
         self._stripes = [threading.RLock() for _ in range(_STRIPES)]
         self._naming = threading.RLock()
@@ -281,7 +281,7 @@ class FolderDestination:
                 place.rmdir()
             self._places.pop(folder_id, None)
 
-    def share(self, folder_id: str, who: str) -> None:
+    def share(self, folder_id: str, who: str, before_write: Callable[[], None] = lambda: None) -> str:
         """A plain folder has no permissions: ``nobody`` is fine, all else raises ShareRefused."""
         with self._request():
             self._require_folder(folder_id)
@@ -290,6 +290,7 @@ class FolderDestination:
                 "a plain folder is shared by whoever can see it",
                 advice=f"Give others access to {self._root} itself.",
             )
+        return who
 
     # -- finding -------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import sqlite3
 import time
@@ -35,6 +36,7 @@ from driveshard.ledger import Ledger, LedgerDamaged
 from driveshard.lock import hold
 from driveshard.model import Failure, RemoteFile
 from driveshard.pacing import parse_bwlimit
+from driveshard.paths import path_of
 from driveshard.pipeline import Pipeline, defect_of, spool_directory
 from driveshard.planner import Cut, planner_for
 from driveshard.reconcile import Reconciler
@@ -54,7 +56,8 @@ _PARTS_IN_TEMP = 2  # beyond those being packed and uploaded
 @dataclass
 class PushResult:
     """What ``push --json`` prints. Counts and bytes are the whole dataset's; ``sent_bytes``, ``requests`` and
-    ``seconds`` this run's; ``resume_after`` is a POSIX time in seconds or None."""
+    ``seconds`` this run's; ``resume_after`` is a POSIX time in seconds or None. ``shared`` says who may read now; it is
+    None when sharing was asked for and refused, and ``share_refusal`` says why."""
 
     name: str
     state: str = "incomplete"
@@ -69,13 +72,15 @@ class PushResult:
     seconds: float = 0.0
     failed: list[Failure] = field(default_factory=list)
     resume_after: float | None = None
+    shared: str | None = "nobody"
     error: DriveshardError | None = None
+    share_refusal: DriveshardError | None = None
     held_back_by: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The fields that scripts rely on, in their order."""
         document = asdict(self)
-        del document["error"], document["held_back_by"]
+        del document["error"], document["share_refusal"], document["held_back_by"]
         document["seconds"] = round(self.seconds, 3)
         return document
 
@@ -102,6 +107,7 @@ def push(options: PushOptions, source: Source, settings: Settings, emit: Emit) -
         getattr(destination, "close", lambda: None)()
     if result.folder_id is None and (record := read_record(ledger_path(settings, job.stem))) is not None:
         result.folder_id, result.link = record.folder_id, record.link  # of an earlier run
+        result.shared = record.shared or "nobody"
     result.seconds = time.monotonic() - began
     result.requests = destination.requests
     return result
@@ -115,8 +121,10 @@ def ledger_path(settings: Settings, stem: str) -> Path:
 def dataset_name(options: PushOptions, source: Source) -> str:
     """The name asked for, or the source's own. Raises UsageError when it cannot be a file name everywhere."""
     name = options.name or re.sub(r"[^\w.-]+", "-", _own_name(source), flags=re.UNICODE).strip("-.") or "dataset"
-    bad = re.search(r'[/\\:*?"<>|\x00-\x1f\x7f]', name)
-    if bad or name in (".", "..") or name.startswith(".") or len(name.encode()) > _NAME_BYTES or name != name.strip():
+    # Windows takes neither these names nor a dot at the end; a name that is not UTF-8 can be in no zip tool's hands.
+    bad = re.search(r'[/\\:*?"<>|\x00-\x1f\x7f\ud800-\udfff]|^(con|prn|aux|nul|com\d|lpt\d)(\.|$)', name, re.IGNORECASE)
+    size = len(name.encode("utf-8", "replace"))
+    if bad or name != name.strip() or name.startswith(".") or name.endswith(".") or size > _NAME_BYTES:
         raise UsageError(
             f"{name!r} cannot be a dataset's name",
             advice="Give --name with letters, digits, spaces, dots, - and _ (at most 100 bytes, no leading dot).",
@@ -139,7 +147,7 @@ def without_own(source: Source, options: PushOptions, settings: Settings, name: 
     own = [settings.home, spool_directory(options.temp, settings.spools, ledger_stem(name, identity))]
     scheme, rest = split_where(options.to)
     if scheme == "file":
-        own.append(Path(rest).expanduser() / name)
+        own.append(path_of(rest) / name)
     return source.apart_from(own)
 
 
@@ -164,7 +172,7 @@ def check_same_source(ledger: Ledger, name: str, source: Source) -> None:
 
 def ledger_stem(name: str, identity: str) -> str:
     """The file name of the ledger of dataset ``name`` at a destination: readable, and different for each place."""
-    return f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}"
+    return f"{name}-{hashlib.sha256(os.fsencode(identity)).hexdigest()[:10]}"
 
 
 class Job:
@@ -202,6 +210,7 @@ class Job:
             ExitStack() as stack,
         ):
             ledger = stack.enter_context(self._open_ledger(path))
+            self.result.shared = ledger.get("shared") or "nobody"
             budget = stack.enter_context(self._budget())
             spool = self._spool()
             try:
@@ -301,11 +310,21 @@ class Job:
                 raise Mismatch("a part vanished from the folder during the run", advice="Run the same command again.")
         publisher = Publisher(self.destination, folder.id, ledger, budget, self.retry, self.emit)
         publisher.publish()
-        if self.options.share is not None and self.options.share != ledger.get("shared"):
-            publisher.share(self.options.share)
+        self._share(publisher)
         self.result.state = "complete"
         spool.remove_if_empty()
         self.emit(Published(self.result.link))
+
+    def _share(self, publisher: Publisher) -> None:
+        """Set who may read, if that was asked for; and say who may."""
+        if self.options.share is None:
+            self.result.shared = publisher.readers()
+            return
+        outcome = publisher.share(self.options.share)
+        if isinstance(outcome, DriveshardError):
+            self.result.shared, self.result.share_refusal = None, outcome
+        else:
+            self.result.shared = outcome
 
     def _run_pipeline(self, ledger: Ledger, spool: Spool, budget: Budget, folder: RemoteFile) -> None:
         options = self.options

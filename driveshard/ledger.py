@@ -392,5 +392,9 @@ def _part(row: tuple[Any, ...]) -> LedgerPart:
 
 def _create_private(path: Path) -> None:
     """SQLite gives its journal files the mode of the database, so the mode must be right before it is opened."""
-    with contextlib.suppress(FileExistsError):
+    try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:  # perhaps from a backup that lost its mode
+        if os.name != "nt" and path.stat().st_mode & 0o077:
+            with contextlib.suppress(OSError):
+                path.chmod(0o600)

@@ -11,7 +11,19 @@ from driveshard import manifest as manifests
 from driveshard.budget import Budget
 from driveshard.contact_sheet import Tile, contact_sheet
 from driveshard.destination import Destination
-from driveshard.errors import DailyCap, IdInUse, IdRefused, Mismatch, NotFound, Refused, Unavailable
+from driveshard.errors import (
+    AuthError,
+    ComeBackLater,
+    DailyCap,
+    DriveshardError,
+    IdInUse,
+    IdRefused,
+    Mismatch,
+    NotFound,
+    Refused,
+    Unavailable,
+    Unreachable,
+)
 from driveshard.events import Emit, Notice
 from driveshard.ledger import Ledger
 from driveshard.manifest import Manifest, ManifestPart
@@ -57,24 +69,39 @@ class Publisher:
         self._put(manifests.NAME, data, "application/json")
         return manifest
 
-    def share(self, who: str) -> bool:
-        """Set who may read the folder; False, with a notice, when the destination refuses."""
+    def share(self, who: str) -> str | DriveshardError:
+        """Set who may read the folder. Returns who may read now; or, with a notice, why the destination refuses."""
         try:
-            self.grant(who)
+            return self.grant(who)
         except (Refused, DailyCap) as error:
-            self._emit(Notice(f"Not shared: {error}. {error.advice}"))
-            return False
-        return True
+            self._emit(Notice(not_shared(error)))
+            self.readers()  # some of it may have been done
+            return error
 
-    def grant(self, who: str) -> None:
-        """Set who may read the folder. Raises ShareRefused and the like."""
+    def grant(self, who: str) -> str:
+        """Set who may read the folder, whatever an earlier run set: somebody may have changed it by hand. Returns who
+        may read now. Raises ShareRefused and the like."""
+        shared = self._retry.call(
+            lambda: self._destination.share(self._folder_id, who, self._budget.write), doing="sharing the folder"
+        )
+        self._note_shared(shared)
+        return shared
 
-        def step() -> None:
-            self._budget.write()
-            self._destination.share(self._folder_id, who)
+    def readers(self) -> str:
+        """Who may read now, without setting it; what was set last where that cannot be asked."""
+        look = getattr(self._destination, "readers", None)
+        try:
+            shared = None if look is None else str(look(self._folder_id))
+        except (Unreachable, Refused, ComeBackLater, AuthError):  # the push itself is done
+            shared = None
+        if shared is None:
+            return str(self._ledger.get("shared") or "nobody")
+        self._note_shared(shared)
+        return shared
 
-        self._retry.call(step, doing="sharing the folder")
-        self._ledger.note(shared=who)
+    def _note_shared(self, shared: str) -> None:
+        if (self._ledger.get("shared") or "nobody") != shared:
+            self._ledger.note(shared=shared)
 
     def _put(self, name: str, data: bytes, mime_type: str) -> None:
         """Create or replace one small file, so that it exists once whatever happens in between."""
@@ -163,6 +190,11 @@ class Publisher:
             )
             tiles += _spread(list(tiles_of(head)), -(-_TILES // len(chosen)))
         return contact_sheet(tiles[:_TILES]) if tiles else None
+
+
+def not_shared(error: DriveshardError) -> str:
+    """The sentence about a refusal to share."""
+    return f"Not shared: {error}. {error.advice}"
 
 
 def tiles_of(head: bytes) -> list[Tile]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from driveshard.errors import Mismatch, NotFound, SourceMissing
 from driveshard.events import Emit
 from driveshard.manifest import Manifest, ManifestPart
 from driveshard.model import RemoteFile
+from driveshard.paths import path_of
 from driveshard.records import find_record, find_records, settings_for
 from driveshard.remote_zip import DAMAGED, damage_in_words, open_zip
 from driveshard.retry import Retry
@@ -139,8 +141,8 @@ def open_shelf(what: str, settings: Settings, emit: Emit) -> Shelf:
     several datasets have.
     """
     settings = replace(settings, anonymous=True)
-    directory = Path(what.removeprefix("file:")).expanduser()
-    if (directory / manifests.NAME).is_file():
+    directory = path_of(what.removeprefix("file:"))
+    if os.path.isfile(directory / manifests.NAME):  # noqa: PTH113
         return DirectoryShelf(directory)
     if what.startswith(("http://", "https://", "drive:")):
         return _on_drive(what.removeprefix("drive:"), _reaching(what, settings), emit)
@@ -154,7 +156,7 @@ def _named(what: str, settings: Settings, emit: Emit) -> Shelf:
         if len(what) >= 15 and what.replace("-", "").replace("_", "").isalnum() and what.isascii():
             return _on_drive(what, settings, emit)
         # Only now: the folder that was packed often lies here under the dataset's name.
-        if Path(what.removeprefix("file:")).expanduser().is_dir():
+        if os.path.isdir(path_of(what.removeprefix("file:"))):  # noqa: PTH112
             raise SourceMissing(
                 f"{what} has no {manifests.NAME}, so it is no dataset", advice="Check the path."
             ) from missing

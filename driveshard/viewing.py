@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 from driveshard.config import Settings
-from driveshard.console import Manner, is_terminal, put, put_bytes, put_json, tell
+from driveshard.console import Manner, is_terminal, put_bytes, put_json, put_result, tell
 from driveshard.events import Emit, Event, Notice, Waiting
 from driveshard.proof import Proof, refusal, verify
 from driveshard.reading import Member, Reading, open_reading
@@ -118,9 +118,9 @@ def show_proof(what: str, settings: Settings, manner: Manner, *, deep: bool) -> 
     for problem in proof.problems:
         tell(problem)
     if manner.as_json:
-        put_json(proof.as_json())
+        put_result(proof.as_json())
     elif wrong is None and not manner.quiet:
-        put(_sentence(proof, deep))
+        put_result(_sentence(proof, deep))
     if wrong is not None:
         raise wrong
     return 0

@@ -18,7 +18,7 @@ ROOT = Path(driveshard.__file__).parent
 ROWS = [
     # words and values, and what needs nothing else of ours
     "errors",
-    "model events text channel checksums bottleneck durable database schema contact_sheet landscapes"
+    "model events text paths channel checksums bottleneck durable database schema contact_sheet landscapes"
     " drive.network drive.connection"
     " sources.encode sources.globs sources.jpeg",
     "selections clock pacing console progress edge zipwriter remote_zip drawing destination drive.errors"
@@ -28,7 +28,7 @@ ROWS = [
     " sources.estimate sources.folder sources.studio",
     "manifest budget config engine planner recover bars flags drive.client folder_destination"
     " sources.composite sources.python",
-    "plan_files plan_samples transfer share records jobfile drive.auth signing_in",
+    "plan_files plan_samples transfer share records jobfile drive.auth drive.permissions signing_in",
     "uploader drive.destination shelf status",
     # wiring
     "pipeline reconcile proof reading dataset_folder",

@@ -218,7 +218,11 @@ def _refused(message: str, advice: str) -> Callable[[Answer], DriveshardError]:
 
 
 def _share_refused(answer: Answer) -> DriveshardError:
-    return ShareRefused("the Drive administrator does not allow this sharing" + _tail(answer))
+    return ShareRefused("the Drive administrator does not allow this sharing" + _tail(answer), by_policy=True)
+
+
+def _address_refused(answer: Answer) -> DriveshardError:
+    return ShareRefused("Drive cannot share with that address" + _tail(answer), advice="Check the address or domain.")
 
 
 def _folder_limit(answer: Answer) -> DriveshardError:
@@ -345,7 +349,7 @@ _BY_REASON: dict[str, Callable[[Answer], DriveshardError]] = {
     "fileIdInUse": _id_in_use,
     "publishOutNotPermitted": _share_refused,
     "shareOutNotPermitted": _share_refused,
-    "invalidSharingRequest": _share_refused,
+    "invalidSharingRequest": _address_refused,
     "cannotShareTeamDriveTopFolderWithAnyoneOrDomains": _share_refused,
     "teamDrivesSharingRestrictionNotAllowed": _share_refused,
     "downloadQuotaExceeded": _download_cap,

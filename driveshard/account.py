@@ -6,7 +6,9 @@ home folder, and a write's place in the queue is reserved there.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sqlite3
 import threading
 from pathlib import Path
@@ -14,6 +16,7 @@ from pathlib import Path
 from driveshard.database import transaction, unusable
 from driveshard.pacing import DAY, next_write
 
+_SLACK = 300.0  # seconds
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS writes (account TEXT PRIMARY KEY, places TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS sent (account TEXT, hour INTEGER, bytes INTEGER NOT NULL, PRIMARY KEY (account, hour));
@@ -21,6 +24,7 @@ CREATE TABLE IF NOT EXISTS sent (account TEXT, hour INTEGER, bytes INTEGER NOT N
 
 
 def _open(path: Path) -> sqlite3.Connection:
+    _close_to_others(path)
     db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
     try:
         # Not WAL: two runs that switch to it at the same moment are told "locked" without being made to wait.
@@ -30,6 +34,19 @@ def _open(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _close_to_others(path: Path) -> None:
+    """How much somebody uploads, and when, is nobody else's business. SQLite gives its journal the file's own mode."""
+    with contextlib.suppress(OSError):  # SQLite says better what is wrong with the place
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        if os.name != "nt" and path.stat().st_mode & 0o077:
+            path.chmod(0o600)
+
+
+def _latest(now: float) -> int:
+    """The last hour that counts: clocks are set right by minutes, and a thread may be late by seconds."""
+    return int((now + _SLACK) // 3600)
 
 
 class AccountTally:
@@ -69,14 +86,17 @@ class AccountTally:
                 " ON CONFLICT (account, hour) DO UPDATE SET bytes = bytes + excluded.bytes",
                 (self._account, int(now // 3600), count),
             )
+            db.execute("DELETE FROM sent WHERE hour > ?", (_latest(now),))
 
     def sent_since(self, now: float) -> tuple[int, float]:
-        """Bytes sent in the 24 hours before ``now``, and the POSIX time at which the oldest of them drop out."""
+        """Bytes sent in the 24 hours before ``now``, and the POSIX time at which the oldest of them drop out. What was
+        noted while the clock was ahead would never be a day old, and counts no more."""
         first = int((now - DAY) // 3600)  # counted whole: some of that hour's bytes are younger than a day
         with self._lock:
             total, oldest = self._db.execute(
-                "SELECT coalesce(sum(bytes), 0), coalesce(min(hour), ?) FROM sent WHERE account = ? AND hour >= ?",
-                (first, self._account, first),
+                "SELECT coalesce(sum(bytes), 0), coalesce(min(hour), ?) FROM sent WHERE account = ?"
+                " AND hour BETWEEN ? AND ?",
+                (first, self._account, first, _latest(now)),
             ).fetchone()
         return int(total), (oldest + 1) * 3600 + DAY
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from driveshard import job as jobs
 from driveshard.config import PushOptions, Settings, push_options, require_home, settings_from
-from driveshard.errors import UsageError
+from driveshard.errors import ConfigError, UsageError
 from driveshard.events import Emit, ignore
 from driveshard.job import PushResult
-from driveshard.jobfile import is_job_file, open_source, read_job_file
+from driveshard.jobfile import JobFile, is_job_file, open_source, read_job_file
 from driveshard.options import KEYWORDS, PUSH, read_values
 from driveshard.sources.base import Source
 
@@ -50,12 +50,20 @@ def prepare(source: str, flags: Mapping[str, Any], environment: Mapping[str, str
     opened = (
         job.source(options.include, options.exclude) if job else open_source(source, options.include, options.exclude)
     )
-    if opened.kind != "folder" and ("include" in flags or "exclude" in flags):
-        raise UsageError(
-            f"{opened.describe()} is no folder, so include and exclude mean nothing for it",
-            advice="Leave them out, or push a folder.",
-        )
+    if opened.kind != "folder":
+        _refuse_globs(opened, flags, job)
     return Task(options, opened, settings)
+
+
+def _refuse_globs(source: Source, flags: Mapping[str, Any], job: JobFile | None) -> None:
+    """Globs that were meant for this source, which has no files. Those of the config file and the environment are for
+    whatever folder is pushed. Raises UsageError, and ConfigError for a job file."""
+    said = f"{source.describe()} is no folder, so include and exclude mean nothing for it"
+    advice = "Leave them out, or push a folder."
+    if "include" in flags or "exclude" in flags:
+        raise UsageError(said, advice=advice)
+    if job is not None and ("include" in job.options or "exclude" in job.options):
+        raise ConfigError(f"{job.path}: {said}", advice=advice)
 
 
 def push(
@@ -76,6 +84,7 @@ def push(
     max_transfer: int | str | None = None,
     writes_per_second: float | None = None,
     engine: str | None = None,
+    recreate: bool | None = None,
     dry_run: bool | None = None,
     wait: bool | None = None,
     on_event: Emit = ignore,

@@ -15,7 +15,7 @@ from rich.text import Text
 from driveshard.events import Event, Notice, SourceFailed, Started
 from driveshard.progress import Tally
 from driveshard.report import failure_line, started_line
-from driveshard.text import countdown, human_share, human_size, plural
+from driveshard.text import countdown, human_share, human_size, plural, shown
 
 _A_SECOND = 8  # pictures
 
@@ -56,7 +56,7 @@ class Bars:
     def say(self, text: str) -> None:
         if text:
             with contextlib.suppress(OSError, ValueError):
-                self._console.print(text, markup=False)
+                self._console.print(shown(text), markup=False)
 
     def close(self) -> None:
         with self._lock, contextlib.suppress(OSError, ValueError):
@@ -72,7 +72,7 @@ class Bars:
             rows += [self._table(), Text(_pace(tally), style="dim")]
         for why, left in tally.waiting():
             ahead = "waiting: " if left is None else f"waiting {countdown(left)}: "
-            rows.append(Text(ahead + why, style="yellow", overflow="ellipsis", no_wrap=True))
+            rows.append(Text(shown(ahead + why), style="yellow", overflow="ellipsis", no_wrap=True))
         if tally.failures:
             rows.append(Text(f"{plural(tally.failures, 'file')} could not be read", style="yellow"))
         return Group(*rows)

@@ -5,6 +5,8 @@ Nothing heavy is imported before a command runs, so that ``--help`` answers at o
 
 from __future__ import annotations
 
+import errno
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,13 @@ import click
 from click.core import ParameterSource
 
 from driveshard.console import ReaderGone, tell, tell_event
-from driveshard.errors import ConfigError, DriveshardError, Interrupted, UsageError
+from driveshard.errors import ConfigError, DriveshardError, Interrupted, TempFull, UsageError
 from driveshard.flags import common, examples, given_flags, manner, option, push_flags
 from driveshard.options import PUSH, WITH, read_values
 
 _WIDTH = 100
+_ELSEWHERE = "Free some room, or write elsewhere."
+_FULL = (errno.ENOSPC, errno.EDQUOT) if hasattr(errno, "EDQUOT") else (errno.ENOSPC,)
 _ORDER = ("demo", "push", "status", "share", "verify", "ls", "cat", "login", "emulate")
 
 
@@ -34,7 +38,8 @@ class _InOrder(click.Group):
     cls=_InOrder,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": _WIDTH},
     epilog="Exit codes: 0 done, 64 usage, 65 some files unreadable, 66 not there, 69 unreachable, 70 defect, 73 temp "
-    "disk, 75 come back later, 76 not what it should be, 77 log in, 78 configuration, 79 refused, 130/143 interrupted.",
+    "disk, 75 come back later, 76 not what it should be, 77 log in, 78 configuration, 79 refused, 129/130/143 "
+    "interrupted.",
 )
 @common
 def driveshard() -> None:
@@ -371,8 +376,13 @@ def main(arguments: list[str] | None = None) -> int:
         code = Interrupted.exit_code
     except ReaderGone:
         code = 0
+    except SystemExit as error:  # click's, when nobody reads its help: it puts a wrapper of its own around stdout
+        code = 0 if "PacifyFlushWrapper" in type(sys.stdout).__name__ else fail(defect(error))
     except DriveshardError as error:
         code = fail(error)
+    except OSError as error:
+        full = error.errno in _FULL and error.filename is None
+        code = fail(TempFull(f"the output cannot be written: {error}", advice=_ELSEWHERE) if full else defect(error))
     except Exception as error:  # the outermost edge: a bug becomes one sentence and a file
         code = fail(defect(error))
     close_stdout()

@@ -15,6 +15,7 @@ from driveshard.clock import Clock
 from driveshard.errors import ConfigError
 from driveshard.options import PUSH, SETTINGS, in_file, read_environment, read_values
 from driveshard.pacing import DEFAULT_WRITES_PER_SECOND
+from driveshard.paths import path_of
 from driveshard.retry import Patience
 
 MIB = 1024 * 1024
@@ -81,6 +82,7 @@ class PushOptions:
     max_transfer: int | None = None
     writes_per_second: float = DEFAULT_WRITES_PER_SECOND
     engine: str = "processes"
+    recreate: bool = False
     dry_run: bool = False
     wait: bool = False
 
@@ -101,17 +103,23 @@ def settings_from(environment: Mapping[str, str] | None = None) -> Settings:
 
 
 def home_folder(environment: Mapping[str, str]) -> Path:
-    """Where config, token, ledgers and cache are kept."""
+    """Where config, token, ledgers and cache are kept. Raises ConfigError when nobody knows."""
     home = environment.get("DRIVESHARD_HOME")
     if home:
-        return Path(home).expanduser().absolute()
-    return Path(platformdirs.user_data_dir("driveshard", appauthor=False))
+        return path_of(home).absolute()
+    try:
+        return Path(platformdirs.user_data_dir("driveshard", appauthor=False))
+    except (RuntimeError, KeyError) as error:
+        raise ConfigError(
+            "this user has no home folder: neither HOME nor the system names one",
+            advice="Name a folder for driveshard's own files in DRIVESHARD_HOME.",
+        ) from error
 
 
 def require_home(home: Path) -> None:
     """Make the home folder. Raises ConfigError when it cannot be, or cannot be written."""
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
         why = "" if os.access(home, os.W_OK) else "permission denied"
     except OSError as error:
         why = error.strerror or str(error)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from driveshard.errors import TempFull
+from driveshard.text import shown
 
 
 @dataclass
@@ -31,7 +32,7 @@ class Manner:
 def tell(text: str) -> None:
     """A line on stderr. Nobody listening is no reason to fail."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(shown(text) + "\n")
         sys.stderr.flush()
 
 
@@ -71,6 +72,23 @@ def put_bytes(data: bytes | memoryview) -> None:
         raise TempFull(
             f"the output cannot be written: {error.strerror or error}", advice="Free some room, or write elsewhere."
         ) from error
+
+
+def put_result(result: str | Mapping[str, Any]) -> None:
+    """The line, or JSON object, that tells on stdout how a command ended. Whether anybody takes it changes nothing of
+    what was done, so it never raises: that nobody reads is fine, and that there is no room is said once."""
+    try:
+        put(result if isinstance(result, str) else json.dumps(result))
+    except (ReaderGone, TempFull) as error:
+        if isinstance(error, TempFull):
+            tell(f"driveshard: {error}. {error.advice}")
+        silence_stdout()
+
+
+def silence_stdout() -> None:
+    """Nobody takes what goes there: let it go nowhere, also what Python would still write at its end."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def is_terminal(stream: Any) -> bool:

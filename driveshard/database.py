@@ -1,4 +1,4 @@
-"""Changes of an SQLite file, all or none, and what it means when its disk does not take them."""
+"""Changes of an SQLite file, all or none, and what it means when it cannot be used."""
 
 from __future__ import annotations
 
@@ -7,13 +7,22 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from driveshard.errors import TempFull
+from driveshard.errors import Busy, DriveshardError, TempFull
+
+_HELD = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
+_WHY = {
+    sqlite3.SQLITE_FULL: ("its disk is full", "Free some room there"),
+    sqlite3.SQLITE_READONLY: ("it is not writable", "Mend its permissions"),
+    sqlite3.SQLITE_PERM: ("it is not writable", "Mend its permissions"),
+    sqlite3.SQLITE_CANTOPEN: ("it cannot be opened", "Mend the folder it is in, or its permissions"),
+    sqlite3.SQLITE_IOERR: ("its disk fails, or is full", "Mend the disk, or free some room there"),
+}
 
 
 @contextlib.contextmanager
 def transaction(db: sqlite3.Connection, path: Path) -> Iterator[sqlite3.Connection]:
-    """Commit what the block changes, or nothing of it. ``path`` is the database's file. Raises TempFull when its disk
-    is full or not writable."""
+    """Commit what the block changes, or nothing of it. ``path`` is the database's file. Raises what ``unusable``
+    says."""
     try:
         db.execute("BEGIN IMMEDIATE")
         yield db
@@ -26,10 +35,26 @@ def transaction(db: sqlite3.Connection, path: Path) -> Iterator[sqlite3.Connecti
         raise
 
 
-def unusable(path: Path, error: sqlite3.Error) -> TempFull:
-    """What it means that SQLite cannot write ``path``."""
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Reads from the database at ``path``. Raises what ``unusable`` says."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise unusable(path, error) from error
+
+
+def unusable(path: Path, error: sqlite3.Error) -> DriveshardError:
+    """What it means that SQLite cannot use ``path``: Busy when somebody else holds it, else TempFull."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in _HELD:
+        return Busy(
+            f"the SQLite file {path} is locked by another program: an SQLite browser, a backup or a virus scanner that"
+            " holds it open, or a driveshard that hangs",
+            advice="Close that program, then run the same command again; nothing is lost.",
+        )
+    why, what = _WHY.get(code, ("its disk is full or not writable", "Mend that"))
     return TempFull(
-        f"{path} cannot be written ({error})",
-        advice="Its disk is full or not writable; mend that (or name another folder with DRIVESHARD_HOME), then run"
-        " the same command again.",
+        f"{path} cannot be written: {why} ({error})",
+        advice=f"{what} (or name another folder with DRIVESHARD_HOME), then run the same command again.",
     )

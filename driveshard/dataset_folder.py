@@ -17,8 +17,8 @@ from driveshard.budget import Budget
 from driveshard.clock import Clock
 from driveshard.destination import Destination
 from driveshard.durable import write_whole
-from driveshard.errors import IdInUse, NotFound, Refused, SourceMissing
-from driveshard.events import Emit, Waiting
+from driveshard.errors import IdInUse, IdRefused, NotFound, Refused, SourceMissing
+from driveshard.events import Emit, Notice, Waiting
 from driveshard.ledger import Ledger
 from driveshard.model import RemoteFile
 from driveshard.recover import Recovery, find_folder, settings_digest
@@ -48,7 +48,8 @@ def read_anchor(path: Path) -> Anchor | None:
 
 class DatasetFolder:
     """``anchor`` is the anchor's path. ``lists_settle_at`` is the POSIX time from which lists show all that was
-    uploaded from here; ``traces`` says that an earlier run left some, be its ledger gone or not."""
+    uploaded from here; ``traces`` says that an earlier run left some, be its ledger gone or not; ``recreate`` that a
+    folder that is gone is to be made anew."""
 
     def __init__(
         self,
@@ -64,6 +65,7 @@ class DatasetFolder:
         anchor: Path,
         lists_settle_at: float,
         traces: bool,
+        recreate: bool = False,
     ) -> None:
         self._name = name
         self._source = source
@@ -76,12 +78,14 @@ class DatasetFolder:
         self._anchor = anchor
         self._lists_settle_at = lists_settle_at
         self._traces = traces or anchor.exists()
+        self._recreate = recreate
 
     def open(self, wanted: dict[str, Any], **facts: Any) -> RemoteFile:
         """Find or make it, fill an empty ledger from it, and return its description.
 
         ``wanted`` are the source's settings, ``facts`` more to note in a ledger that is new. Raises SourceMissing
-        before anything is made when there is nothing to push, UsageError when the folder is another dataset's.
+        before anything is made when there is nothing to push, UsageError when the folder is another dataset's, and
+        NotFound when it is gone, unless it is to be made anew.
         """
         if self._ledger.is_new:
             self._check_not_empty()
@@ -97,11 +101,47 @@ class DatasetFolder:
                 self._ledger.note(job=found.properties["job"])  # last: without it the ledger counts as new
         if not self._ledger.get("folder_made"):
             self._make()
-        anchor = Anchor(self._ledger.get("folder_id"), self._ledger.get("job"))
-        self._write_anchor(anchor)
-        return self._retry.call(
-            lambda: self._destination.get(anchor.folder_id), doing="looking for the dataset's folder"
+        try:
+            remote = self.look()
+        except NotFound:
+            if not self._recreate:
+                raise
+            self._begin_anew(wanted, facts)
+            remote = self.look()
+        self._write_anchor(Anchor(remote.id, self._ledger.get("job")))
+        return remote
+
+    def look(self) -> RemoteFile:
+        """The folder as it is now. Raises NotFound that says whose it was, and what to do."""
+        folder_id = self._ledger.get("folder_id")
+        try:
+            return self._retry.call(lambda: self._destination.get(folder_id), doing="looking for the dataset's folder")
+        except NotFound as error:
+            raise self._gone(trashed=error.trashed) from error
+
+    def _gone(self, *, trashed: bool) -> NotFound:
+        anew = "to begin anew, in a new folder with a new link, push with --recreate, or under another --name"
+        if trashed:
+            return NotFound(
+                f"the folder of the dataset {self._name} is in Drive's trash",
+                advice=f"Restore it there, then run the same command again; {anew}.",
+                trashed=True,
+            )
+        return NotFound(
+            f"the folder of the dataset {self._name} is gone from {self._destination.describe()}",
+            advice=f"Is it the right login, or is the disk connected? If the folder was deleted: {anew}.",
         )
+
+    def _begin_anew(self, wanted: dict[str, Any], facts: dict[str, Any]) -> None:
+        self._check_not_empty()
+        self._emit(
+            Notice(
+                f"The folder of {self._name} is gone, so everything is sent again, into a new folder with a new link;"
+                " it is shared with nobody until you say so"
+            )
+        )
+        self._ledger.begin_anew(self._name, settings=wanted, **facts)
+        self._make()
 
     def _check_not_empty(self) -> None:
         if isinstance(self._source, FolderSource) and next(self._source.scan(), None) is None:
@@ -154,15 +194,21 @@ class DatasetFolder:
 
     def _make(self) -> None:
         """Make it under an id that is in the ledger first, so that a lost reply never makes two."""
+        refused: IdRefused | None = None
         for _ in range(_FOLDER_IDS):
             folder_id = self._ledger.get("folder_id")
             if folder_id is None:
                 folder_id = self._retry.call(lambda: self._destination.reserve_ids(1), doing="reserving a folder id")[0]
                 self._ledger.note(folder_id=folder_id)
             self._write_anchor(Anchor(folder_id, self._ledger.get("job")))
-            if self._make_once(folder_id):
-                self._ledger.note(folder_made=True)
-                return
+            try:
+                if self._make_once(folder_id):
+                    self._ledger.note(folder_made=True)
+                    return
+            except IdRefused as error:  # once it may be for the id: a folder that was made, and deleted before we knew
+                if refused is not None:
+                    raise
+                refused = error
             self._ledger.note(folder_id=None)
         raise Refused("Drive refuses every id for the dataset's folder", advice="Run the same command again.")
 

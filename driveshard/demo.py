@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from driveshard.clock import Clock
 from driveshard.config import MIB, PushOptions, Settings
-from driveshard.console import Manner, leave, put, put_json, tell
+from driveshard.console import Manner, leave, put_result, tell
 from driveshard.drawing import draw_backgrounds, draw_foregrounds
 from driveshard.edge import Stopper
 from driveshard.emulator import Emulator
@@ -190,7 +190,7 @@ def _read_back(reading: Reading, source: CompositeSource) -> int:
 def show_demo(samples: int, faults: str, keep: Path | None, manner: Manner) -> int:
     """The whole command; returns its exit code. The story goes to stdout, or to stderr beside ``--json``."""
     clock = Clock()
-    write = tell if manner.as_json else put
+    write = tell if manner.as_json else put_result
 
     def say(text: str) -> None:
         if not manner.quiet:
@@ -205,7 +205,7 @@ def show_demo(samples: int, faults: str, keep: Path | None, manner: Manner) -> i
     for line in _closing(result):
         say(line)
     if manner.as_json:
-        put_json(result.as_json())
+        put_result(result.as_json())
     return 0
 
 

@@ -6,19 +6,21 @@ The contract, which ``tests/contract`` runs against every implementation:
 - ``send`` and ``query`` report what the *place* holds, never what was sent. Bytes already held are skipped.
 - A finished session goes on answering ``query`` with the stored file for a while; afterwards it raises SessionGone.
 - ``begin`` or ``send`` raise IdInUse when a file with the id exists. The caller gets that file and compares.
+- ``begin``, ``put`` and ``make_folder`` raise IdRefused when the place does not take the id, as for a file deleted for
+  good. The caller reserves another id and tries once more.
 - ``get`` sees a file as soon as it is stored; ``children`` may lag behind by minutes.
 - Failures that may pass raise Unavailable or Throttled and are not retried inside: the caller owns the one retry loop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from driveshard.errors import UsageError
 from driveshard.model import RemoteFile, UploadSession
+from driveshard.paths import path_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +91,9 @@ class Destination(Protocol):
     def remove(self, file_id: str) -> None:
         """Delete a file for good; one that is not there is fine."""
 
-    def share(self, folder_id: str, who: str) -> None:
-        """Set who may read: ``anyone``, ``domain:D``, ``user:EMAIL`` or ``nobody``. Raises ShareRefused."""
+    def share(self, folder_id: str, who: str, before_write: Callable[[], None] = lambda: None) -> str:
+        """Set who may read: ``anyone``, ``domain:D``, ``user:EMAIL`` or ``nobody``; what is so already costs no write.
+        ``before_write`` waits for the turn of each. Returns who may read now. Raises ShareRefused."""
 
 
 def split_where(where: str) -> tuple[str, str]:
@@ -116,7 +119,7 @@ def open_destination(where: str, settings: Any) -> Destination:
 
         if not rest:
             raise UsageError("file: needs a directory", advice="Write file:DIR, for example file:/mnt/nas/datasets.")
-        return FolderDestination(Path(rest))
+        return FolderDestination(path_of(rest))
     from driveshard.drive.destination import open_drive
 
     drive: Destination = open_drive(rest, settings)

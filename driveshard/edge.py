@@ -11,6 +11,7 @@ import re
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -22,12 +23,23 @@ from typing import Any, NoReturn
 from driveshard.errors import ComeBackLater, Defect, DriveshardError
 
 _PATIENCE = 4.5  # seconds from the first signal to the end, whatever hangs
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_SECRETS = re.compile(r"(upload_id=|key=|access_token=|refresh_token=|Bearer )[^\s&\"']+|ya29\.[\w.-]+|1//[\w.-]+")
+# SIGHUP comes when the terminal is closed or the connection to it breaks; Windows has none.
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+_HANGUP = getattr(signal, "SIGHUP", None)
+# A session URI is a secret as a whole: whoever has it can write into the upload.
+_SESSION = re.compile(
+    r"(https?://[^\s\"'<>?]*)\?[^\s\"'<>]*(?:upload_id|session_crd|uploadType)[^\s\"'<>]*", re.IGNORECASE
+)
+_WORDS = "upload_id|session_crd|access_token|refresh_token|client_secret|password"
+_SECRETS = re.compile(
+    rf"((?:{_WORDS}|key)(?:=|%3D)|(?:{_WORDS})[\"']\s*:\s*[\"']|Bearer )[^\s&\"']+"
+    r"|ya29\.[\w.-]+|1//[\w.-]+|GOCSPX-[\w-]+|AIza[\w-]{20,}|(://[^\s/:@]*:)[^\s/@]+(?=@)",
+    re.IGNORECASE,
+)
 
 
 class Stopper:
-    """Turns the first SIGINT or SIGTERM into ``stop`` and the second into the end; counts down from the first.
+    """Turns the first SIGINT, SIGTERM or SIGHUP into ``stop`` and the second into the end; counts down from the first.
 
     Signals are read from a socket by a thread, so that they are heard even while the main thread is stuck in a call.
     """
@@ -40,7 +52,7 @@ class Stopper:
 
     @property
     def exit_code(self) -> int | None:
-        """130 or 143 once a signal came."""
+        """128 and the signal's number, once one came."""
         return None if self._first is None else 128 + self._first
 
     def __enter__(self) -> Stopper:
@@ -48,7 +60,8 @@ class Stopper:
         self._mouth.setblocking(False)
         self._wakeup = signal.set_wakeup_fd(self._mouth.fileno(), warn_on_full_buffer=False)
         for number in _SIGNALS:
-            self._before[number] = signal.signal(number, lambda *_: None)
+            if number != _HANGUP or signal.getsignal(number) is not signal.SIG_IGN:  # else nohup asked to go on
+                self._before[number] = signal.signal(number, lambda *_: None)
         self._thread = threading.Thread(target=self._listen, name="signals", daemon=True)
         self._thread.start()
         return self
@@ -98,13 +111,15 @@ def cut_off(code: int) -> NoReturn:
 
 
 def close_stdout() -> None:
-    """Flush it, or give it up: Python would complain at its end about what cannot be written."""
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except (OSError, ValueError):
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Flush it and stderr, or give them up: Python would complain at its end about what cannot be written, with an exit
+    code of its own."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def explain(error: DriveshardError, home: Path, *, verbose: bool) -> str:
@@ -153,7 +168,8 @@ def defect(error: BaseException) -> Defect:
 
 def redacted(text: str) -> str:
     """Without tokens, keys and session URIs."""
-    return _SECRETS.sub(lambda match: f"{match[1] or ''}...", text)
+    text = _SESSION.sub(r"\1?...", text)
+    return _SECRETS.sub(lambda match: f"{match[1] or match[2] or ''}...", text)
 
 
 def save_traceback(error: BaseException, home: Path) -> Path | None:
@@ -176,7 +192,10 @@ def _version() -> str:
 
 
 def home_for_crashes(environment: Mapping[str, str] | None = None) -> Path:
-    """The home folder, also when the configuration in it is broken."""
+    """The home folder, also when the configuration in it is broken; the system's temp folder when there is none."""
     from driveshard.config import home_folder
 
-    return home_folder(os.environ if environment is None else environment)
+    try:
+        return home_folder(os.environ if environment is None else environment)
+    except DriveshardError:
+        return Path(tempfile.gettempdir())

@@ -35,6 +35,8 @@ ENGINES = ("processes", "threads", "serial")
 
 _REBUILDS = 5
 _REAPED_WITHIN = 0.1  # seconds that a killed process may still seem to be there
+# What a terminal sends to every process of a run: Ctrl-C, and that it is closed.
+_FOR_ALL = {getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name)}
 _PRELOAD = ["driveshard.engine", "driveshard.sources.folder"]
 
 
@@ -181,14 +183,17 @@ def _start_processes(workers: int) -> Crew:
     context = multiprocessing.get_context("forkserver" if server else "spawn")
     if server:
         context.set_forkserver_preload(_PRELOAD)
-        resource_tracker.ensure_running()  # else it is started by the fork server's start, and unblocks SIGINT there
+        with _not_interrupted():
+            # Else it is started by the fork server's start, and unblocks SIGINT there.
+            resource_tracker.ensure_running()
     lifeline, held = context.Pipe(duplex=False)
     executor = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(lifeline,))
     return Crew(executor, held.close, (None, _spare_core(workers)))
 
 
 def _start_worker(lifeline: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches everybody; what it means, the coordinator decides
+    for number in _FOR_ALL:
+        signal.signal(number, signal.SIG_IGN)  # Ctrl-C reaches everybody; what it means, the coordinator decides
     threading.Thread(target=_exit_at_end_of, args=(lifeline,), name="lifeline", daemon=True).start()
 
 
@@ -200,16 +205,22 @@ def _exit_at_end_of(lifeline: Connection) -> None:
 
 @contextlib.contextmanager
 def _not_interrupted() -> Iterator[None]:
-    """Start processes that Ctrl-C never reaches, not even in their first moments, in which they would show a traceback:
-    they inherit what this thread has blocked."""
+    """Start processes that Ctrl-C and a closed terminal never reach, not even in their first moments, in which they
+    would show a traceback: they inherit what this thread has blocked."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_ALL)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+# Several pushes may start workers side by side: the first bares the script, the last one clothes it again.
+_baring = threading.Lock()
+_bared = [0]
+_kept: dict[str, Any] = {}
 
 
 @contextlib.contextmanager
@@ -217,10 +228,17 @@ def _bare_main() -> Iterator[None]:
     """Start workers without the script that is running: they need nothing from it. Importing it again costs each of
     them the time of all its imports and, in a script without an ``if __name__`` guard, would run it again."""
     main = sys.modules["__main__"].__dict__
-    kept: dict[str, Any] = {name: main[name] for name in ("__file__", "__spec__") if name in main}
-    main.pop("__file__", None)
-    main["__spec__"] = None
+    with _baring:
+        if not _bared[0]:
+            _kept.clear()
+            _kept.update({name: main[name] for name in ("__file__", "__spec__") if name in main})
+            main.pop("__file__", None)
+            main["__spec__"] = None
+        _bared[0] += 1
     try:
         yield
     finally:
-        main.update(kept)
+        with _baring:
+            _bared[0] -= 1
+            if not _bared[0]:
+                main.update(_kept)

@@ -21,11 +21,13 @@
     ├── Refused                 79  Drive said no, for good
     │   ├── StorageFull
     │   ├── ShareRefused            sharing only; never fails an upload
-    │   └── NotFound                an id that Drive does not know, or does not show to us
+    │   ├── BadRequest              a refusal of this one request, for a reason that is not known here
+    │   ├── NotFound                an id that Drive does not know, or does not show to us
+    │   └── IdRefused               a new file under the id it was given; another id may do
     ├── SessionGone             69  the upload session is no more: begin again under the same id
     ├── IdInUse                 69  a file with that id exists: get it and compare
     ├── TempLost                73  a part left the temp folder before its upload: build it again
-    └── Interrupted            130  a signal (143 for SIGTERM)
+    └── Interrupted            130  a signal (143 for SIGTERM, 129 for SIGHUP)
 
 The Drive edge turns a reply into one of these (``drive/errors.py``); nothing behind it looks at a status code.
 """
@@ -171,11 +173,34 @@ class StorageFull(Refused):
 
 
 class ShareRefused(Refused):
+    """``by_policy`` says that an administrator's rule is why, and not the address."""
+
+    by_policy = False
     advice = "The upload itself is complete. Ask the administrator, or try `--with user:EMAIL` or `--with domain:D`."
 
 
+class BadRequest(Refused):
+    """A 4xx that the table of refusals does not know: it is about this one request, and it is Drive's refusal.
+
+    ``status`` is the reply's, ``reason`` Drive's word for it and ``parameter`` what it found wanting in the request
+    (``fileId``), both empty when it did not say.
+    """
+
+    status = 400
+    reason = ""
+    parameter = ""
+
+
 class NotFound(Refused):
+    """``trashed`` says that it is in the trash, from where its owner can restore it."""
+
     exit_code = 66
+    trashed = False
+
+
+class IdRefused(Refused):
+    """Drive makes no file under that id, as it does once a file of that id was deleted for good. It may also be
+    something else that it does not like, so another id is tried once."""
 
 
 class SessionGone(Unreachable):

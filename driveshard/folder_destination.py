@@ -8,25 +8,23 @@
 
 A file counts as stored when its record says so, its partial file is gone and the file itself is there. The record is
 written before the partial file gets its final name, so that a kill between the two leaves a full upload that the next
-``query`` finishes. Unlike on Drive a name is there once: a file stored under a name that is taken replaces the other.
+``query`` finishes. Unlike on Drive a name is there once: who stores a file under a name that is taken has the other
+one kept beside it, as ``NAME-00000.kept-1.zip``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import re
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from driveshard.destination import Held, Progress, Stored
-from driveshard.durable import sync_directory, write_whole
+from driveshard.durable import sync_directory
 from driveshard.errors import (
     Defect,
     IdInUse,
@@ -37,15 +35,21 @@ from driveshard.errors import (
     Unavailable,
 )
 from driveshard.folder_records import (
+    ARTIFACT,
     FOLDER,
     STATE,
+    FolderRecord,
     Record,
     began,
     checksums_of,
+    create_own,
+    is_id,
     is_stored,
     kind_of,
+    make_room,
+    open_own,
     partial_path,
-    read_json,
+    plain,
     record_path,
     records,
     write_all,
@@ -53,7 +57,6 @@ from driveshard.folder_records import (
 )
 from driveshard.model import RemoteFile, UploadSession
 
-_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _STRIPES = 64
 
 
@@ -63,7 +66,7 @@ class FolderDestination:
     chunk_unit = 256 * 1024
 
     def __init__(self, directory: Path) -> None:
-        self._root = directory.expanduser().resolve()
+        self._root = directory.resolve()
         self._places: dict[str, Path] = {}  # id -> the dataset's folder it was last seen in, or is
         self._stripes = [threading.RLock() for _ in range(_STRIPES)]
         self._naming = threading.RLock()
@@ -91,11 +94,7 @@ class FolderDestination:
         """As ``destination.Destination``. Raises NotFound when the folder above is not there."""
         with self._request():
             self._require_parent()
-            return [
-                self._folder(place, read_json(place / STATE / FOLDER))
-                for place in self._datasets()
-                if place.name == name
-            ]
+            return [self._folder(place, record) for place, record in self._datasets() if place.name == name]
 
     def make_folder(self, file_id: str, name: str, properties: Mapping[str, str]) -> RemoteFile:
         """As ``destination.Destination``. Raises Refused when something else has that name."""
@@ -103,23 +102,21 @@ class FolderDestination:
             self._require_parent()
             if self._find_folder(file_id) is not None:
                 raise IdInUse(f"{self._root} has a dataset with that id")
-            place = self._root / _plain(name)
+            place = self._root / plain(name)
             if place.exists() and any(one.name != STATE for one in place.iterdir()):
                 raise Refused(f"{place} is there already and is not empty", advice="Give another --name.")
             if (place / STATE / FOLDER).exists():
                 raise Refused(f"{place} is another dataset's folder", advice="Give another --name.")
             for directory in (self._root, place, place / STATE):
                 directory.mkdir(exist_ok=True)
-            document = {"id": file_id, "properties": dict(properties)}
-            write_whole(place / STATE / FOLDER, json.dumps(document).encode())
+            record = FolderRecord(file_id, dict(properties))
+            record.write(place)
             sync_directory(self._root)
             self._places[file_id] = place
-            return self._folder(place, document)
+            return self._folder(place, record)
 
-    def _folder(self, place: Path, document: Mapping[str, Any]) -> RemoteFile:
-        return RemoteFile(
-            str(document["id"]), place.name, 0, None, None, place.as_uri(), dict(document["properties"]), folder=True
-        )
+    def _folder(self, place: Path, record: FolderRecord) -> RemoteFile:
+        return RemoteFile(record.id, place.name, 0, None, None, place.as_uri(), dict(record.properties), folder=True)
 
     def _require_parent(self) -> None:
         if not self._root.parent.is_dir():
@@ -133,9 +130,9 @@ class FolderDestination:
         """As ``destination.Destination``: a record and an empty partial file."""
         with self._request(), self._holding(file_id):
             place = self._new_place(file_id, folder_id)
-            record = Record(_plain(name), size, secrets.token_hex(8), dict(properties))
+            record = Record(plain(name), size, secrets.token_hex(8), dict(properties))
             record.write(record_path(place, file_id))
-            partial_path(place, file_id).write_bytes(b"")
+            os.close(create_own(partial_path(place, file_id)))
             self._places[file_id] = place
             return UploadSession(file_id, f"{folder_id}/{file_id}/{record.token}", time.time())
 
@@ -150,7 +147,7 @@ class FolderDestination:
             progress = self._progress(session, place, record, size)
             if isinstance(progress, Stored) or not offset <= progress.offset < offset + len(data):
                 return progress
-            with partial_path(place, session.file_id).open("r+b", buffering=0) as partial:
+            with os.fdopen(open_own(partial_path(place, session.file_id)), "r+b", buffering=0) as partial:
                 partial.seek(progress.offset)
                 write_all(partial, memoryview(data)[progress.offset - offset :])
             return self._progress(session, place, record, size)
@@ -183,7 +180,7 @@ class FolderDestination:
             raise SessionGone("the upload's partial file is longer than the upload")
         if held < record.size:
             return Held(held)
-        with partial.open("rb+") as whole:
+        with os.fdopen(open_own(partial), "rb+") as whole:
             os.fsync(whole.fileno())
         record = self._finish(place, session.file_id, record)
         return Stored(self._describe(place, session.file_id, record, checksums=False))
@@ -191,21 +188,12 @@ class FolderDestination:
     def _finish(self, place: Path, file_id: str, record: Record) -> Record:
         """Give a whole partial file its name."""
         with self._naming:
-            target = place / record.name
-            if target.exists():
-                self._forget_name(place, record.name, file_id)
+            make_room(place, record.name, file_id, record.properties)
             record = replace(record, stored=True)
             record.write(record_path(place, file_id))
-            os.replace(partial_path(place, file_id), target)
+            os.replace(partial_path(place, file_id), place / record.name)
             sync_directory(place)
         return record
-
-    def _forget_name(self, place: Path, name: str, keep: str) -> None:
-        """Drop the records of other files that had the name."""
-        for file_id, record in list(records(place)):
-            if file_id != keep and record.name == name:
-                partial_path(place, file_id).unlink(missing_ok=True)
-                record_path(place, file_id).unlink(missing_ok=True)
 
     # -- files ---------------------------------------------------------------------------------------------------
 
@@ -213,8 +201,9 @@ class FolderDestination:
         """As ``destination.Destination``. Raises NotFound."""
         with self._request(), self._holding(file_id):
             folder = self._find_folder(file_id)
-            if folder is not None:
-                return self._folder(folder, read_json(folder / STATE / FOLDER))
+            record = FolderRecord.read(folder) if folder else None
+            if folder is not None and record is not None:
+                return self._folder(folder, record)
             found = self._find(file_id)
             if found is None:
                 raise NotFound(f"no file of that id is in {self._root}", advice="It was deleted or moved.")
@@ -243,7 +232,7 @@ class FolderDestination:
                 write_public(place, file_id, place / record.name, data)
                 return self._describe(place, file_id, record)
             place = self._new_place(file_id, folder_id)
-            record = Record(_plain(name), len(data), "", {"driveshard": "artifact"})
+            record = Record(plain(name), len(data), "", ARTIFACT)
             write_public(place, file_id, partial_path(place, file_id), data)
             record = self._finish(place, file_id, record)
             self._places[file_id] = place
@@ -292,7 +281,7 @@ class FolderDestination:
                 place.rmdir()
             self._places.pop(folder_id, None)
 
-    def share(self, folder_id: str, who: str) -> None:
+    def share(self, folder_id: str, who: str, before_write: Callable[[], None] = lambda: None) -> str:
         """A plain folder has no permissions: ``nobody`` is fine, all else raises ShareRefused."""
         with self._request():
             self._require_folder(folder_id)
@@ -301,15 +290,16 @@ class FolderDestination:
                 "a plain folder is shared by whoever can see it",
                 advice=f"Give others access to {self._root} itself.",
             )
+        return who
 
     # -- finding -------------------------------------------------------------------------------------------------
 
     def _find_folder(self, folder_id: str) -> Path | None:
         place = self._places.get(folder_id)
-        if place is not None and read_json(place / STATE / FOLDER).get("id") == folder_id:
+        if place is not None and (record := FolderRecord.read(place)) is not None and record.id == folder_id:
             return place
-        for place in self._datasets():
-            if read_json(place / STATE / FOLDER).get("id") == folder_id:
+        for place, record in self._datasets():
+            if record.id == folder_id:
                 self._places[folder_id] = place
                 return place
         return None
@@ -325,7 +315,7 @@ class FolderDestination:
 
     def _new_place(self, file_id: str, folder_id: str) -> Path:
         """The folder a new file goes into. Raises IdInUse when its id is taken."""
-        if not _ID.fullmatch(file_id):
+        if not is_id(file_id):
             raise Refused(f"{file_id!r} is not an id of a file in a folder")
         place = self._require_folder(folder_id)
         if self._find(file_id) is not None:
@@ -334,13 +324,13 @@ class FolderDestination:
 
     def _locate(self, file_id: str) -> Path | None:
         """The dataset's folder that has a record of the file."""
-        if not _ID.fullmatch(file_id):
+        if not is_id(file_id):
             return None
         known = self._places.get(file_id)
         for place in [known] if known else []:
             if record_path(place, file_id).exists():
                 return place
-        for place in self._datasets():
+        for place, _ in self._datasets():
             if record_path(place, file_id).exists():
                 self._places[file_id] = place
                 return place
@@ -354,11 +344,11 @@ class FolderDestination:
             return None
         return place, file_id, record
 
-    def _datasets(self) -> Iterator[Path]:
+    def _datasets(self) -> Iterator[tuple[Path, FolderRecord]]:
         with contextlib.suppress(FileNotFoundError):
             for one in list(self._root.iterdir()):
-                if (one / STATE / FOLDER).is_file():
-                    yield one
+                if (record := FolderRecord.read(one)) is not None:
+                    yield one, record
 
     def _describe(self, place: Path, file_id: str, record: Record, *, checksums: bool = True) -> RemoteFile:
         path = place / record.name
@@ -390,10 +380,3 @@ class FolderDestination:
             yield
         except OSError as error:
             raise kind_of(error, self._root) from error
-
-
-def _plain(name: str) -> str:
-    """``name`` if it is the name of a file and not a path. Raises Refused."""
-    if not name or name in (".", "..", STATE) or any(mark in name for mark in "/\\\0"):
-        raise Refused(f"{name!r} cannot be the name of a file in a folder")
-    return name

@@ -1,13 +1,20 @@
-"""What a folder destination keeps beside the files: one record a file, and how far its upload has come."""
+"""What a folder destination keeps beside the files: one record a file, and how far its upload has come.
+
+Whoever may write to the folder may write records, too. So they are believed no further than the folder: a name that
+leads out of it, a value of another kind than it should be, or a link in a file's place makes a record none.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
+import re
+import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +24,11 @@ from driveshard.model import UploadSession
 
 STATE = ".driveshard"
 FOLDER = "folder.json"
+ARTIFACT = {"driveshard": "artifact"}
+"""Properties of the small files beside the parts, which are made anew at any time."""
+_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
+_LARGEST = 1 << 20  # bytes of a record that are read
+_OWN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -35,16 +47,73 @@ class Record:
 
     @classmethod
     def read(cls, path: Path) -> Record | None:
-        """None when there is none, or one that cannot be read."""
+        """None when there is none, or one that cannot be."""
         document = read_json(path)
-        try:
-            sums = document.pop("sums", None)
-            return cls(**document, sums=tuple(sums) if sums else None)
-        except TypeError:
-            return None
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            record = cls(**{**document, "sums": _sums(document.get("sums"))})
+            if _is_sound(record):
+                return record
+        return None
 
     def write(self, path: Path) -> None:
         write_whole(path, json.dumps(asdict(self)).encode())
+
+
+@dataclass(frozen=True, slots=True)
+class FolderRecord:
+    """The JSON of a dataset's folder."""
+
+    id: str
+    properties: Mapping[str, str]
+
+    @classmethod
+    def read(cls, place: Path) -> FolderRecord | None:
+        """None when ``place`` is no dataset's folder."""
+        if (place / STATE).is_symlink():
+            return None
+        document = read_json(place / STATE / FOLDER)
+        found = cls(document.get("id", ""), document.get("properties", {}))
+        return found if is_id(found.id) and _are_texts(found.properties) else None
+
+    def write(self, place: Path) -> None:
+        write_whole(place / STATE / FOLDER, json.dumps(asdict(self)).encode())
+
+
+def _sums(value: Any) -> tuple[int, int, str, str] | None:
+    """Raises ValueError or TypeError when they are not [size, mtime_ns, md5, sha256]."""
+    if value is None:
+        return None
+    size, mtime, md5, sha256 = value
+    if (type(size), type(mtime), type(md5), type(sha256)) != (int, int, str, str):
+        raise TypeError("a checksum of another kind")
+    return size, mtime, md5, sha256
+
+
+def _is_sound(record: Record) -> bool:
+    kinds = (type(record.name), type(record.size), type(record.token), type(record.stored))
+    return (
+        kinds == (str, int, str, bool) and is_plain(record.name) and record.size >= 0 and _are_texts(record.properties)
+    )
+
+
+def _are_texts(properties: Any) -> bool:
+    return isinstance(properties, dict) and all(isinstance(one, str) for one in properties.values())
+
+
+def is_id(text: Any) -> bool:
+    return isinstance(text, str) and _ID.fullmatch(text) is not None
+
+
+def is_plain(name: str) -> bool:
+    """Whether it is the name of a file, and not a path, on any system."""
+    return name not in ("", ".", "..", STATE) and not any(mark in name for mark in "/\\:\0")
+
+
+def plain(name: str) -> str:
+    """``name`` if it is the name of a file. Raises Refused."""
+    if not is_plain(name):
+        raise Refused(f"{name!r} cannot be the name of a file in a folder")
+    return name
 
 
 def record_path(place: Path, file_id: str) -> Path:
@@ -61,23 +130,67 @@ def began(session: UploadSession, record: Record) -> bool:
 
 
 def is_stored(place: Path, file_id: str, record: Record) -> bool:
-    return record.stored and not partial_path(place, file_id).exists() and (place / record.name).is_file()
+    """Whether the file is there. A link in its place is not: it may lead to anything."""
+    path = place / record.name
+    return record.stored and not partial_path(place, file_id).exists() and path.is_file() and not path.is_symlink()
 
 
 def records(place: Path) -> Iterator[tuple[str, Record]]:
     for path in (place / STATE).glob("*.json"):
-        record = Record.read(path) if path.name != FOLDER else None
+        record = Record.read(path) if path.name != FOLDER and is_id(path.stem) else None
         if record is not None:
             yield path.stem, record
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """{} when there is no such file, or it holds no object."""
+    """{} when there is no such file, or it holds no object, or far too much."""
     try:
-        document = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        with path.open("rb") as stream:
+            document = json.loads(stream.read(_LARGEST))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
+
+
+def make_room(place: Path, name: str, file_id: str, properties: Mapping[str, str]) -> None:
+    """Nothing has ``name`` after this, so that the file ``file_id`` may get it. A small file gives way to the next one
+    of its kind; whatever else is there, a part that somebody changed or a file of somebody else, may be the only copy
+    of what it holds, so it is kept under a name beside."""
+    known = [(other, record) for other, record in records(place) if other != file_id and record.name == name]
+    made_anew = properties == ARTIFACT and any(record.properties == ARTIFACT for _, record in known)
+    beside = None if made_anew or not os.path.lexists(place / name) else _unused_name(place, name)
+    for other, record in known:
+        if beside is not None and is_stored(place, other, record):
+            # Before the file moves: a kill in between leaves a record without a file, never one of the wrong file.
+            replace(record, name=beside).write(record_path(place, other))
+        else:
+            partial_path(place, other).unlink(missing_ok=True)
+            record_path(place, other).unlink(missing_ok=True)
+    if beside is not None:
+        (place / name).rename(place / beside)
+
+
+def _unused_name(place: Path, name: str) -> str:
+    stem, dot, suffix = name.rpartition(".")
+    count = 1
+    while os.path.lexists(place / (found := f"{stem}.kept-{count}{dot}{suffix}")):
+        count += 1
+    return found
+
+
+def create_own(path: Path) -> int:
+    """A descriptor of a new, empty file at ``path``, whatever was there, were it a link to another file."""
+    path.unlink(missing_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OWN, 0o666)
+
+
+def open_own(path: Path) -> int:
+    """A descriptor to read and write the file at ``path``, which is no link. Raises OSError."""
+    handle = os.open(path, os.O_RDWR | _OWN)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return handle
 
 
 def write_all(stream: Any, data: memoryview) -> None:
@@ -89,7 +202,7 @@ def write_all(stream: Any, data: memoryview) -> None:
 def write_public(place: Path, file_id: str, path: Path, data: bytes) -> None:
     """Write a file that others are to read, whole or not at all."""
     new = place / STATE / f"{file_id}.new"
-    with new.open("wb") as stream:
+    with os.fdopen(create_own(new), "wb") as stream:
         stream.write(data)
         stream.flush()
         os.fsync(stream.fileno())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import sqlite3
 import time
@@ -21,11 +22,13 @@ from driveshard.destination import Destination, open_destination, split_where
 from driveshard.engine import default_workers, open_engine
 from driveshard.errors import (
     ComeBackLater,
+    Defect,
     DriveshardError,
     Interrupted,
     Mismatch,
+    NotFound,
     SourceMissing,
-    TempFull,
+    Unreachable,
     UsageError,
 )
 from driveshard.events import Emit, Notice, Published, Started
@@ -33,6 +36,7 @@ from driveshard.ledger import Ledger, LedgerDamaged
 from driveshard.lock import hold
 from driveshard.model import Failure, RemoteFile
 from driveshard.pacing import parse_bwlimit
+from driveshard.paths import path_of
 from driveshard.pipeline import Pipeline, defect_of, spool_directory
 from driveshard.planner import Cut, planner_for
 from driveshard.reconcile import Reconciler
@@ -45,13 +49,15 @@ from driveshard.spool import Spool
 from driveshard.uploader import Dataset, Uploader
 
 _NAME_BYTES = 100
+_PASSING = (Interrupted, Unreachable, ComeBackLater, Defect)  # after these the same push goes on, as it is
 _PARTS_IN_TEMP = 2  # beyond those being packed and uploaded
 
 
 @dataclass
 class PushResult:
     """What ``push --json`` prints. Counts and bytes are the whole dataset's; ``sent_bytes``, ``requests`` and
-    ``seconds`` this run's; ``resume_after`` is a POSIX time in seconds or None."""
+    ``seconds`` this run's; ``resume_after`` is a POSIX time in seconds or None. ``shared`` says who may read now; it is
+    None when sharing was asked for and refused, and ``share_refusal`` says why."""
 
     name: str
     state: str = "incomplete"
@@ -66,13 +72,15 @@ class PushResult:
     seconds: float = 0.0
     failed: list[Failure] = field(default_factory=list)
     resume_after: float | None = None
+    shared: str | None = "nobody"
     error: DriveshardError | None = None
+    share_refusal: DriveshardError | None = None
     held_back_by: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The fields that scripts rely on, in their order."""
         document = asdict(self)
-        del document["error"], document["held_back_by"]
+        del document["error"], document["share_refusal"], document["held_back_by"]
         document["seconds"] = round(self.seconds, 3)
         return document
 
@@ -99,6 +107,7 @@ def push(options: PushOptions, source: Source, settings: Settings, emit: Emit) -
         getattr(destination, "close", lambda: None)()
     if result.folder_id is None and (record := read_record(ledger_path(settings, job.stem))) is not None:
         result.folder_id, result.link = record.folder_id, record.link  # of an earlier run
+        result.shared = record.shared or "nobody"
     result.seconds = time.monotonic() - began
     result.requests = destination.requests
     return result
@@ -112,8 +121,10 @@ def ledger_path(settings: Settings, stem: str) -> Path:
 def dataset_name(options: PushOptions, source: Source) -> str:
     """The name asked for, or the source's own. Raises UsageError when it cannot be a file name everywhere."""
     name = options.name or re.sub(r"[^\w.-]+", "-", _own_name(source), flags=re.UNICODE).strip("-.") or "dataset"
-    bad = re.search(r'[/\\:*?"<>|\x00-\x1f\x7f]', name)
-    if bad or name in (".", "..") or name.startswith(".") or len(name.encode()) > _NAME_BYTES or name != name.strip():
+    # Windows takes neither these names nor a dot at the end; a name that is not UTF-8 can be in no zip tool's hands.
+    bad = re.search(r'[/\\:*?"<>|\x00-\x1f\x7f\ud800-\udfff]|^(con|prn|aux|nul|com\d|lpt\d)(\.|$)', name, re.IGNORECASE)
+    size = len(name.encode("utf-8", "replace"))
+    if bad or name != name.strip() or name.startswith(".") or name.endswith(".") or size > _NAME_BYTES:
         raise UsageError(
             f"{name!r} cannot be a dataset's name",
             advice="Give --name with letters, digits, spaces, dots, - and _ (at most 100 bytes, no leading dot).",
@@ -136,7 +147,7 @@ def without_own(source: Source, options: PushOptions, settings: Settings, name: 
     own = [settings.home, spool_directory(options.temp, settings.spools, ledger_stem(name, identity))]
     scheme, rest = split_where(options.to)
     if scheme == "file":
-        own.append(Path(rest).expanduser() / name)
+        own.append(path_of(rest) / name)
     return source.apart_from(own)
 
 
@@ -161,7 +172,7 @@ def check_same_source(ledger: Ledger, name: str, source: Source) -> None:
 
 def ledger_stem(name: str, identity: str) -> str:
     """The file name of the ledger of dataset ``name`` at a destination: readable, and different for each place."""
-    return f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}"
+    return f"{name}-{hashlib.sha256(os.fsencode(identity)).hexdigest()[:10]}"
 
 
 class Job:
@@ -199,16 +210,19 @@ class Job:
             ExitStack() as stack,
         ):
             ledger = stack.enter_context(self._open_ledger(path))
+            self.result.shared = ledger.get("shared") or "nobody"
             budget = stack.enter_context(self._budget())
             spool = self._spool()
             try:
                 check_same_source(ledger, self.name, self.source)
                 with _noted(ledger):
-                    folder = self._folder(ledger, spool, budget)
+                    place = self._place(ledger, spool, budget)
+                    folder = self._folder(place)
                     self.result.folder_id, self.result.link = folder.id, folder.link
                     if ledger.get("link") != folder.link:
                         ledger.note(link=folder.link)
-                    self._fill(ledger, spool, budget, folder)
+                    with _folder_first(place):
+                        self._fill(ledger, spool, budget, folder)
             finally:
                 self._tell(ledger, budget)
 
@@ -251,14 +265,17 @@ class Job:
 
     # -- the folder ----------------------------------------------------------------------------------------------
 
-    def _folder(self, ledger: Ledger, spool: Spool, budget: Budget) -> RemoteFile:
-        folder = DatasetFolder(
+    def _place(self, ledger: Ledger, spool: Spool, budget: Budget) -> DatasetFolder:
+        return DatasetFolder(
             *(self.name, self.source, self.destination, ledger, self.retry, budget, self.clock, self.emit),
             anchor=self.settings.anchors / f"{self.stem}.json",
             lists_settle_at=self._last_sent(spool) + self.settings.list_lag,
             traces=spool.left is not None,
+            recreate=self.options.recreate,
         )
-        return folder.open(
+
+    def _folder(self, place: DatasetFolder) -> RemoteFile:
+        return place.open(
             {"kind": self.source.kind, **self.source.settings()},
             source=self.source.describe(),
             where=_where(self.source),
@@ -293,11 +310,21 @@ class Job:
                 raise Mismatch("a part vanished from the folder during the run", advice="Run the same command again.")
         publisher = Publisher(self.destination, folder.id, ledger, budget, self.retry, self.emit)
         publisher.publish()
-        if self.options.share is not None and self.options.share != ledger.get("shared"):
-            publisher.share(self.options.share)
+        self._share(publisher)
         self.result.state = "complete"
         spool.remove_if_empty()
         self.emit(Published(self.result.link))
+
+    def _share(self, publisher: Publisher) -> None:
+        """Set who may read, if that was asked for; and say who may."""
+        if self.options.share is None:
+            self.result.shared = publisher.readers()
+            return
+        outcome = publisher.share(self.options.share)
+        if isinstance(outcome, DriveshardError):
+            self.result.shared, self.result.share_refusal = None, outcome
+        else:
+            self.result.shared = outcome
 
     def _run_pipeline(self, ledger: Ledger, spool: Spool, budget: Budget, folder: RemoteFile) -> None:
         options = self.options
@@ -335,16 +362,27 @@ def _unused(path: Path) -> Path:
 
 
 @contextmanager
+def _folder_first(place: DatasetFolder) -> Iterator[None]:
+    """What is not there any more may be the folder itself, deleted during the run; then that is the error."""
+    try:
+        yield
+    except (NotFound, Mismatch):
+        place.look()
+        raise
+
+
+@contextmanager
 def _noted(ledger: Ledger) -> Iterator[None]:
     """Leave in the ledger how the run ended, for ``status``; a run that begins or ends well clears it."""
     if ledger.get("last_error") is not None:
-        ledger.note(last_error=None, resume_after=None)
+        ledger.note(last_error=None, resume_after=None, last_advice=None)
     try:
         yield
     except DriveshardError as error:
-        with suppress(sqlite3.Error, TempFull):  # the error itself matters more than its note
+        with suppress(sqlite3.Error, DriveshardError):  # the error itself matters more than its note
             why = "interrupted" if isinstance(error, Interrupted) else str(error)
-            ledger.note(last_error=why, resume_after=getattr(error, "resume_after", None))
+            advice = None if isinstance(error, _PASSING) else error.advice or None
+            ledger.note(last_error=why, resume_after=getattr(error, "resume_after", None), last_advice=advice)
         raise
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from driveshard.config import read_toml
 from driveshard.errors import ConfigError, SourceMissing, UsageError
 from driveshard.options import PUSH, in_file, nearest, read_values
+from driveshard.paths import path_of
 from driveshard.sources.base import Source
 from driveshard.sources.folder import FolderSource
 
@@ -71,11 +72,11 @@ class JobFile:
 
     def _path(self, key: str) -> Path:
         value = self.table.get(key)
-        if not isinstance(value, str) or not value:
+        if not isinstance(value, str) or not value or "\0" in value:
             raise ConfigError(
                 f"{self.path}: [source] {key} is missing", advice=f'Write {key} = "DIR", relative to the job file.'
             )
-        return self.path.parent / Path(value).expanduser()
+        return self.path.parent / path_of(value)
 
     def _checked(self, known: list[str]) -> dict[str, Any]:
         """The table without ``kind``, its keys spelled as in Python."""
@@ -90,7 +91,7 @@ class JobFile:
 
 def read_job_file(path: Path) -> JobFile:
     """Raises SourceMissing when there is no such file or no source in it, ConfigError for what is wrong in it."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113
         raise SourceMissing(f"there is no job file {path}", advice=_similar(path) or "Check the path.")
     document = read_toml(path)
     table = document.pop("source", None)
@@ -116,7 +117,7 @@ def _check_folder(path: Path, table: Mapping[str, Any]) -> None:
 
 def is_job_file(text: str) -> bool:
     """Whether a SOURCE is meant as a job file."""
-    return text.lower().endswith(".toml") and not Path(text).is_dir()
+    return text.lower().endswith(".toml") and not os.path.isdir(text)  # noqa: PTH112
 
 
 def open_source(text: str, include: tuple[str, ...] = (), exclude: tuple[str, ...] = ()) -> Source:
@@ -127,8 +128,8 @@ def open_source(text: str, include: tuple[str, ...] = (), exclude: tuple[str, ..
     if is_job_file(text):
         job = read_job_file(Path(text))
         return job.source(include or job.options.get("include", ()), exclude or job.options.get("exclude", ()))
-    path = Path(text).expanduser()
-    if path.is_dir():
+    path = path_of(text)
+    if os.path.isdir(path):  # noqa: PTH112
         return FolderSource(path, include, exclude)
     if os.path.lexists(path):
         raise _not_a_source(path)

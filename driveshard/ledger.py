@@ -13,12 +13,12 @@ import os
 import sqlite3
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from driveshard.database import transaction, unusable
+from driveshard.database import reading, transaction, unusable
 from driveshard.errors import Defect
 from driveshard.model import Part, PartSpec, PartState, Selection, UploadSession
 from driveshard.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
@@ -28,6 +28,8 @@ from driveshard.selections import decode_selection, encode_selection
 _SURROUNDINGS = {
     sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_PROTOCOL,
     sqlite3.SQLITE_NOMEM,
     sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_IOERR,
@@ -79,8 +81,8 @@ _COLUMNS = (
 
 
 class Ledger:
-    """Open or create the journal at ``path``. Raises LedgerDamaged, and TempFull (as every change of a part does) when
-    the disk it is on is full or not writable."""
+    """Open or create the journal at ``path``. Raises LedgerDamaged and, as every method does, TempFull when the disk it
+    is on is full or not writable, Busy when another program holds it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -140,7 +142,7 @@ class Ledger:
             yield db
 
     def _rows(self, sql: str, *arguments: Any) -> list[tuple[Any, ...]]:
-        with self._lock:
+        with self._lock, reading(self.path):
             return self._db.execute(sql, arguments).fetchall()
 
     # -- the dataset ---------------------------------------------------------------------------------------------
@@ -153,8 +155,7 @@ class Ledger:
     def note(self, **values: Any) -> None:
         """Note JSON values about the dataset, all or none."""
         with self._write() as db:
-            for key, value in values.items():
-                db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value, sort_keys=True)))
+            _put(db, values)
 
     @property
     def is_new(self) -> bool:
@@ -164,6 +165,15 @@ class Ledger:
         """Name the dataset and give it an id that its parts carry on the destination; returns the id."""
         job = uuid.uuid4().hex
         self.note(job=job, name=name, **values)
+        return job
+
+    def begin_anew(self, name: str, **values: Any) -> str:
+        """As ``create_job``, and forget all that was noted of the dataset before: its folder is gone."""
+        job = uuid.uuid4().hex
+        with self._write() as db:
+            for table in ("parts", "artifacts", "meta"):
+                db.execute(f"DELETE FROM {table}")  # noqa: S608
+            _put(db, {"job": job, "name": name, **values})
         return job
 
     def totals(self) -> Totals:
@@ -368,6 +378,11 @@ class Ledger:
             db.execute("DELETE FROM artifacts WHERE name = ?", (name,))
 
 
+def _put(db: sqlite3.Connection, values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value, sort_keys=True)))
+
+
 def _part(row: tuple[Any, ...]) -> LedgerPart:
     *columns, file_id, uri, created, offset, repairs = row
     session = UploadSession(file_id, uri, created, offset) if uri else None
@@ -377,5 +392,9 @@ def _part(row: tuple[Any, ...]) -> LedgerPart:
 
 def _create_private(path: Path) -> None:
     """SQLite gives its journal files the mode of the database, so the mode must be right before it is opened."""
-    with contextlib.suppress(FileExistsError):
+    try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:  # perhaps from a backup that lost its mode
+        if os.name != "nt" and path.stat().st_mode & 0o077:
+            with contextlib.suppress(OSError):
+                path.chmod(0o600)

@@ -6,9 +6,11 @@ import contextlib
 import json
 import os
 import socket
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -16,7 +18,11 @@ from driveshard.clock import Clock
 from driveshard.errors import Busy, TempFull
 from driveshard.events import Emit, Waiting
 
+if sys.platform != "win32":
+    import fcntl
+
 _LOOK_EVERY = 1.0
+_LOOKS, _MOMENT = 3, 0.05
 
 
 @contextlib.contextmanager
@@ -29,13 +35,18 @@ def hold(path: Path, name: str, clock: Clock, emit: Emit, *, wait: bool) -> Iter
     lock = FileLock(path, timeout=0)
     holder = path.with_suffix(".holder")
     told = False
+    looks = 0
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire()
             break
         except Timeout:
-            who = _describe(holder)
+            looks += 1
+            if not wait and looks < _LOOKS:  # somebody who only asks has it for a moment
+                clock.sleep(_MOMENT)
+                continue
+            who = described(_note(holder) or {})
             if not wait:
                 raise Busy(f"{name} is being pushed by {who}") from None
             if not told:
@@ -58,9 +69,48 @@ def hold(path: Path, name: str, clock: Clock, emit: Emit, *, wait: bool) -> Iter
         lock.release()
 
 
-def _describe(holder: Path) -> str:
+def is_held(path: Path) -> bool | None:
+    """Whether a run has the lock at ``path``, on whatever host; None when that cannot be asked. The lock itself is the
+    only witness: a note may be left over, and its process's number be another's by now."""
+    try:
+        if sys.platform == "win32":
+            with FileLock(path, timeout=0):
+                return False
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # many may ask at once
+            return False
+        finally:
+            os.close(handle)
+    except FileNotFoundError:
+        return False
+    except (Timeout, BlockingIOError):
+        return True
+    except OSError:
+        return None
+
+
+def read_holder(path: Path) -> dict[str, Any] | None:
+    """Who has the lock at ``path``: ``pid``, ``host``, ``since``, each None when it is not known; None when nobody
+    has it."""
+    if is_held(path) is False:
+        return None
+    note = _note(path.with_suffix(".holder"))
+    if note is None and is_held(path) is None:
+        return None
+    return {key: (note or {}).get(key) for key in ("pid", "host", "since")}
+
+
+def _note(holder: Path) -> dict[str, Any] | None:
     try:
         note = json.loads(holder.read_text(encoding="utf-8"))
-        return f"process {note['pid']} on {note['host']} since {note['since']}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, RecursionError):
+        return None
+    return note if isinstance(note, dict) and type(note.get("pid")) is int else None
+
+
+def described(holder: Mapping[str, Any]) -> str:
+    """The holder in words."""
+    if holder.get("pid") is None:
         return "another process"
+    return f"process {holder['pid']} on {holder.get('host')} since {holder.get('since')}"

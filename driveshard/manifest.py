@@ -9,14 +9,24 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from driveshard.errors import Mismatch
 from driveshard.ledger import Ledger
+from driveshard.text import shown
 
 NAME = "manifest.json"
 FORMAT = "driveshard"
 VERSION = 1
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+# Nothing that leads elsewhere, no name of a device (Windows), nothing that moves a cursor.
+_PART_NAME = re.compile(
+    r"(?!\.)(?!(?:con|prn|aux|nul|com\d|lpt\d)\.)[^/\\:*?\"<>|\x00-\x1f\x7f-\x9f]+\.zip", re.IGNORECASE
+)
+_PART_ID = re.compile(r"[\w. ()-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +34,14 @@ class ManifestPart:
     """One part: its file's ``name`` and ``id`` on the destination, ``size`` in bytes, checksums in hex, counts, and
     its first and last member's paths."""
 
-    number: int
+    number: Count
     name: str
     id: str
-    size: int
+    size: Count
     md5: str
     sha256: str
-    samples: int
-    files: int
+    samples: Count
+    files: Count
     first: str
     last: str
 
@@ -72,30 +82,46 @@ class Manifest:
 
     @classmethod
     def decode(cls, data: bytes) -> Manifest:
-        """Raises Mismatch when ``data`` is no manifest of a version known here."""
+        """Raises Mismatch when ``data`` is no manifest of a version known here. It may come from anybody, so every
+        field is of the type it should be afterwards, and every part's name can be a file's name anywhere."""
         try:
             document = json.loads(data)
-            if document["format"] != FORMAT or document["version"] > VERSION:
+            head = msgspec.convert(document, _Head)
+            if head.format != FORMAT or head.version > VERSION:
                 raise Mismatch(
-                    f"the manifest is of {document['format']} version {document['version']}",
+                    f"the manifest is of {shown(head.format[:40])} version {head.version}",
                     advice="Update driveshard: pip install -U driveshard.",
                 )
-            parts = tuple(ManifestPart(**{slot: part[slot] for slot in _SLOTS}) for part in document["parts"])
-            for part in parts:
-                _check(part)
-            facts = {key: document[key] for key in ("name", "job", "source", "samples", "files")}
-            return cls(parts=parts, **facts)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise Mismatch(f"manifest.json cannot be read ({type(error).__name__}: {error})") from error
+            body = msgspec.convert(document, _Body)
+            _check(body.parts)
+        except (ValueError, RecursionError) as error:  # msgspec's own error is a ValueError
+            raise Mismatch(f"manifest.json cannot be read ({type(error).__name__}: {shown(str(error))})") from error
+        return cls(body.name, body.job, body.source, body.samples, body.files, tuple(body.parts))
 
 
-def _check(part: ManifestPart) -> None:
-    """A manifest may come from anybody: a part's name becomes a file's name at the reader. Raises ValueError."""
-    texts = (part.name, part.id, part.md5, part.sha256)
-    if not all(isinstance(text, str) for text in texts) or not isinstance(part.size, int) or part.size < 0:
-        raise ValueError(f"part {part.number!r} is not described as a part should be")
-    if re.search(r"[/\\:\x00-\x1f]", part.name) or part.name.startswith("."):
-        raise ValueError(f"{part.name!r} is not a part's name")
+class _Head(msgspec.Struct):
+    format: str
+    version: Annotated[int, msgspec.Meta(ge=1, le=2**31)]
+
+
+class _Body(msgspec.Struct):
+    name: str
+    job: str
+    source: dict[str, Any]
+    samples: Count
+    files: Count
+    parts: list[ManifestPart]
+
+
+def _check(parts: list[ManifestPart]) -> None:
+    """A part's name becomes a file's name at the reader, and its id a word in an address. Raises ValueError."""
+    for part in parts:
+        if not _PART_NAME.fullmatch(part.name) or len(part.name.encode("utf-8", "surrogateescape")) > 255:
+            raise ValueError(f"{part.name[:100]!r} is not a part's name")
+        if not _PART_ID.fullmatch(part.id):
+            raise ValueError(f"{part.id[:100]!r} is not a part's id")
+    if len({part.name for part in parts}) != len(parts) or len({part.number for part in parts}) != len(parts):
+        raise ValueError("a part is listed twice")
 
 
 def manifest_of(ledger: Ledger) -> Manifest:

@@ -13,6 +13,12 @@ from typing import Any
 
 from driveshard.errors import ConfigError, DriveshardError, UsageError
 from driveshard.pacing import parse_bwlimit, parse_size
+from driveshard.paths import path_of
+from driveshard.sources.globs import matcher
+
+_LARGEST = 2**60  # bytes; more than any disk, and well within what SQLite counts
+_LEAST, _MOST = 0.001, 1_000_000_000  # what clocks and sockets can wait, in seconds, and its inverse
+_SIDE_BY_SIDE = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +122,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def text(value: Any) -> str:
     """Words that are not empty."""
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError("a text")
     return value
 
@@ -126,6 +132,8 @@ def size(value: Any) -> int:
     number = value if type(value) is int else parse_size(text(value))
     if number < 1:
         raise ValueError("a size above 0")
+    if number > _LARGEST:
+        raise ValueError("a size of at most 1 EiB")
     return number
 
 
@@ -137,6 +145,14 @@ def count(value: Any) -> int:
     return number
 
 
+def some(value: Any) -> int:
+    """A whole number of things that are done side by side."""
+    number = count(value)
+    if number > _SIDE_BY_SIDE:
+        raise ValueError(f"a whole number from 1 to {_SIDE_BY_SIDE:,}")
+    return number
+
+
 def number(value: Any) -> float:
     """A number above 0."""
     try:
@@ -145,6 +161,8 @@ def number(value: Any) -> float:
         parsed = math.nan
     if not 0 < parsed < math.inf:
         raise ValueError("a number above 0")
+    if not _LEAST <= parsed <= _MOST:
+        raise ValueError(f"a number from {_LEAST} to {_MOST:,}")
     return parsed
 
 
@@ -163,12 +181,16 @@ def globs(value: Any) -> tuple[str, ...]:
     found = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list | tuple) else ("",)
     if not all(isinstance(one, str) and one for one in found):
         raise ValueError("a glob or a list of globs")
+    try:
+        matcher(found)
+    except re.error as error:
+        raise ValueError(f"a glob ({error.msg})") from error
     return found
 
 
 def folder(value: Any) -> Path:
     """A directory's path, ``~`` being the home directory."""
-    return Path(text(str(value) if isinstance(value, Path) else value)).expanduser()
+    return path_of(text(str(value) if isinstance(value, Path) else value))
 
 
 def who(value: Any) -> str:
@@ -226,8 +248,8 @@ PUSH: tuple[Option, ...] = (
     Option("part-samples", count, "N", "At most this many samples in a part"),
     Option("temp", folder, "DIR", "Where parts wait for their upload", rebase=_rebase_folder),
     Option("temp-limit", size, "SIZE", "Most bytes there at any time (default: room for the parts under way)"),
-    Option("workers", count, "N", "Processes that pack (default: one for each CPU)"),
-    Option("uploads", count, "N", "Parts uploaded side by side (default 3)"),
+    Option("workers", some, "N", "Processes that pack (default: one for each CPU)"),
+    Option("uploads", some, "N", "Parts uploaded side by side (default 3)"),
     Option(
         "share", who, "WHO", "Who may read: anyone, domain:D, user:EMAIL or nobody (default: as it is, at first nobody)"
     ),
@@ -247,6 +269,9 @@ PUSH: tuple[Option, ...] = (
     ),
     Option("writes-per-second", number, "R", "Pace of new files (default 2.5; Drive takes about 3)"),
     Option("engine", engine, "NAME", "What packs: processes (default), threads or serial"),
+    Option(
+        "recreate", switch, "", "If the dataset's folder was deleted: begin anew, in a new folder (kept if it is there)"
+    ),
     Option("dry-run", switch, "", "Say what would be packed, and send nothing"),
     Option("wait", switch, "", "If another run has this dataset, wait for it"),
 )

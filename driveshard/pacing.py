@@ -134,4 +134,7 @@ def parse_bwlimit(text: str) -> Timetable | None:
 def _parse_rate(text: str) -> float | None:
     if text.lower() in ("off", "none", "0"):
         return None
-    return float(parse_size(text))
+    rate = parse_size(text)
+    if rate < 1:
+        raise UsageError(f"{text!r} is less than a byte a second", advice="Write it like 512K or 2M; off is no limit.")
+    return float(rate)

@@ -68,7 +68,7 @@ class Tally:
     released: dict[int, int] = field(default_factory=dict)
     uploads: dict[int, Upload] = field(default_factory=dict)
     waits: dict[int | str, Wait] = field(default_factory=dict)
-    _recent: deque[tuple[float, int]] = field(default_factory=deque)
+    _recent: deque[tuple[float, int]] = field(default_factory=deque)  # (when, bytes), of the last half minute
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def take(self, event: Event) -> None:
@@ -121,8 +121,21 @@ class Tally:
         if event.number in self.uploads:
             self.uploads[event.number].offset = event.offset
         self.sent += event.sent
-        self._recent.append((self.clock(), event.sent))
+        self._note_recent(event.sent)
         self.waits.pop(event.number, None)
+
+    def _note_recent(self, sent: int) -> None:
+        """Kept by tenths of a second and no longer than it is asked for, so that it stays small though nobody asks."""
+        now = round(self.clock(), 1)
+        if self._recent and self._recent[-1][0] == now:
+            self._recent[-1] = (now, self._recent[-1][1] + sent)
+        else:
+            self._recent.append((now, sent))
+        self._forget(now)
+
+    def _forget(self, now: float) -> None:
+        while self._recent and self._recent[0][0] < now - _WINDOW:
+            self._recent.popleft()
 
     # -- what to show --------------------------------------------------------------------------------------------
 
@@ -177,8 +190,7 @@ class Tally:
         """Bytes a second that left lately; None before that can be said."""
         now = self.clock()
         with self._lock:
-            while self._recent and self._recent[0][0] < now - _WINDOW:
-                self._recent.popleft()
+            self._forget(now)
             seconds = min(_WINDOW, now - self.began)
             if seconds < _STEADY or not self._recent:
                 return None

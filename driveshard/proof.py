@@ -15,8 +15,9 @@ from driveshard import manifest as manifests
 from driveshard.errors import DriveshardError, Mismatch, SourceMissing, TempFull
 from driveshard.manifest import Manifest, ManifestPart
 from driveshard.model import RemoteFile
-from driveshard.remote_zip import DAMAGED, open_zip
+from driveshard.remote_zip import DAMAGED, damage_in_words, open_zip
 from driveshard.shelf import DirectoryShelf, Shelf, find_manifest
+from driveshard.text import shown
 
 _BLOCK = 8 * 1024 * 1024
 _SINGLE = (manifests.NAME, "README.md", "preview.jpg")
@@ -66,12 +67,12 @@ def verify(shelf: Shelf, *, deep: bool = False, on_part: Callable[[str], None] =
     reading = deep or isinstance(shelf, DirectoryShelf)
     by_id = {one.id: one for one in files}
     for part in manifest.parts:
-        on_part(part.name)
+        on_part(shown(part.name))
         remote = by_id.get(shelf.id_of(part)) or shelf.find(part)
         wrong = _reported(part, remote)
         if reading and remote is not None and remote.size == part.size:
             wrong += content_problems(shelf, part)
-        proof.problems += [f"{part.name} {what}" for what in wrong]
+        proof.problems += [shown(f"{part.name} {what}") for what in wrong]
     return proof
 
 
@@ -81,9 +82,9 @@ def _strays(manifest: Manifest, files: list[RemoteFile]) -> Iterator[str]:
     ours = re.compile(re.escape(manifest.name) + r"-\d{5,}\.zip")
     for name, count in sorted(Counter(one.name for one in files).items()):
         if name not in known and ours.fullmatch(name):
-            yield f"{name} is not in the manifest"
+            yield shown(f"{name} is not in the manifest")
         elif count > 1 and (name in known or name in _SINGLE):
-            yield f"{name} is there {count} times"
+            yield shown(f"{name} is there {count} times")
 
 
 def _reported(part: ManifestPart, remote: RemoteFile | None) -> list[str]:
@@ -113,9 +114,9 @@ def content_problems(shelf: Shelf, part: ManifestPart) -> list[str]:
             with open_zip(partial(_read_at, stream), part.size) as archive:
                 bad, count = archive.testzip(), len(archive.infolist())
         except DAMAGED as error:
-            return [*wrong, f"is not a whole zip ({error})"]
+            return [*wrong, f"is not a whole zip ({damage_in_words(error)})"]
     if bad is not None:
-        wrong.append(f"has a damaged member: {bad}")
+        wrong.append(f"has a damaged member: {shown(bad)}")
     if count != part.files:
         wrong.append(f"holds {count:,} members instead of {part.files:,}")
     return wrong
@@ -129,7 +130,7 @@ def _read_at(stream: BinaryIO, start: int, length: int) -> bytes:
 def _opened(shelf: Shelf, part: ManifestPart) -> BinaryIO:
     """The part as a file: where it lies, or fetched into a temp file that goes when it is closed."""
     if isinstance(shelf, DirectoryShelf):
-        return (shelf.directory / part.name).open("rb")
+        return shelf.opened(part)
     stream: BinaryIO = tempfile.TemporaryFile(prefix="driveshard-verify-")  # noqa: SIM115
     try:
         position = 0
@@ -152,6 +153,6 @@ def refusal(proof: Proof) -> DriveshardError | None:
         return None
     count = len(proof.problems)
     return Mismatch(
-        f"{proof.name or 'this'} is not as it should be: {count} problem{'s' if count > 1 else ''}",
+        f"{shown(proof.name or 'this')} is not as it should be: {count} problem{'s' if count > 1 else ''}",
         advice="Run the push again: it uploads what is missing or damaged anew.",
     )

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from driveshard.api import Task, prepare
-from driveshard.console import Manner, is_terminal, leave, put, put_json, tell, tell_event
+from driveshard.console import Manner, is_terminal, leave, put_result, tell, tell_event
 from driveshard.edge import Stopper, error_as_json, explain, home_for_crashes
 from driveshard.errors import DriveshardError, Interrupted
 from driveshard.events import Event
 from driveshard.job import PushResult
 from driveshard.progress import Tally
 from driveshard.report import LISTED, opened_report
+from driveshard.share import not_shared
 from driveshard.text import human_seconds, human_size, plural
 
 UNREADABLE = 65
@@ -36,16 +37,16 @@ def run_push(source: str, flags: Mapping[str, Any], manner: Manner) -> int:
     else:
         _tell(result, tally, manner, dry=dry)
     if manner.as_json:
-        put_json(result.as_json())
+        put_result(result.as_json())
     elif result.state == "complete" and result.link:
-        put(result.link)
+        put_result(result.link)
     if stopped is not None:
         leave(code)
     return code
 
 
 def _run(task: Task, tally: Tally, manner: Manner) -> tuple[PushResult, int | None]:
-    """The result, and 130 or 143 when a signal came."""
+    """The result, and 128 and its number when a signal came."""
 
     def emit(event: Event) -> None:
         tally.take(event)
@@ -63,6 +64,8 @@ def _tell_json(result: PushResult, code: int, manner: Manner) -> None:
     """The end as two events: what went wrong, if anything did, and the result."""
     if result.error is not None:
         tell_event("Failed", error_as_json(result.error))
+    if result.share_refusal is not None:
+        tell_event("NotShared", error_as_json(result.share_refusal))
     if not manner.quiet:
         tell_event("Ended", {"exit_code": code, **result.as_json()})
 
@@ -74,6 +77,8 @@ def _tell(result: PushResult, tally: Tally, manner: Manner, *, dry: bool) -> Non
         lines = _plan(result) if dry else _summary(result)
         if result.link and (manner.as_json or (is_terminal(sys.stderr) and not is_terminal(sys.stdout))):
             lines.append(result.link)
+    if result.share_refusal is not None and manner.quiet:  # else it was said when it happened
+        lines.append(not_shared(result.share_refusal))
     lines += _failures(result, up=result.state == "complete")
     if result.error is not None:
         if tally.name and tally.parts_total and not manner.quiet:

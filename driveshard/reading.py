@@ -15,6 +15,7 @@ from driveshard.manifest import Manifest, ManifestPart
 from driveshard.remote_zip import member_path
 from driveshard.shelf import Shelf, damage_told, find_manifest, open_part, open_shelf
 from driveshard.sources.base import printable
+from driveshard.text import shown
 
 _BLOCK = 1024 * 1024
 _SORTED = ("folder", "composite")  # kinds of source whose parts are in path order
@@ -62,7 +63,7 @@ class Reading:
     def _part_members(self, part: ManifestPart) -> Iterator[Member]:
         with open_part(self.shelf, part) as archive:
             for info in archive.infolist():
-                yield Member(member_path(info), info.file_size, info.CRC, part.name)
+                yield Member(member_path(info), info.file_size, info.CRC, shown(part.name))
 
     def _replaced(self) -> dict[int, frozenset[int]]:
         """For each part the marks of its members that a newer part replaces; the manifest says if there are any."""
@@ -87,12 +88,12 @@ class Reading:
             archive, directory = self._opened(part)
             info = directory.get(path)
             if info is not None:
-                with damage_told(part), archive.open(info) as stream:
-                    while block := stream.read(_BLOCK):
-                        write(block)
+                for block in _content(part, archive, info):
+                    write(block)
                 return Member(path, info.file_size, info.CRC, part.name)
         raise SourceMissing(
-            f"{self.manifest.name} has no member {printable(path)}", advice="`driveshard ls` lists what there is."
+            f"{shown(self.manifest.name)} has no member {printable(path)}",
+            advice="`driveshard ls` lists what there is.",
         )
 
     def read(self, path: bytes) -> bytes:
@@ -121,6 +122,19 @@ class Reading:
             return True
         bounds = _plain(part.first, part.last)
         return bounds is None or bounds[0] <= path <= bounds[1]
+
+
+def _content(part: ManifestPart, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
+    """The member block by block. Only what reading it raises is told as damage, not what becomes of the blocks."""
+    with damage_told(part):
+        stream = archive.open(info)
+    with stream:
+        while True:
+            with damage_told(part):
+                block = stream.read(_BLOCK)
+            if not block:
+                return
+            yield block
 
 
 def _plain(first: str, last: str) -> tuple[bytes, bytes] | None:

@@ -1,20 +1,29 @@
 """Compares the ledger with what the destination lists, at a run's start and end.
 
-A list may lag, so what it lacks is asked for by id; what it has too much is removed only when it is the very same
-part stored twice, or a spoilt upload of ours.
+A list may lag, so what it lacks is asked for by id. What it has too much is removed only when all that it holds is
+proved to be in a part of the ledger; whatever else somebody may have changed or put there stays, and is told.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from driveshard.budget import Budget
 from driveshard.destination import Destination
-from driveshard.errors import NotFound
+from driveshard.errors import DailyCap, NotFound, Refused
 from driveshard.events import Emit, Notice
 from driveshard.ledger import Ledger, LedgerPart
 from driveshard.manifest import NAME as MANIFEST
 from driveshard.model import PartState, RemoteFile
+from driveshard.remote_zip import DAMAGED, directory_of
 from driveshard.retry import Retry
 from driveshard.uploader import matches
+
+
+def number_of(remote: RemoteFile) -> int:
+    """The part's number that the file carries, -1 without one."""
+    text = remote.properties.get("part", "")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 16 else -1
 
 
 class Reconciler:
@@ -37,9 +46,12 @@ class Reconciler:
         for part in parts.values():
             if part.state is PartState.RELEASED:
                 self._check_released(part, by_id, folder_id)
+        parts = {part.number: part for part in self._ledger.parts()}
+        known = {part.file_id for part in parts.values()}
         for remote in listed:
-            if remote.properties.get("job") == job and remote.properties.get("driveshard") == "part":
-                self._check_double(remote, parts)
+            ours = remote.properties.get("job") == job and remote.properties.get("driveshard") == "part"
+            if ours and remote.id not in known:
+                self._check_beside(remote, parts)
         for name, (file_id, md5) in self._ledger.artifacts().items():
             if md5 is not None and file_id not in by_id:
                 self._check_artifact(name, file_id)
@@ -72,32 +84,49 @@ class Reconciler:
         """Ids of files that were parts once, proved, and were then changed by somebody."""
         return list(self._ledger.get("changed", []))
 
-    def _check_double(self, remote: RemoteFile, parts: dict[int, LedgerPart]) -> None:
-        number = remote.properties.get("part", "")
+    def _check_beside(self, remote: RemoteFile, parts: Mapping[int, LedgerPart]) -> None:
+        """A file that says it is a part of this dataset, and is not one of the ledger's."""
         said = remote.properties.get("sha256")
-        changed = remote.id in self._changed()
-        spoilt = remote.sha256 is not None and remote.sha256.lower() != said and not changed
-        if not number.isdigit() or int(number) not in parts:
-            if spoilt:  # of a ledger that was lost: nobody will ever want these bytes
-                self._remove(remote.id)
-            return
-        part = self._ledger.part(int(number))
-        if part.file_id == remote.id or part.state is not PartState.RELEASED:
-            return
-        if said == part.sha256 or spoilt:
+        like = next((one for one in parts.values() if one.sha256 == said and one.state is PartState.RELEASED), None)
+        if like is not None and self._holds_no_more(remote, like):
             self._emit(Notice(f"{remote.name} was there twice; the copy that is not in the ledger is removed"))
             self._remove(remote.id)
-        elif changed:
+            return
+        twin = parts.get(number_of(remote))
+        if twin is not None and twin.state is not PartState.RELEASED:
+            return  # it is packed again in this run
+        if remote.id in self._changed() or remote.sha256 not in (None, said):
             self._emit(
                 Notice(
                     f"{remote.name} was changed on the destination, and not all that it held could be packed again;"
-                    " the changed file is left beside the new one"
+                    " the changed file is left beside the parts"
                 )
             )
-        else:
+        elif twin is not None:
             self._emit(
                 Notice(f"{remote.name} is there twice with different contents; somebody else pushes this dataset, too")
             )
+
+    def _holds_no_more(self, remote: RemoteFile, like: LedgerPart) -> bool:
+        """Whether the proved part ``like`` has all that is in the file: they are equal, or each of its members is
+        there. Of a file that is no zip any more, the size must be the part's: then it is a damaged copy."""
+        if remote.md5 is not None and matches(remote, like):
+            return True
+        try:
+            here = set(self._directory(remote.id, remote.size))
+            return here <= set(self._directory(like.file_id or "", like.size or 0))
+        except DAMAGED:
+            return remote.size == like.size
+        except (Refused, DailyCap):  # it may not be read now, or is gone meanwhile
+            return False
+
+    def _directory(self, file_id: str, size: int) -> list[tuple[bytes, int, int]]:
+        def read(start: int, length: int) -> bytes:
+            return self._retry.call(
+                lambda: self._destination.read(file_id, start, length), doing="reading the directory of a part"
+            )
+
+        return directory_of(read, size)
 
     def _check_artifact(self, name: str, file_id: str) -> None:
         """Have a small file that is gone published again, and the manifest with it, which says that all is there."""

@@ -8,10 +8,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import json
-import os
-import socket
 import sqlite3
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +16,7 @@ from typing import Any
 
 from driveshard.config import Settings
 from driveshard.errors import SourceMissing, UsageError
+from driveshard.lock import read_holder
 from driveshard.model import PartState
 
 GOOGLE = "https://www.googleapis.com/"  # as in drive.client, which is too dear to import for a look
@@ -37,7 +35,8 @@ class Progress:
 @dataclass(frozen=True, slots=True)
 class Record:
     """What a ledger says. ``identity`` is the destination's; ``holder`` who runs it now (pid, host, since) or None;
-    ``resume_after`` POSIX seconds; ``states`` counts parts; bytes of planned parts are estimates."""
+    ``resume_after`` POSIX seconds; ``last_advice`` what must be done before the next run, or None; ``states`` counts
+    parts; bytes of planned parts are estimates."""
 
     path: Path
     name: str
@@ -55,6 +54,7 @@ class Record:
     bytes_left: int
     uploads: tuple[Progress, ...] = ()
     holder: Mapping[str, Any] | None = field(default=None)
+    last_advice: str | None = None
 
     @property
     def state(self) -> str:
@@ -135,6 +135,9 @@ def open_read_only(path: Path) -> sqlite3.Connection:
         # In a folder that cannot be written SQLite cannot share memory with a run; then there is none, either.
         db.close()
         db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
+    except BaseException:
+        db.close()
+        raise
     return db
 
 
@@ -167,32 +170,6 @@ def _record(path: Path, db: sqlite3.Connection) -> Record | None:
         bytes=int(total),
         bytes_left=int(left),
         uploads=tuple(Progress(*row) for row in uploads),
-        holder=read_holder(path),
+        holder=read_holder(path.with_suffix(".lock")),
+        last_advice=meta.get("last_advice"),
     )
-
-
-def read_holder(path: Path) -> Mapping[str, Any] | None:
-    """Who runs the dataset of this ledger: ``pid``, ``host``, ``since``; None when nobody does."""
-    try:
-        note = json.loads(path.with_suffix(".holder").read_text(encoding="utf-8"))
-        here = note["host"] == socket.gethostname()
-        return note if not here or is_alive(int(note["pid"])) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process of that number runs on this machine."""
-    if sys.platform == "win32":  # os.kill would end it there
-        import ctypes
-
-        handle = ctypes.windll.kernel32.OpenProcess(0x00100000, False, pid)
-        ctypes.windll.kernel32.CloseHandle(handle)
-        return bool(handle)
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

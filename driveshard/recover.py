@@ -1,7 +1,8 @@
 """Rebuilds a lost ledger from the dataset's own records on the destination, before anything is uploaded.
 
 A part carries its job, number, checksum and counts in its properties; which files it holds is in its zip directory,
-read by ranges. A source file counts as packed only when its present content has the CRC recorded there.
+read by ranges. A source file counts as packed only when its present content has the CRC recorded there. What cannot be
+taken over, because somebody changed it, is told and stays: without a ledger nobody knows what it is worth.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import zlib
 from array import array
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ from driveshard.errors import Mismatch, Unavailable, UsageError
 from driveshard.events import Emit, Notice
 from driveshard.ledger import Ledger
 from driveshard.model import FileList, Part, RemoteFile, SampleRange, Selection
-from driveshard.remote_zip import DAMAGED, member_path, open_zip
+from driveshard.remote_zip import DAMAGED, directory_of
 from driveshard.retry import Retry
 from driveshard.sources.base import Source, printable
 from driveshard.sources.folder import FolderSource
@@ -43,6 +46,43 @@ def find_folder(name: str, destination: Destination, retry: Retry) -> RemoteFile
 def settings_digest(settings: Mapping[str, Any]) -> str:
     """What a dataset's folder carries of its source's settings: 32 hex digits, the same on every machine."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a part's properties say. ``replaces`` is (files, samples)."""
+
+    number: int
+    sha256: str
+    samples: int
+    files: int
+    range: tuple[int, int] | None
+    replaces: tuple[int, int]
+
+
+def facts_of(remote: RemoteFile, job: str) -> Facts | None:
+    """None when it is no part of that job, or does not say what a part says: others may write properties, too."""
+    said = remote.properties
+    if said.get("job") != job:
+        return None
+    try:
+        limits = _two(said["range"]) if said.get("range") else None
+        samples, files = _whole(said.get("samples", "0")), _whole(said.get("files", "0"))
+        replaces = _two(said.get("replaces", "0-0"))
+        return Facts(_whole(said["part"]), said["sha256"], samples, files, limits, replaces)
+    except (KeyError, ValueError):
+        return None
+
+
+def _two(text: str) -> tuple[int, int]:
+    first, second = text.split("-")
+    return _whole(first), _whole(second)
+
+
+def _whole(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,15}", text):
+        raise ValueError(text)
+    return int(text)
 
 
 class Recovery:
@@ -78,16 +118,17 @@ class Recovery:
         """Take over every intact part, and the small files beside them. Raises UsageError when none of them is of this
         source, Mismatch when a part is not a zip."""
         self._ledger.forget()
-        seen: set[int] = set()
-        parts = [
-            one for one in listed if one.properties.get("job") == self._job and one.properties.get("part", "").isdigit()
-        ]
-        for remote in sorted(parts, key=lambda one: int(one.properties["part"])):
-            number = int(remote.properties["part"])
+        seen: set[int | str] = set()  # numbers and names
+        parts = [(facts, one) for one in listed if (facts := facts_of(one, self._job)) is not None]
+        for facts, remote in sorted(parts, key=lambda one: one[0].number):
             checked = self._with_checksum(remote)
-            if number not in seen and self._intact(checked):
-                seen.add(number)
-                self._adopt_part(number, checked)
+            if facts.number in seen or remote.name in seen:
+                continue
+            if checked.sha256 is not None and checked.sha256.lower() != facts.sha256:
+                self._emit(Notice(f"{remote.name} was changed on the destination since it was uploaded; it is kept"))
+                continue
+            seen |= {facts.number, remote.name}
+            self._adopt_part(facts, checked)
         if self._matched is False:
             raise UsageError(
                 f"the folder of that name on Drive holds none of the files of {self._source.describe()}",
@@ -97,7 +138,8 @@ class Recovery:
             if remote.properties.get("driveshard") == "artifact":
                 self._ledger.note_artifact(remote.name, remote.id, remote.md5 or "")
         self._ledger.note(generation=self._generation)
-        self._emit(Notice(f"The ledger was lost; {len(seen)} parts that are on Drive already were found and kept"))
+        found = len(self._ledger.parts())
+        self._emit(Notice(f"The ledger was lost; {found} parts that are on Drive already were found and kept"))
 
     def _with_checksum(self, listed: RemoteFile) -> RemoteFile:
         """The file, once Drive has its checksum: taken for lost, it would be uploaded a second time."""
@@ -110,37 +152,29 @@ class Recovery:
 
         return listed if listed.md5 is not None else self._retry.call(look, doing=f"looking at {listed.name}")
 
-    def _intact(self, remote: RemoteFile) -> bool:
-        said = remote.properties.get("sha256")
-        return bool(said) and (remote.sha256 is None or remote.sha256.lower() == said)
-
-    def _adopt_part(self, number: int, remote: RemoteFile) -> None:
-        properties = remote.properties
-        selection, first, last = self._selection(remote)
+    def _adopt_part(self, facts: Facts, remote: RemoteFile) -> None:
+        selection, first, last = self._selection(facts, remote)
         part = Part(
-            number=number,
+            number=facts.number,
             file_name=remote.name,
             size=remote.size,
             md5=(remote.md5 or "").lower(),
-            sha256=properties["sha256"],
-            samples=int(properties.get("samples", 0)),
-            files=int(properties.get("files", 0)),
+            sha256=facts.sha256,
+            samples=facts.samples,
+            files=facts.files,
             first=first,
             last=last,
             selection=selection,
         )
-        files, _, samples = properties.get("replaces", "0-0").partition("-")
-        self._ledger.adopt(part, remote.id, self._generation, (int(files), int(samples)))
+        self._ledger.adopt(part, remote.id, self._generation, facts.replaces)
 
-    def _selection(self, remote: RemoteFile) -> tuple[Selection, str, str]:
+    def _selection(self, facts: Facts, remote: RemoteFile) -> tuple[Selection, str, str]:
         members = self._members(remote)
         self._count_generation(members)
         first = printable(members[0][0]) if members else ""
         last = printable(members[-1][0]) if members else ""
-        limits = remote.properties.get("range")
-        if limits:
-            start, stop = limits.split("-")
-            return SampleRange(int(start), int(stop)), first, last
+        if facts.range is not None:
+            return SampleRange(*facts.range), first, last
         if not isinstance(self._source, FolderSource):
             raise UsageError(
                 f"the folder of that name on Drive was made from another kind of source than {self._source.describe()}",
@@ -169,8 +203,7 @@ class Recovery:
             )
 
         try:
-            with open_zip(read, remote.size) as archive:
-                return [(member_path(info), info.file_size, info.CRC) for info in archive.infolist()]
+            return directory_of(read, remote.size)
         except DAMAGED as error:
             raise Mismatch(
                 f"{remote.name} on Drive is not a zip ({error})", advice="Delete that file, then run again."

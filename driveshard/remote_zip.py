@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import io
 import struct
 import zipfile
@@ -9,12 +11,40 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from driveshard.text import shown
+
 Read = Callable[[int, int], bytes]
 """(start, length) -> bytes, fewer at the end of the file."""
 
-DAMAGED = (zipfile.BadZipFile, RuntimeError, EOFError, ValueError, zlib.error)
+
+def _of_decoders() -> Iterator[type[Exception]]:
+    """What the decoders raise that this Python has: one wrong bit makes a stored member one of any method."""
+    for module, name in (("zlib", "error"), ("lzma", "LZMAError"), ("compression.zstd", "ZstdError")):
+        with contextlib.suppress(ImportError):
+            yield getattr(importlib.import_module(module), name)
+
+
+DAMAGED: tuple[type[Exception], ...] = (
+    zipfile.BadZipFile,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    OSError,
+    LookupError,
+    OverflowError,
+    struct.error,
+    *_of_decoders(),
+)
 """What zipfile raises over damaged bytes: one wrong bit may also ask for a password or for a method it does not know
-(RuntimeError), make it look before the start (ValueError) or take stored bytes for compressed ones (zlib.error)."""
+(RuntimeError), make it look before the start (ValueError) or take stored bytes for compressed ones (OSError: bz2)."""
+
+
+def damage_in_words(error: Exception) -> str:
+    """One of DAMAGED for a sentence; a disk that cannot be read names itself."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return shown(str(error)) or type(error).__name__
+
 
 _BLOCK = 256 * 1024
 _LOCAL = struct.Struct("<4sHHHHHLLLHH")
@@ -64,6 +94,12 @@ def member_path(info: zipfile.ZipInfo) -> bytes:
     if info.flag_bits & _UTF8_FLAG:
         return info.orig_filename.encode("utf-8")
     return info.orig_filename.encode("cp437")
+
+
+def directory_of(read: Read, size: int) -> list[tuple[bytes, int, int]]:
+    """(path, size, CRC) of every member of the zip of ``size`` bytes behind ``read``. Raises one of DAMAGED."""
+    with open_zip(read, size) as archive:
+        return [(member_path(info), info.file_size, info.CRC) for info in archive.infolist()]
 
 
 def leading_members(data: bytes) -> Iterator[tuple[bytes, bytes]]:

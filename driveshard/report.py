@@ -19,7 +19,7 @@ from typing import Any, Protocol, TextIO
 from driveshard.console import is_terminal
 from driveshard.events import Event, Notice, Published, SourceFailed, Started, Waiting
 from driveshard.progress import Tally
-from driveshard.text import countdown, human_size, plural
+from driveshard.text import countdown, human_size, plural, shown
 
 LISTED = 20  # failures that are named
 _EVERY = 30.0  # seconds between progress lines
@@ -65,7 +65,7 @@ class Stream:
             if self._stream is None:
                 return
             try:
-                self._stream.write(text + "\n")
+                self._stream.write(shown(text) + "\n")
                 self._stream.flush()
             except (OSError, ValueError):
                 self._stream = None

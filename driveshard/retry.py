@@ -25,9 +25,9 @@ class Patience:
     """How long failures are borne, in seconds and attempts: ``attempts`` in a row, ``altogether`` of one step.
 
     Waits double from ``first`` up to ``longest`` with up to one second of jitter (Google's advice for Drive). A
-    server's own Retry-After wins. ``throttled`` bounds a run of "slow down" replies: after it they are taken for the
-    daily cap. Before anything was answered at all, only ``first_contact`` attempts are made: the address or the
-    network is more likely wrong than busy.
+    server's own Retry-After makes them longer, never shorter: "0" would use up all attempts at once. ``throttled``
+    bounds a run of "slow down" replies: after it they are taken for the daily cap. Before anything was answered at
+    all, only ``first_contact`` attempts are made: the address or the network is more likely wrong than busy.
     """
 
     attempts: int = 12
@@ -116,11 +116,11 @@ class Retry:
 
     def _wait(self, state: RetryCallState) -> float:
         error = _failure(state)
-        asked = getattr(error, "retry_after", None)
-        if asked is not None:
-            return float(asked) + self._rng.random()
-        doubled = self._patience.first * 2.0 ** min(state.attempt_number - 1, 16)
-        return float(min(doubled, self._patience.longest) + self._rng.random() * min(1.0, self._patience.first))
+        asked = float(getattr(error, "retry_after", None) or 0.0)
+        doubled = min(self._patience.first * 2.0 ** min(state.attempt_number - 1, 16), self._patience.longest)
+        if asked > doubled:
+            return asked + self._rng.random()
+        return float(doubled + self._rng.random() * min(1.0, self._patience.first))
 
     def _as_daily_cap(self, error: Throttled) -> DailyCap:
         minutes = self._patience.throttled / 60

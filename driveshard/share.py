@@ -11,7 +11,19 @@ from driveshard import manifest as manifests
 from driveshard.budget import Budget
 from driveshard.contact_sheet import Tile, contact_sheet
 from driveshard.destination import Destination
-from driveshard.errors import DailyCap, IdInUse, Mismatch, NotFound, Refused, Unavailable
+from driveshard.errors import (
+    AuthError,
+    ComeBackLater,
+    DailyCap,
+    DriveshardError,
+    IdInUse,
+    IdRefused,
+    Mismatch,
+    NotFound,
+    Refused,
+    Unavailable,
+    Unreachable,
+)
 from driveshard.events import Emit, Notice
 from driveshard.ledger import Ledger
 from driveshard.manifest import Manifest, ManifestPart
@@ -48,7 +60,7 @@ class Publisher:
         manifest = manifests.manifest_of(self._ledger)
         data = manifest.encode()
         known = self._ledger.artifact(manifests.NAME)
-        if known is not None and known[1] == hashlib.md5(data).hexdigest():
+        if known is not None and known[1] == hashlib.md5(data, usedforsecurity=False).hexdigest():
             return manifest
         preview = self._preview_if_readable(manifest)
         if preview is not None:
@@ -57,28 +69,44 @@ class Publisher:
         self._put(manifests.NAME, data, "application/json")
         return manifest
 
-    def share(self, who: str) -> bool:
-        """Set who may read the folder; False, with a notice, when the destination refuses."""
+    def share(self, who: str) -> str | DriveshardError:
+        """Set who may read the folder. Returns who may read now; or, with a notice, why the destination refuses."""
         try:
-            self.grant(who)
+            return self.grant(who)
         except (Refused, DailyCap) as error:
-            self._emit(Notice(f"Not shared: {error}. {error.advice}"))
-            return False
-        return True
+            self._emit(Notice(not_shared(error)))
+            self.readers()  # some of it may have been done
+            return error
 
-    def grant(self, who: str) -> None:
-        """Set who may read the folder. Raises ShareRefused and the like."""
+    def grant(self, who: str) -> str:
+        """Set who may read the folder, whatever an earlier run set: somebody may have changed it by hand. Returns who
+        may read now. Raises ShareRefused and the like."""
+        shared = self._retry.call(
+            lambda: self._destination.share(self._folder_id, who, self._budget.write), doing="sharing the folder"
+        )
+        self._note_shared(shared)
+        return shared
 
-        def step() -> None:
-            self._budget.write()
-            self._destination.share(self._folder_id, who)
+    def readers(self) -> str:
+        """Who may read now, without setting it; what was set last where that cannot be asked."""
+        look = getattr(self._destination, "readers", None)
+        try:
+            shared = None if look is None else str(look(self._folder_id))
+        except (Unreachable, Refused, ComeBackLater, AuthError):  # the push itself is done
+            shared = None
+        if shared is None:
+            return str(self._ledger.get("shared") or "nobody")
+        self._note_shared(shared)
+        return shared
 
-        self._retry.call(step, doing="sharing the folder")
-        self._ledger.note(shared=who)
+    def _note_shared(self, shared: str) -> None:
+        if (self._ledger.get("shared") or "nobody") != shared:
+            self._ledger.note(shared=shared)
 
     def _put(self, name: str, data: bytes, mime_type: str) -> None:
         """Create or replace one small file, so that it exists once whatever happens in between."""
-        md5 = hashlib.md5(data).hexdigest()
+        md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        again = False
         for _ in range(_TRIES):
             known = self._ledger.artifact(name)
             if known is None:
@@ -90,7 +118,10 @@ class Publisher:
                 return
             try:
                 remote = self._put_once(file_id, name, data, mime_type, replace=stored is not None)
-            except NotFound:  # somebody deleted it
+            except (NotFound, IdRefused):  # somebody deleted it; or, if that is the answer again, the whole folder
+                if again:
+                    raise
+                again = True
                 file_id = self._retry.call(lambda: self._destination.reserve_ids(1), doing="reserving a file id")[0]
                 self._ledger.note_artifact(name, file_id, None)
                 continue
@@ -102,7 +133,7 @@ class Publisher:
 
     def _put_once(self, file_id: str, name: str, data: bytes, mime_type: str, *, replace: bool) -> RemoteFile:
         """Write it, unless it turns out that an earlier try got through although its reply did not."""
-        md5 = hashlib.md5(data).hexdigest()
+        md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
         unsure = False
 
         def step() -> RemoteFile:
@@ -159,6 +190,11 @@ class Publisher:
             )
             tiles += _spread(list(tiles_of(head)), -(-_TILES // len(chosen)))
         return contact_sheet(tiles[:_TILES]) if tiles else None
+
+
+def not_shared(error: DriveshardError) -> str:
+    """The sentence about a refusal to share."""
+    return f"Not shared: {error}. {error.advice}"
 
 
 def tiles_of(head: bytes) -> list[Tile]:

@@ -7,7 +7,7 @@ from contextlib import closing
 from driveshard.account import AccountTally
 from driveshard.budget import Budget
 from driveshard.config import Settings
-from driveshard.console import Manner, put, put_json
+from driveshard.console import Manner, put_result
 from driveshard.destination import open_destination
 from driveshard.errors import SourceMissing
 from driveshard.events import Emit
@@ -20,9 +20,9 @@ from driveshard.share import Publisher
 from driveshard.viewing import told
 
 
-def share(name: str, who: str, settings: Settings, emit: Emit, *, wait: bool = False) -> tuple[str, str | None]:
+def share(name: str, who: str, settings: Settings, emit: Emit, *, wait: bool = False) -> tuple[str, str | None, str]:
     """Set who may read the dataset's folder: ``anyone``, ``domain:D``, ``user:EMAIL`` or ``nobody``. Returns the
-    folder's id and link.
+    folder's id and link, and who may read now.
 
     Raises SourceMissing, Busy, ShareRefused, and the errors of the way to Drive.
     """
@@ -42,8 +42,8 @@ def share(name: str, who: str, settings: Settings, emit: Emit, *, wait: bool = F
         ):
             folder_id = record.folder_id
             folder = retry.call(lambda: destination.get(folder_id), doing="looking for the dataset's folder")
-            Publisher(destination, folder_id, ledger, budget, retry, emit).grant(who)
-            return folder_id, folder.link
+            shared = Publisher(destination, folder_id, ledger, budget, retry, emit).grant(who)
+            return folder_id, folder.link, shared
     finally:
         getattr(destination, "close", lambda: None)()
         if tally is not None:
@@ -53,9 +53,9 @@ def share(name: str, who: str, settings: Settings, emit: Emit, *, wait: bool = F
 def run_share(name: str, who: str, settings: Settings, manner: Manner, *, wait: bool) -> int:
     """The whole command; returns its exit code."""
     with told(manner) as emit:
-        folder_id, link = share(name, who, settings, emit, wait=wait)
+        folder_id, link, shared = share(name, who, settings, emit, wait=wait)
     if manner.as_json:
-        put_json({"name": name, "folder_id": folder_id, "link": link, "shared": who})
+        put_result({"name": name, "folder_id": folder_id, "link": link, "shared": shared})
     elif link:
-        put(link)
+        put_result(link)
     return 0

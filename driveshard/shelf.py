@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 from urllib.parse import urlsplit
 
 from driveshard import manifest as manifests
@@ -17,9 +18,13 @@ from driveshard.errors import Mismatch, NotFound, SourceMissing
 from driveshard.events import Emit
 from driveshard.manifest import Manifest, ManifestPart
 from driveshard.model import RemoteFile
+from driveshard.paths import path_of
 from driveshard.records import find_record, find_records, settings_for
-from driveshard.remote_zip import DAMAGED, open_zip
+from driveshard.remote_zip import DAMAGED, damage_in_words, open_zip
 from driveshard.retry import Retry
+from driveshard.text import human_size
+
+_MOST_OF_MANIFEST = 256 * 1024 * 1024  # bytes; a million parts
 
 
 class Shelf(Protocol):
@@ -87,23 +92,46 @@ class DirectoryShelf:
         return str(self.directory)
 
     def files(self) -> list[RemoteFile]:
-        entries = sorted(self.directory.iterdir())
-        return [RemoteFile(one.name, one.name, one.stat().st_size) for one in entries if one.is_file()]
+        try:
+            entries = sorted(self.directory.iterdir())
+            return [RemoteFile(one.name, one.name, one.stat().st_size) for one in entries if one.is_file()]
+        except OSError as error:
+            raise _unreadable(self.directory, error) from error
 
     def find(self, part: ManifestPart) -> RemoteFile | None:
         path = self.directory / part.name
         return RemoteFile(part.name, part.name, path.stat().st_size) if path.is_file() else None
 
     def read(self, file_id: str, start: int, length: int) -> bytes:
-        with (self.directory / file_id).open("rb") as stream:
-            stream.seek(start)
-            return stream.read(length)
+        path = self.directory / file_id
+        try:
+            with path.open("rb") as stream:
+                stream.seek(start)
+                return stream.read(length)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise _unreadable(path, error) from error
+
+    def opened(self, part: ManifestPart) -> BinaryIO:
+        """The part as a file. Raises SourceMissing when it cannot be read."""
+        path = self.directory / part.name
+        try:
+            return path.open("rb")
+        except OSError as error:
+            raise _unreadable(path, error) from error
 
     def id_of(self, part: ManifestPart) -> str:
         return part.name
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def _unreadable(path: Path, error: OSError) -> SourceMissing:
+    return SourceMissing(
+        f"{path} cannot be read: {error.strerror or error}", advice="Check its permissions and the disk it is on."
+    )
 
 
 def open_shelf(what: str, settings: Settings, emit: Emit) -> Shelf:
@@ -113,8 +141,8 @@ def open_shelf(what: str, settings: Settings, emit: Emit) -> Shelf:
     several datasets have.
     """
     settings = replace(settings, anonymous=True)
-    directory = Path(what.removeprefix("file:")).expanduser()
-    if (directory / manifests.NAME).is_file():
+    directory = path_of(what.removeprefix("file:"))
+    if os.path.isfile(directory / manifests.NAME):  # noqa: PTH113
         return DirectoryShelf(directory)
     if what.startswith(("http://", "https://", "drive:")):
         return _on_drive(what.removeprefix("drive:"), _reaching(what, settings), emit)
@@ -128,7 +156,7 @@ def _named(what: str, settings: Settings, emit: Emit) -> Shelf:
         if len(what) >= 15 and what.replace("-", "").replace("_", "").isalnum() and what.isascii():
             return _on_drive(what, settings, emit)
         # Only now: the folder that was packed often lies here under the dataset's name.
-        if Path(what.removeprefix("file:")).expanduser().is_dir():
+        if os.path.isdir(path_of(what.removeprefix("file:"))):  # noqa: PTH112
             raise SourceMissing(
                 f"{what} has no {manifests.NAME}, so it is no dataset", advice="Check the path."
             ) from missing
@@ -170,6 +198,8 @@ def find_manifest(shelf: Shelf, files: list[RemoteFile]) -> Manifest:
             f"{shelf.describe()} has no {manifests.NAME}",
             advice="Either no dataset is there, or its upload is not complete: run the push again.",
         )
+    if found[0].size > _MOST_OF_MANIFEST:
+        raise Mismatch(f"{manifests.NAME} has {human_size(found[0].size)}, far more than one ever needs")
     return Manifest.decode(shelf.read(found[0].id, 0, found[0].size))
 
 
@@ -185,9 +215,10 @@ def damage_told(part: ManifestPart) -> Iterator[None]:
     """What zipfile finds wrong in a part, as a Mismatch."""
     try:
         yield
-    except DAMAGED as error:
-        raise Mismatch(
-            f"{part.name} is damaged ({error})", advice="Run `driveshard verify` on it, and push again if you can."
-        ) from error
     except FileNotFoundError as error:
         raise Mismatch(f"{part.name} is missing", advice="Fetch it again.") from error
+    except DAMAGED as error:
+        raise Mismatch(
+            f"{part.name} is damaged ({damage_in_words(error)})",
+            advice="Run `driveshard verify` on it, and push again if you can.",
+        ) from error

@@ -7,15 +7,17 @@ limit. A part is built under a hidden name and renamed when it is whole and on d
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from driveshard.clock import Clock
-from driveshard.durable import sync_directory
+from driveshard.durable import create_private, sync_directory
 from driveshard.errors import Interrupted, TempFull, TempLost
 from driveshard.text import human_size
 
@@ -25,8 +27,43 @@ _PATIENCE = 3.0  # seconds for which somebody else may have a file open that is 
 _POLL = 0.5  # seconds between looks at the stop event and at a disk that others fill
 
 
+def make_private(directory: Path) -> None:
+    """Make ``directory``, closed to everybody else, or close the one that is there. The folder it lies in may be open
+    to all, as /tmp is: what stands there under its name and is not ours is not touched.
+
+    Raises TempFull when it is somebody else's, OSError when it cannot be made.
+    """
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        directory.mkdir(mode=0o700)
+    found = directory.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, "it is a link or a file", str(directory))
+    if os.name == "nt":  # the folders of a user are closed to others there
+        return
+    if found.st_uid not in (os.geteuid(), _owner_of_new(directory)):
+        raise TempFull(
+            f"the temp folder {directory} belongs to somebody else", advice="Name another folder with --temp."
+        )
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        with contextlib.suppress(OSError):  # some file systems have no modes
+            directory.chmod(0o700)
+
+
+def _owner_of_new(directory: Path) -> int:
+    """Whose a file is that we make there: on a network disk perhaps not ours, though we may do all with it."""
+    probe = directory / f"{_BUILDING}owner"
+    handle = create_private(probe)
+    try:
+        return os.fstat(handle).st_uid
+    finally:
+        os.close(handle)
+        probe.unlink()
+
+
 class Spool:
-    """``directory`` is this dataset's alone; ``limit`` is in bytes. Raises TempFull when it cannot be written.
+    """``directory`` is this dataset's and this user's alone; ``limit`` is in bytes. Raises TempFull when it is not, or
+    cannot be written.
 
     ``left`` is when the newest file that an earlier run left here was written (POSIX time), None when there is none.
     ``elastic`` says that nobody asked for the limit: one part that is larger may then be here, alone.
@@ -44,16 +81,18 @@ class Spool:
         self.peak = 0
         self.left = self._newest()
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            make_private(directory)
             probe = directory / f"{_BUILDING}probe"
-            probe.write_bytes(b"x")
+            with os.fdopen(create_private(probe), "wb") as stream:
+                stream.write(b"x")
             probe.unlink()
         except OSError as error:
             raise TempFull(f"the temp folder {directory} cannot be written: {error.strerror or error}") from error
 
     def _newest(self) -> float | None:
         try:
-            return max((entry.stat().st_mtime for entry in os.scandir(self.directory)), default=None)
+            entries = list(os.scandir(self.directory))
+            return max((entry.stat(follow_symlinks=False).st_mtime for entry in entries), default=None)
         except OSError:
             return None
 
@@ -66,14 +105,15 @@ class Spool:
         except FileNotFoundError:
             return 0
         for entry in entries:
-            if entry.name not in wanted and entry.is_file(follow_symlinks=False):
+            ours = entry.is_file(follow_symlinks=False) or entry.is_symlink()
+            if ours and (entry.name not in wanted or entry.is_symlink()):
                 removed += self._delete(Path(entry.path))
         return removed
 
     def adopt(self, number: int, file_name: str) -> bool:
         """Count a finished part that an earlier run left here; False when it is not here."""
         try:
-            size = (self.directory / file_name).stat().st_size
+            size = (self.directory / file_name).lstat().st_size
         except FileNotFoundError:
             return False
         with self._room:
@@ -120,7 +160,7 @@ class Spool:
     def _disk_has_room(self, number: int, size: int, *, idle: bool) -> bool:
         promised = sum(self._held[other] for other in self._unwritten if other != number)
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)  # somebody may have cleaned up too much
+            make_private(self.directory)  # somebody may have cleaned up too much
             free = shutil.disk_usage(self.directory).free
         except FileNotFoundError:
             return False
@@ -129,7 +169,10 @@ class Spool:
         if free >= size + promised + _KEEP_FREE:
             return True
         if idle:
-            raise TempFull(f"{self.directory} has {human_size(free)} free, a part needs {human_size(size)}")
+            raise TempFull(
+                f"{self.directory} has {human_size(free)} free; a part needs {human_size(size)}, and"
+                f" {human_size(_KEEP_FREE)} stay free for everybody else"
+            )
         return False
 
     @property

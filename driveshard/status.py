@@ -3,29 +3,72 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from driveshard.config import Settings
 from driveshard.console import Manner, put, put_json
+from driveshard.destination import open_destination
 from driveshard.edge import moment, sentence
-from driveshard.records import Record, find_records
+from driveshard.errors import DriveshardError, NotFound, ShareRefused, Unavailable
+from driveshard.lock import described
+from driveshard.records import Record, find_records, settings_for
 from driveshard.text import human_seconds, human_size, plural
+
+_PATIENCE = 5.0  # seconds; a look must not hang
 
 
 def show_status(name: str | None, settings: Settings, manner: Manner) -> int:
     """Print it; returns the exit code."""
     records = find_records(settings, name)
+    seen = who_reads(records, settings)
     if manner.as_json:
-        put_json({"datasets": [as_json(record) for record in records]})
+        put_json({"datasets": [as_json(record, seen.get(record.path)) for record in records]})
     elif not records:
         put("Nothing was pushed from here yet. Begin with: driveshard push DIRECTORY")
     for record in () if manner.as_json else records:
-        put("\n".join(lines_of(record, time.time())))
+        put("\n".join(lines_of(record, time.time(), seen.get(record.path))))
     return 0
 
 
-def as_json(record: Record) -> dict[str, Any]:
-    """The record for scripts; bytes and POSIX seconds."""
+def who_reads(records: Iterable[Record], settings: Settings) -> dict[Path, str]:
+    """Who may read each dataset now, by its ledger: somebody may have changed by hand what was set from here. Left out
+    where that cannot be asked, without a login or a network for instance; a Drive that does not answer is asked once.
+    """
+    seen: dict[Path, str] = {}
+    silent: set[str | None] = set()
+    for record in records:
+        if record.drive_url is None or record.drive_url in silent or record.folder_id is None:
+            continue
+        here = settings_for(record, settings)
+        if not record.is_on(here):
+            continue
+        try:
+            seen[record.path] = _readers(record, replace(here, timeout=min(here.timeout, _PATIENCE)))
+        except (NotFound, ShareRefused):  # says nothing about the others
+            continue
+        except DriveshardError:
+            silent.add(record.drive_url)
+    return seen
+
+
+def _readers(record: Record, settings: Settings) -> str:
+    destination = open_destination(record.to, settings)
+    try:
+        look: Callable[[str | None], str] = destination.readers  # type: ignore[attr-defined]  # a Drive has it
+        try:
+            return look(record.folder_id)
+        except Unavailable:  # the login was renewed, perhaps
+            return look(record.folder_id)
+    finally:
+        getattr(destination, "close", lambda: None)()
+
+
+def as_json(record: Record, seen: str | None) -> dict[str, Any]:
+    """The record for scripts; bytes and POSIX seconds. ``seen`` is who may read as the destination says, None when it
+    was not asked."""
     return {
         "name": record.name,
         "state": record.state,
@@ -34,19 +77,21 @@ def as_json(record: Record) -> dict[str, Any]:
         "source": record.source,
         "folder_id": record.folder_id,
         "link": record.link,
-        "shared": record.shared,
+        "shared": seen or record.shared,
+        "shared_seen": seen is not None,
         "parts": dict(record.states),
         "bytes": record.bytes,
         "bytes_left": record.bytes_left,
         "uploads": [{"part": one.file_name, "offset": one.offset, "bytes": one.size} for one in record.uploads],
         "last_error": record.last_error,
+        "last_advice": record.last_advice,
         "resume_after": record.resume_after,
         "held_by": dict(record.holder) if record.holder else None,
     }
 
 
-def lines_of(record: Record, now: float) -> list[str]:
-    """The record for people."""
+def lines_of(record: Record, now: float, seen: str | None) -> list[str]:
+    """The record for people; ``seen`` as for ``as_json``."""
     total = sum(record.states.values())
     lines = [f"{record.name}: {record.state}", f"  from       {record.source}", f"  to         {_place(record)}"]
     parts = f"{record.states['released']:,} of {plural(total, 'part')} up, {human_size(record.bytes)}"
@@ -56,11 +101,11 @@ def lines_of(record: Record, now: float) -> list[str]:
     others = [f"{count:,} {state}" for state, count in record.states.items() if count and state != "released"]
     lines += [f"             {', '.join(others)}"] if others else []
     lines += [f"  uploading  {_upload(one.file_name, one.offset, one.size)}" for one in record.uploads]
-    lines += [f"  shared     {record.shared}"] if record.shared else []
+    if seen or record.shared:
+        lines.append(f"  shared     {seen or f'{record.shared}, as set last; Drive was not asked'}")
     lines += [f"  link       {record.link}"] if record.link else []
     if record.holder:
-        note = record.holder
-        lines.append(f"  run by     process {note['pid']} on {note['host']} since {note['since']}")
+        lines.append(f"  run by     {described(record.holder)}")
     elif not record.complete:
         lines += [f"  last run   {sentence(record.last_error)}"] if record.last_error else []
         lines.append(f"  next       {_next(record, now)}")
@@ -80,4 +125,4 @@ def _next(record: Record, now: float) -> str:
     if record.resume_after and record.resume_after > now:
         left = human_seconds(record.resume_after - now)
         return f"run the same push again from {moment(record.resume_after)} (in {left})"
-    return "run the same push again to go on"
+    return record.last_advice or "run the same push again to go on"

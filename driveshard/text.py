@@ -1,6 +1,14 @@
-"""Numbers as people read them."""
+"""Numbers as people read them, and text from elsewhere as a screen may show it."""
 
 from __future__ import annotations
+
+
+def shown(text: str) -> str:
+    """Text that may hold a stranger's names: what would move the cursor or colour the screen stands as ``\\x..``
+    escapes. Line ends and tabs stay."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one in "\n\t" else one.encode("unicode_escape").decode() for one in text)
 
 
 def human_size(size: float) -> str:

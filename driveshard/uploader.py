@@ -17,7 +17,7 @@ from driveshard.budget import Budget
 from driveshard.caution import Caution
 from driveshard.clock import Clock
 from driveshard.destination import Destination, Stored
-from driveshard.errors import IdInUse, Mismatch, NotFound, SessionGone, TempLost, Unavailable, Unreachable
+from driveshard.errors import IdInUse, IdRefused, Mismatch, NotFound, SessionGone, TempLost, Unavailable, Unreachable
 from driveshard.events import Emit, Notice, PartReleased, UploadStarted
 from driveshard.ledger import Ledger, LedgerPart
 from driveshard.model import PartState, RemoteFile, SampleRange, UploadSession
@@ -212,8 +212,10 @@ class Uploader:
         return note
 
     def _begin(self, part: LedgerPart) -> UploadSession | None:
-        """A new session under the part's id, noted before a byte leaves; None when the id's file is the part."""
+        """A new session under the part's id, noted before a byte leaves; None when the id's file is the part. Raises
+        IdRefused when Drive does not take another id, either."""
         assert part.size is not None
+        refused = False
         for _ in range(_MOST_RESTARTS):
             file_id = self._ledger.part(part.number).file_id
             if file_id is None:
@@ -231,6 +233,12 @@ class Uploader:
                     return None
                 # Not what was sent under this id, so the id is of no use; what lies there is looked at by sweep.
                 self._ledger.reserve(part.number, None)
+                continue
+            except IdRefused:
+                self._ledger.reserve(part.number, None)
+                if refused:
+                    raise
+                refused = True
                 continue
             self._ledger.begun(part.number, session)
             return session
@@ -252,7 +260,7 @@ class Uploader:
 
     def _stored_under_id(self, part: LedgerPart) -> bool:
         """Whether the file with the part's id exists and has the part's bytes. A file of ours with other bytes is
-        removed: it can only be a spoilt upload of this very part."""
+        removed, and its id with it: it can only be a spoilt upload of this very part."""
         current = self._ledger.part(part.number)
         if current.file_id is None:
             return False
@@ -265,6 +273,7 @@ class Uploader:
             return True
         if remote.properties.get("job") == self._dataset.job and remote.properties.get("part") == str(part.number):
             self._remove(file_id)
+            self._ledger.reserve(part.number, None)
         return False
 
     # -- stored -> verified -> released --------------------------------------------------------------------------
@@ -353,6 +362,6 @@ def md5_of(path: Path) -> str | None:
     """Hex md5 of a file, None when it is not there."""
     try:
         with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "md5").hexdigest()
+            return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     except FileNotFoundError:
         return None

@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 from driveshard.config import Settings
-from driveshard.console import Manner, is_terminal, put, put_bytes, put_json, tell
+from driveshard.console import Manner, is_terminal, put_bytes, put_json, put_result, tell
 from driveshard.events import Emit, Event, Notice, Waiting
 from driveshard.proof import Proof, refusal, verify
 from driveshard.reading import Member, Reading, open_reading
 from driveshard.report import JsonLines, Stream, logs_said
 from driveshard.shelf import DirectoryShelf, open_shelf
 from driveshard.sources.base import printable
-from driveshard.text import countdown, human_size, plural
+from driveshard.text import countdown, human_size, plural, shown
 
 _AT_ONCE = 256  # lines written together
 
@@ -118,9 +118,9 @@ def show_proof(what: str, settings: Settings, manner: Manner, *, deep: bool) -> 
     for problem in proof.problems:
         tell(problem)
     if manner.as_json:
-        put_json(proof.as_json())
+        put_result(proof.as_json())
     elif wrong is None and not manner.quiet:
-        put(_sentence(proof, deep))
+        put_result(_sentence(proof, deep))
     if wrong is not None:
         raise wrong
     return 0
@@ -128,4 +128,4 @@ def show_proof(what: str, settings: Settings, manner: Manner, *, deep: bool) -> 
 
 def _sentence(proof: Proof, deep: bool) -> str:
     how = "every byte was read" if deep else "there once, with the right size and checksums"
-    return f"{proof.name} is whole: {plural(proof.parts, 'part')}, {human_size(proof.bytes)}, {how}"
+    return f"{shown(proof.name or '')} is whole: {plural(proof.parts, 'part')}, {human_size(proof.bytes)}, {how}"

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Self
 
 from driveshard.checksums import Block, Checksums, crc32
+from driveshard.durable import create_private
 from driveshard.errors import PartTooLarge, SourceChanged, TempFull, UsageError
 
 EMPTY_ZIP = 22
@@ -145,7 +146,7 @@ class ZipWriter:
         self._ample = min(self._max_bytes - EMPTY_ZIP - ZIP64_END - 46, limit)
         self._room_for(EMPTY_ZIP)
         try:
-            self._file = open(path, "wb", buffering=0)  # noqa: SIM115  (close() and abort() end it)
+            self._file = os.fdopen(create_private(path), "wb", buffering=0)
         except OSError as error:
             raise _disk_trouble(error, path) from error
 

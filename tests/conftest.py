@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from wires import Wire
 
+from driveshard.clock import Clock
+from driveshard.drive.auth import EmulatorCredentials
+from driveshard.drive.client import DriveClient
 from driveshard.emulator import Emulator
 
 MakeTree = Callable[..., Path]
@@ -50,3 +55,31 @@ def make_tree(tmp_path: Path) -> MakeTree:
         return root
 
     return make
+
+
+@pytest.fixture
+def wire() -> Iterator[Callable[..., Wire]]:
+    """``wire(script...)`` starts a server that answers as told (see ``wires.Wire``)."""
+    running: list[Wire] = []
+
+    def start(*scripts: Any, keep: bool = False) -> Wire:
+        running.append(Wire(*scripts, keep=keep))
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.close()
+
+
+@pytest.fixture
+def client() -> Iterator[Callable[..., DriveClient]]:
+    """``client(url)`` is a client of short patience."""
+    made: list[DriveClient] = []
+
+    def make(url: str, credentials: Any = None, clock: Clock | None = None, **options: Any) -> DriveClient:
+        made.append(DriveClient(url, credentials or EmulatorCredentials(), clock or Clock(), timeout=0.4, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sqlite3
 import threading
 import time
@@ -17,7 +18,9 @@ from driveshard.budget import Budget
 from driveshard.clock import Clock
 from driveshard.errors import ComeBackLater, DailyCap, Interrupted, TempFull
 from driveshard.events import Waiting
-from driveshard.pacing import Timetable, parse_bwlimit
+from driveshard.pacing import DAY, DRIVE_BYTES_A_DAY, Timetable, parse_bwlimit
+
+NOW = 1_800_000_000.0
 
 HOUR = 3600.0
 MIDNIGHT = 1_800_000_000.0 - 1_800_000_000.0 % 86_400
@@ -287,3 +290,31 @@ def test_a_place_that_a_slow_down_was_slept_through_is_taken_anew(tally: Account
     budget.write()
     assert tally.reserve_write(1, clock.now()) == 1  # somebody else's place comes a second after ours
     assert clock.now() == MIDNIGHT + 60
+
+
+@pytest.mark.parametrize("ahead", [3600.0, 5 * 3600.0, DAY, 10 * 365 * DAY])
+def test_bytes_noted_while_the_clock_was_ahead_do_not_count(tally: AccountTally, ahead: float) -> None:
+    tally.add_sent(DRIVE_BYTES_A_DAY, NOW + ahead)
+    budget_of(tally, FakeClock(now=NOW)).send(1)
+    # nor do they when that hour comes
+    assert tally.sent_since(NOW + ahead)[0] <= 1
+
+
+def test_a_clock_that_is_set_right_by_a_little_forgets_nothing(tally: AccountTally) -> None:
+    hour = NOW // 3600 * 3600
+    tally.add_sent(100, hour + 1)
+    assert tally.sent_since(hour - 60)[0] == 100
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes of POSIX")
+@pytest.mark.parametrize("mode", [None, 0o644])
+def test_the_tally_is_its_owners(tmp_path: Path, mode: int | None) -> None:
+    path = tmp_path / "account.sqlite"
+    if mode is not None:
+        path.touch(mode)
+    before = os.umask(0)
+    try:
+        AccountTally(path, "a").close()
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o600

@@ -145,3 +145,24 @@ def test_settings_are_not_flags() -> None:
     assert not {option.name for option in SETTINGS} & {option.name for option in PUSH}
     with pytest.raises(UsageError, match="api_key is not an option"):
         read_values({"api_key": "x"}, PUSH, KEYWORDS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("part-size", "9999P"), ("max-transfer", "999999999999P"), ("temp-limit", 2**63)),
+        *(("uploads", "100000"), ("workers", 2000), ("writes-per-second", "1e-300"), ("writes-per-second", 1e300)),
+        *(("bwlimit", "0.5"), ("bwlimit", "08:00,0.1"), ("include", "[z-a]"), ("exclude", ["a", "b[9-0]"])),
+        *(("temp", "a\0b"), ("name", "a\0b"), ("to", "file:a\0b")),
+    ],
+)
+def test_a_value_beyond_what_can_be_done_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(UsageError) as caught:
+        read_values({name: value}, PUSH, FLAGS)
+    assert str(caught.value).startswith(f"--{name}: ")
+
+
+@pytest.mark.parametrize(("name", "value"), [("timeout", "1e300"), ("timeout", 1e-300), ("throttle-patience", "1e200")])
+def test_a_wait_that_no_clock_can_do_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=r"a number from 0\.001 to"):
+        read_values({name: value}, SETTINGS, FLAGS)

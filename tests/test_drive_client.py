@@ -11,83 +11,20 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
-from importlib import metadata
+from collections.abc import Callable
 from typing import Any
 
 import google.auth.credentials
 import pytest
 from fakes import FakeClock
+from wires import OK, UNAUTHORIZED, Wire
 
-from driveshard.clock import Clock
 from driveshard.config import Settings
 from driveshard.drive import auth
-from driveshard.drive.auth import EMULATOR_TOKEN, EmulatorCredentials
+from driveshard.drive.auth import EMULATOR_TOKEN
 from driveshard.drive.client import GOOGLE, DriveClient, is_loopback
 from driveshard.drive.session import Request
 from driveshard.errors import AuthError, ConfigError, Interrupted, Unavailable
-
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
-UNAUTHORIZED = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"
-
-
-class Wire:
-    """Answers the nth request with the nth script, the last one again and again. A script is the bytes to answer, or
-    a function that gets the connection; afterwards the connection is closed unless ``keep``."""
-
-    def __init__(self, *scripts: bytes | Callable[[socket.socket], None], keep: bool = False) -> None:
-        self.requests: list[bytes] = []
-        self.connections = 0
-        self._scripts = scripts
-        self._keep = keep
-        self._open: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
-        self._thread = threading.Thread(target=self._accept, daemon=True)
-        self._thread.start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = self._listener.accept()
-                self.connections += 1
-                self._open.append(connection)
-                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError):
-            while (request := _read_request(connection)) is not None:
-                self.requests.append(request)
-                script = self._scripts[min(len(self.requests), len(self._scripts)) - 1]
-                if callable(script):
-                    script(connection)
-                else:
-                    connection.sendall(script)
-                if not self._keep:
-                    return
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for connection in self._open:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-        self._thread.join(5)
-
-
-def _read_request(connection: socket.socket) -> bytes | None:
-    data = b""
-    while b"\r\n\r\n" not in data:
-        more = connection.recv(65536)
-        if not more:
-            return None
-        data += more
-    head, _, body = data.partition(b"\r\n\r\n")
-    lengths = [line.split(b":")[1] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
-    while len(body) < int(lengths[0] if lengths else 0):
-        body += connection.recv(65536)
-    return head + b"\r\n\r\n" + body
 
 
 def reset(connection: socket.socket) -> None:
@@ -97,32 +34,6 @@ def reset(connection: socket.socket) -> None:
 
 def stall(connection: socket.socket) -> None:
     connection.recv(1)
-
-
-@pytest.fixture
-def wire() -> Iterator[Callable[..., Wire]]:
-    running: list[Wire] = []
-
-    def start(*scripts: Any, keep: bool = False) -> Wire:
-        running.append(Wire(*scripts, keep=keep))
-        return running[-1]
-
-    yield start
-    for one in running:
-        one.close()
-
-
-@pytest.fixture
-def client() -> Iterator[Callable[..., DriveClient]]:
-    made: list[DriveClient] = []
-
-    def make(url: str, credentials: Any = None, clock: Clock | None = None, **options: Any) -> DriveClient:
-        made.append(DriveClient(url, credentials or EmulatorCredentials(), clock or Clock(), timeout=0.4, **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 def put(url: str, body: bytes | memoryview = b"x" * 1000) -> Request:
@@ -240,9 +151,8 @@ def test_after_a_401_the_login_is_renewed_and_nothing_sent_again_by_itself(
 ) -> None:
     server = wire(UNAUTHORIZED, OK, keep=True)
     drive = client(server.url)
-    with pytest.raises(Unavailable) as caught:
+    with pytest.raises(Unavailable, match="renewed"):
         drive.send(put(server.url, body))
-    assert caught.value.retry_after == 0  # type: ignore[attr-defined]
     assert len(server.requests) == 1
     assert drive.send(put(server.url, body)).status == 200
     assert [request.partition(b"\r\n\r\n")[2] for request in server.requests] == [bytes(body)] * 2
@@ -405,28 +315,3 @@ def test_what_is_shared_may_be_read_without_a_login(tmp_path: Any) -> None:
     settings = Settings(tmp_path, anonymous=True, api_key="key")
     credentials = auth.credentials_for(GOOGLE, settings)
     assert auth.api_key_for(credentials, settings) == "key"
-
-
-def test_a_proxy_is_used_in_a_plain_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """httplib2 goes past HTTPS_PROXY, and does not say so, where PySocks is missing."""
-    assert any(line.startswith("PySocks") and "extra" not in line for line in metadata.requires("driveshard") or [])
-    asked = []
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def refuse() -> None:
-            connection, _ = server.accept()
-            with connection:
-                asked.append(connection.recv(4096).split(b"\r\n")[0])
-                connection.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
-
-        proxy = threading.Thread(target=refuse, daemon=True)
-        proxy.start()
-        for name in ("https_proxy", "HTTPS_PROXY"):
-            monkeypatch.setenv(name, f"http://127.0.0.1:{server.getsockname()[1]}")
-        for name in ("no_proxy", "NO_PROXY"):
-            monkeypatch.delenv(name, raising=False)
-        client = DriveClient(GOOGLE, EmulatorCredentials(), Clock(), timeout=5)
-        with pytest.raises(Unavailable):
-            client.execute(client.about.get(fields="user"))
-        proxy.join(5)
-    assert asked == [b"CONNECT www.googleapis.com:443 HTTP/1.1"]

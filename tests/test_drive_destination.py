@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from driveshard.config import settings_from
-from driveshard.drive import destination
+from driveshard.drive import permissions
 from driveshard.drive.destination import DriveDestination, folder_id_of, open_drive
+from driveshard.drive.permissions import Permissions
 from driveshard.emulator import Emulator
 from driveshard.errors import NotFound, ShareRefused, UsageError
 
@@ -135,10 +136,10 @@ def test_a_folder_is_shared_once_with_whom_it_is_said(emulator: Emulator, drive:
 
 def test_a_permission_that_went_meanwhile_is_fine(emulator: Emulator, drive: DriveDestination, folder: str) -> None:
     drive.share(folder, "anyone")
-    present = drive._permissions(folder)
+    present = Permissions(drive._client, folder).listed()
     drive.share(folder, "nobody")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drive, "_permissions", lambda _: present)
+        patch.setattr(Permissions, "listed", lambda _: present)
         drive.share(folder, "nobody")
     assert people(emulator, folder) == []
 
@@ -160,7 +161,7 @@ def test_a_refusal_to_share_says_what_to_do(emulator: Emulator, drive: DriveDest
 
 def test_an_address_that_drive_cannot_use_is_refused_too(drive: DriveDestination, folder: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(destination, "_permission", lambda who: {"type": "anyone", "role": "organizer"})  # a 400
+        patch.setattr(permissions, "_permission", lambda who: {"type": "anyone", "role": "organizer"})  # a 400
         with pytest.raises(ShareRefused) as caught:
             drive.share(folder, "domain:gmail.com")
     assert "upload itself is complete" in caught.value.advice

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from driveshard.drive.errors import read_answer, translate
 from driveshard.errors import (
     AuthError,
+    BadRequest,
     Blocked,
     ConfigError,
     DailyCap,
-    Defect,
     DriveshardError,
     IdInUse,
     NotFound,
@@ -41,8 +41,16 @@ def body(status: int, reason: str, message: str = "") -> bytes:
 NO_QUOTA = "Service Accounts do not have storage quota. Leverage shared drives, or use OAuth delegation instead."
 
 ROWS = [
-    (400, "badRequest", "Bad Request", Defect),
-    (400, "invalid", "Invalid Value", Defect),
+    (400, "badRequest", "Bad Request", BadRequest),
+    (400, "invalid", "Invalid Value", BadRequest),
+    (400, "required", "The permission type field is required.", BadRequest),
+    (400, "badRequest", "API key not valid. Please pass a valid API key.", ConfigError),
+    (400, "keyInvalid", "Bad Request", ConfigError),
+    (400, "keyExpired", "API key expired. Please renew the API key.", ConfigError),
+    (403, "dailyLimitExceededUnreg", "Daily Limit for Unauthenticated Use Exceeded.", AuthError),
+    (403, "propertyLengthLimitExceeded", "Properties and app properties are limited to 124 bytes", Refused),
+    (403, "generatedIdNotSupported", "Generated IDs are not supported for Docs Editors formats", Refused),
+    (403, "abuse", "This file has been identified as malware or spam", Refused),
     (400, "invalidSharingRequest", 'Bad Request. User message: "no"', ShareRefused),
     (401, "authError", "Invalid Credentials", AuthError),
     (401, "required", "Login Required.", AuthError),
@@ -88,7 +96,11 @@ ROWS = [
     (503, "rateLimitExceeded", "", Unavailable),
     (504, "", "", Unavailable),
     (408, "", "", Unavailable),
-    (418, "teapot", "", Defect),
+    (412, "conditionNotMet", "Precondition Failed", BadRequest),
+    (413, "uploadTooLarge", "Request Too Large", BadRequest),
+    (416, "requestedRangeNotSatisfiable", "Request range not satisfiable", BadRequest),
+    (418, "teapot", "", BadRequest),
+    (499, "", "", BadRequest),
 ]
 
 
@@ -112,14 +124,102 @@ def test_every_row_of_the_table(status: int, reason: str, message: str, kind: ty
         (404, HTML, b"<html>Not Found</html>", NotFound),
         (409, {}, b"not json", IdInUse),
         (503, {"content-type": "text/plain"}, b"Invalid request.  According to the Content-Range header,", Unavailable),
-        (400, {}, b"Failed to parse Content-Range header.", Defect),
-        (302, {}, b"", Defect),
+        (400, {}, b"Failed to parse Content-Range header.", BadRequest),
+        (302, {"location": "http://portal.example/login"}, b"", Unavailable),
+        (307, {"location": "http://[::1"}, b"", Unavailable),
+        (304, {}, b"", Unavailable),
+        (206, {}, b"", Unavailable),
+        (407, HTML, b"<html>proxy</html>", BadRequest),
     ],
 )
 def test_replies_that_are_not_drives_json(
     status: int, headers: dict[str, str], content: bytes, kind: type[DriveshardError]
 ) -> None:
     assert type(translate(status, headers, content)) is kind
+
+
+def newer(status: int, word: str, message: str, *reasons: str) -> bytes:
+    """The form without ``errors``."""
+    details = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": one} for one in reasons]
+    return json.dumps({"error": {"code": status, "message": message, "status": word, "details": details}}).encode()
+
+
+UNREGISTERED = "Method doesn't allow unregistered callers (callers without established identity)."
+METRIC = "Quota exceeded for quota metric 'Queries' and limit 'Queries per minute' of service 'drive.googleapis.com'"
+
+NEWER = [
+    (400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.", ("API_KEY_INVALID",), ConfigError, 78),
+    (400, "INVALID_ARGUMENT", "API key expired. Please renew the API key.", (), ConfigError, 78),
+    (400, "INVALID_ARGUMENT", "Invalid value", (), BadRequest, 79),
+    (400, "FAILED_PRECONDITION", "Not now", (), BadRequest, 79),
+    (401, "UNAUTHENTICATED", "Request had invalid authentication credentials.", (), AuthError, 77),
+    (401, "UNAUTHENTICATED", "Missing", ("CREDENTIALS_MISSING",), AuthError, 77),
+    (403, "PERMISSION_DENIED", UNREGISTERED, (), AuthError, 77),
+    (403, "PERMISSION_DENIED", "Requests to this API are blocked.", ("API_KEY_SERVICE_BLOCKED",), ConfigError, 78),
+    (403, "PERMISSION_DENIED", "Requests from this IP", ("API_KEY_IP_ADDRESS_BLOCKED",), ConfigError, 78),
+    (403, "PERMISSION_DENIED", "The API is disabled", ("SERVICE_DISABLED",), ConfigError, 78),
+    (403, "PERMISSION_DENIED", "Consumer suspended", ("CONSUMER_SUSPENDED",), ConfigError, 78),
+    (403, "PERMISSION_DENIED", "Scopes", ("ACCESS_TOKEN_SCOPE_INSUFFICIENT",), AuthError, 77),
+    (403, "PERMISSION_DENIED", "Request had insufficient authentication scopes.", (), AuthError, 77),
+    (403, "PERMISSION_DENIED", METRIC, ("RATE_LIMIT_EXCEEDED",), Throttled, 69),
+    (403, "PERMISSION_DENIED", METRIC, (), Throttled, 69),
+    (403, "PERMISSION_DENIED", "User rate limit exceeded.", ("userRateLimitExceeded",), Throttled, 69),
+    (429, "RESOURCE_EXHAUSTED", "Resource has been exhausted", (), Throttled, 69),
+    (403, "RESOURCE_EXHAUSTED", "The user's Drive storage quota has been exceeded.", (), StorageFull, 79),
+    (403, "PERMISSION_DENIED", "The caller does not have permission", (), Refused, 79),
+    (404, "NOT_FOUND", "File not found: x.", (), NotFound, 66),
+    (409, "ALREADY_EXISTS", "Requested entity already exists", (), IdInUse, 69),
+    (500, "INTERNAL", "Internal error encountered.", (), Unavailable, 69),
+    (503, "UNAVAILABLE", "The service is currently unavailable.", (), Unavailable, 69),
+]
+
+
+@pytest.mark.parametrize(("status", "word", "message", "reasons", "kind", "code"), NEWER)
+def test_the_newer_form_is_read_by_its_details_and_status(
+    status: int, word: str, message: str, reasons: tuple[str, ...], kind: type[DriveshardError], code: int
+) -> None:
+    error = translate(status, JSON, newer(status, word, message, *reasons))
+    assert (type(error), error.exit_code) == (kind, code)
+    assert error.advice or isinstance(error, Throttled | Unavailable | IdInUse)
+
+
+def test_a_detail_says_more_than_the_older_word_beside_it() -> None:
+    both = json.loads(newer(403, "PERMISSION_DENIED", "Blocked", "API_KEY_SERVICE_BLOCKED"))
+    both["error"]["errors"] = [{"reason": "forbidden", "message": "Blocked", "domain": "global"}]
+    assert type(translate(403, JSON, json.dumps(both).encode())) is ConfigError
+
+
+@pytest.mark.parametrize("status", [one for one in range(300, 600) if one != 308])
+def test_no_reply_is_a_bug_of_ours(status: int) -> None:
+    error = translate(status, {}, b"")
+    assert error.exit_code != 70
+    assert "bug" not in error.advice
+
+
+def test_an_unknown_refusal_says_what_drive_said() -> None:
+    error = translate(400, JSON, body(400, "invalid", "Invalid Value"))
+    assert str(error) == "Drive refused the request: 400 (Invalid Value)"
+    assert error.exit_code == 79
+
+
+def test_the_parameter_that_drive_found_wanting_is_kept() -> None:
+    document = json.loads(body(400, "invalid", "Invalid Value"))
+    document["error"]["errors"][0] |= {"locationType": "other", "location": "fileId"}
+    error = translate(400, JSON, json.dumps(document).encode())
+    assert isinstance(error, BadRequest)
+    assert (error.status, error.reason, error.parameter) == (400, "invalid", "fileId")
+
+
+def test_a_redirect_names_the_host_it_leads_to() -> None:
+    error = translate(302, {"location": "https://portal.example/login?secret=1"}, b"")
+    assert "portal.example" in str(error)
+    assert "secret" not in str(error)
+
+
+@pytest.mark.parametrize("words", ["\x1b]0;owned\x07x", "\x9b2J", "a\nb\rc", "\u202eabc"])
+def test_what_drive_says_cannot_move_the_cursor(words: str) -> None:
+    for content in (body(400, "invalid", words), words.encode(), newer(403, words, words, words)):
+        assert str(translate(400, {}, content)).isprintable()
 
 
 @pytest.mark.parametrize(("status", "reason", "message", "kind"), ROWS)
@@ -179,9 +279,21 @@ def test_retry_after_is_read_whatever_it_says(header: str, seconds: float | None
     assert isinstance(error, Unavailable)
 
 
-def test_retry_after_may_be_a_date() -> None:
-    header = email.utils.formatdate(time.time() + 30, usegmt=True)
-    assert read_answer(429, {"retry-after": header}, b"").retry_after == pytest.approx(30, abs=2)
+@pytest.mark.parametrize("wrong_by", [-86_400, -600, 0, 600, 86_400])
+def test_a_date_to_retry_after_is_measured_by_the_replys_own(wrong_by: float) -> None:
+    """This machine's clock may be wrong by any amount."""
+    sent = time.time() + wrong_by
+    headers = {"date": email.utils.formatdate(sent, usegmt=True)}
+    headers["retry-after"] = email.utils.formatdate(sent + 30, usegmt=True)
+    assert read_answer(429, headers, b"").retry_after == 30
+
+
+@pytest.mark.parametrize("date", [None, "", "soon"])
+def test_without_the_replys_date_this_machines_clock_measures(date: str | None) -> None:
+    headers = {"retry-after": email.utils.formatdate(time.time() + 30, usegmt=True)}
+    if date is not None:
+        headers["date"] = date
+    assert read_answer(429, headers, b"").retry_after == pytest.approx(30, abs=2)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
-from driveshard.engine import ENGINES, Engine, WorkerLost, default_workers, open_engine
+from driveshard.engine import ENGINES, Engine, WorkerLost, _bare_main, default_workers, open_engine
 from driveshard.errors import Defect, Interrupted, PartTooLarge, SourceMissing, UsageError
 from driveshard.model import FileList, PartSpec, SampleRange, Selection
 from driveshard.sources.base import MemberWriter, Packed
@@ -343,3 +343,16 @@ def test_no_worker_outlives_a_killed_coordinator(tmp_path: Path, notes: Path, ac
         coordinator.wait()
     until(lambda: not alive(family), 3)
     coordinator.communicate()
+
+
+def test_two_pushes_side_by_side_leave_the_script_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    main = sys.modules["__main__"]
+    monkeypatch.setattr(main, "__spec__", "a spec")
+    monkeypatch.setattr(main, "__file__", "a file", raising=False)
+    first, second = _bare_main(), _bare_main()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert main.__spec__ is None
+    second.__exit__(None, None, None)
+    assert (main.__spec__, main.__file__) == ("a spec", "a file")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,13 +139,43 @@ def test_a_file_that_somebody_deleted_is_not_found(nas: Nas) -> None:
     assert isinstance(nas.place.send(nas.begin(file_id=file_id), 0, DATA, len(DATA)), Stored)
 
 
-def test_a_name_is_there_once_and_the_last_one_has_it(nas: Nas) -> None:
-    older = nas.store(b"older")
-    newer = nas.store(b"newer")
-    assert [child.id for child in nas.place.children(nas.folder)] == [newer]
-    assert nas.place.read(newer, 0, 9) == b"newer"
-    with pytest.raises(NotFound):
-        nas.place.get(older)
+def test_a_name_is_there_once_and_the_file_that_had_it_is_kept_beside(nas: Nas) -> None:
+    """The older one may be the only copy of what somebody took out of the source, or put into it here."""
+    older, newer = nas.store(b"older"), nas.store(b"newer")
+    newest = nas.store(b"newest")
+    names = {one.id: one.name for one in nas.open().children(nas.folder)}
+    assert names == {older: "a.kept-1.zip", newer: "a.kept-2.zip", newest: "a.zip"}
+    assert [nas.place.read(one, 0, 9) for one in (older, newer, newest)] == [b"older", b"newer", b"newest"]
+    nas.place.remove(older)
+    assert nas.visible() == {"a.kept-2.zip", "a.zip", ".driveshard"}
+
+
+@pytest.mark.parametrize("what", ["file", "link", "folder"])
+def test_what_nobody_knows_of_is_kept_beside(nas: Nas, tmp_path: Path, what: str) -> None:
+    """Somebody put it there under a part's name, or its record is gone."""
+    (tmp_path / "theirs").write_bytes(b"theirs")
+    there = nas.root / "d" / "a.zip"
+    if what == "file":
+        there.write_bytes(b"theirs")
+    elif what == "link":
+        there.symlink_to(tmp_path / "theirs")
+    else:
+        there.mkdir()
+        (there / "x").write_bytes(b"theirs")
+    nas.store()
+    kept = nas.root / "d" / "a.kept-1.zip"
+    assert (kept / "x" if what == "folder" else kept).read_bytes() == b"theirs"
+    assert there.read_bytes() == DATA and not there.is_symlink()
+    assert (tmp_path / "theirs").read_bytes() == b"theirs"
+
+
+def test_a_small_file_gives_way_to_the_next_one(nas: Nas) -> None:
+    """A manifest whose id was lost is written under another one; nobody wants the older."""
+    for content in (b"one", b"two"):
+        file_id = nas.place.reserve_ids(1)[0]
+        nas.place.put(file_id, nas.folder, "manifest.json", content, "application/json", replace=False)
+    assert nas.visible() == {"manifest.json", ".driveshard"}
+    assert [nas.place.read(one.id, 0, 9) for one in nas.place.children(nas.folder)] == [b"two"]
 
 
 def test_files_of_others_are_left_alone(nas: Nas) -> None:
@@ -197,6 +229,90 @@ def test_a_damaged_record_is_none(nas: Nas, content: bytes) -> None:
     assert nas.place.children(nas.folder) == []
     again = nas.begin(file_id=session.file_id)
     assert isinstance(nas.place.send(again, 0, DATA, len(DATA)), Stored)
+
+
+RECORD = {"name": "a.zip", "size": 3, "token": "x", "properties": {"part": "0"}, "stored": True, "sums": None}
+PLANTED = {
+    "a path up": {"name": "../../precious"},
+    "a whole path": {"name": "{root}/precious"},
+    "a path down": {"name": "sub/precious"},
+    "a path of Windows": {"name": "..\\precious"},
+    "a drive of Windows": {"name": "C:precious"},
+    "the records": {"name": ".driveshard"},
+    "the folder above": {"name": ".."},
+    "no name": {"name": ""},
+    "a name with NUL": {"name": "precious\0"},
+    "a name that is a number": {"name": 7},
+    "a name that is a list": {"name": ["precious"]},
+    "a size that is a text": {"size": "3"},
+    "a size that is a truth": {"size": True},
+    "a size below 0": {"size": -1},
+    "a token that is a number": {"token": 1},
+    "stored as a text": {"stored": "yes"},
+    "properties that are a list": {"properties": ["part"]},
+    "a property that is a number": {"properties": {"part": 0}},
+    "sums that are a number": {"sums": 5},
+    "sums that are too few": {"sums": [3, 4]},
+    "sums of other kinds": {"sums": ["3", 4, None, {}]},
+    "a field too many": {"more": 1},
+}
+
+
+@pytest.mark.parametrize("planted", PLANTED.values(), ids=PLANTED)
+def test_a_planted_record_is_none(nas: Nas, tmp_path: Path, planted: dict[str, object]) -> None:
+    """Others may write to a shared folder; what they write must not read or delete a file outside of it."""
+    precious = tmp_path / "precious"
+    (nas.root / "d" / "sub").mkdir()
+    for path in (precious, nas.root / "d" / "sub" / "precious", nas.root / "d" / "a.zip"):
+        path.write_bytes(b"mine")
+    document = json.dumps({**RECORD, **planted}).replace("{root}", str(tmp_path))
+    (nas.root / "d" / ".driveshard" / "evil.json").write_text(document)
+    nas.open()
+    assert nas.place.children(nas.folder) == []
+    for call in (lambda: nas.place.get("evil"), lambda: nas.place.read("evil", 0, 9)):
+        with pytest.raises(NotFound):
+            call()
+    nas.place.remove("evil")
+    nas.place.remove(nas.folder)
+    assert precious.read_bytes() == b"mine"
+    assert (nas.root / "d" / "sub" / "precious").read_bytes() == b"mine"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links take rights on Windows")
+@pytest.mark.parametrize("planted", ["a.zip", ".driveshard/{id}.partial", ".driveshard/{id}.new", ".driveshard"])
+def test_a_planted_link_leads_nowhere(nas: Nas, tmp_path: Path, planted: str) -> None:
+    """Neither read, nor written through, nor is what it leads to deleted."""
+    precious = tmp_path / "precious"
+    precious.mkdir() if planted == ".driveshard" else precious.write_bytes(b"mine")
+    session = nas.begin()
+    nas.place.send(session, 0, DATA[:UNIT], len(DATA))
+    path = nas.root / "d" / planted.format(id=session.file_id)
+    if planted == ".driveshard":
+        shutil.copytree(path, precious, dirs_exist_ok=True)
+        shutil.rmtree(path)
+        (precious / "mine.json").write_bytes(b"mine")
+    path.unlink(missing_ok=True)
+    path.symlink_to(precious)
+    nas.open()
+    for call in (
+        lambda: nas.place.send(session, 0, DATA, len(DATA)),
+        lambda: nas.place.put(session.file_id, nas.folder, "m.json", b"x", "text/plain", replace=False),
+        lambda: nas.place.remove(session.file_id),
+        lambda: nas.place.remove(nas.folder),
+    ):
+        with contextlib.suppress(DriveshardError):
+            call()
+    assert (precious / "mine.json" if planted == ".driveshard" else precious).read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(
+    "document", ["{}", "[]", '{"id": 5, "properties": {}}', '{"id": "x"}', '{"id": "../x"}', "[" * 9999]
+)
+def test_a_planted_folder_record_is_none(nas: Nas, document: str) -> None:
+    (nas.root / "e" / ".driveshard").mkdir(parents=True)
+    (nas.root / "e" / ".driveshard" / "folder.json").write_text(document)
+    found = [one.id for name in ("d", "e") for one in nas.open().find_folders(name)]
+    assert found in ([nas.folder], [nas.folder, "x"])
 
 
 def test_the_same_directory_is_the_same_place(tmp_path: Path) -> None:

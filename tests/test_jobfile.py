@@ -154,3 +154,22 @@ def test_globs_mean_nothing_for_generated_samples(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is no folder"):
         prepare(target, {"include": ("*.jpg",)}, environment)
     assert prepare(target, {}, environment).source.kind == "python"
+
+
+@pytest.mark.parametrize("key", ["include", "exclude"])
+@pytest.mark.parametrize(
+    "kind", ['kind = "python"\ntarget = "m.py:f"', 'kind = "composite"\nbackgrounds = "b"\nforegrounds = "f"']
+)
+def test_globs_beside_a_source_without_files_are_refused(tmp_path: Path, key: str, kind: str) -> None:
+    path = write(tmp_path, f'{key} = "*.jpg"\n[source]\n{kind}\n')
+    with pytest.raises(ConfigError, match="include and exclude mean nothing") as caught:
+        prepare(str(path), {}, {"DRIVESHARD_HOME": str(tmp_path / "home")})
+    assert str(path) in str(caught.value)
+
+
+def test_a_name_that_no_file_can_have_is_no_source(tmp_path: Path) -> None:
+    for text in ("a" * 300, str(tmp_path / ("b" * 300)), "c" * 5000):
+        with pytest.raises(SourceMissing):
+            open_source(text)
+        with pytest.raises(SourceMissing):
+            open_source(f"{text}.toml")

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driveshard.errors import Defect, TempFull
+from driveshard.database import unusable
+from driveshard.errors import Busy, Defect, TempFull
 from driveshard.ledger import SCHEMA_VERSION, Ledger, LedgerDamaged
 from driveshard.model import FileList, Part, PartSpec, PartState, SampleRange, Selection, UploadSession
 from driveshard.selections import decode_selection, encode_selection
@@ -287,19 +288,81 @@ def test_a_full_disk_is_no_damage(ledger: Ledger) -> None:
     assert [row.number for row in ledger.parts()] == [0, 1]
 
 
-def test_a_ledger_that_somebody_holds_is_no_damage(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def hold(path: Path, mode: str) -> sqlite3.Connection:
+    """Somebody else's transaction: one that keeps writers off, or readers, too."""
+    holder = sqlite3.connect(path, isolation_level=None)
+    if mode == "EXCLUSIVE":
+        holder.execute("PRAGMA locking_mode=EXCLUSIVE")
+    holder.execute(f"BEGIN {mode}")
+    return holder
+
+
+@pytest.mark.parametrize("mode", ["IMMEDIATE", "EXCLUSIVE"])
+@pytest.mark.parametrize("opened", ["before", "after"])
+def test_a_ledger_that_somebody_holds_is_no_damage_and_no_full_disk(
+    path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, opened: str
+) -> None:
+    """An SQLite browser with a change that it has not saved: said as it is, and it passes."""
     Ledger(path).close()
     connect = sqlite3.connect
     monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: connect(*a, **{**k, "timeout": 0.05}))
-    holder = connect(path, isolation_level=None)
-    holder.execute("PRAGMA locking_mode=EXCLUSIVE")
-    holder.execute("BEGIN EXCLUSIVE")
+    ledger = Ledger(path) if opened == "before" and mode == "IMMEDIATE" else None
+    holder = hold(path, mode)
     try:
-        with pytest.raises(TempFull):
-            Ledger(path)
+        with pytest.raises(Busy, match="locked by another program") as caught:
+            ledger = ledger or Ledger(path)
+            ledger.note(x=1)
     finally:
         holder.close()
-    Ledger(path).close()
+    assert caught.value.exit_code == 75
+    assert str(path) in str(caught.value) and "disk" not in str(caught.value) and "Close" in caught.value.advice
+    if ledger is not None:
+        ledger.close()
+    with Ledger(path) as again:
+        again.note(x=2)
+
+
+def test_a_read_that_somebody_keeps_off_is_told_the_same_way(path: Path) -> None:
+    with Ledger(path) as ledger:
+        ledger._db.execute("PRAGMA busy_timeout=50")
+        ledger._db.execute("PRAGMA journal_mode=DELETE")
+        holder = hold(path, "EXCLUSIVE")
+        try:
+            with pytest.raises(Busy):
+                ledger.parts()
+        finally:
+            holder.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (sqlite3.SQLITE_FULL, "full"),
+        (sqlite3.SQLITE_READONLY, "not writable"),
+        (sqlite3.SQLITE_READONLY_DBMOVED, "not writable"),
+        (sqlite3.SQLITE_CANTOPEN, "cannot be opened"),
+        (sqlite3.SQLITE_IOERR_WRITE, "disk"),
+        (sqlite3.SQLITE_NOMEM, "disk"),
+    ],
+)
+def test_what_keeps_it_from_being_written_is_said(path: Path, code: int, said: str) -> None:
+    error = sqlite3.OperationalError("no")
+    error.sqlite_errorcode = code
+    found = unusable(path, error)
+    assert type(found) is TempFull and said in str(found) and str(path) in str(found) and found.advice
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_SNAPSHOT, sqlite3.SQLITE_LOCKED])
+def test_every_kind_of_lock_is_a_lock(path: Path, code: int) -> None:
+    error = sqlite3.OperationalError("no")
+    error.sqlite_errorcode = code
+    assert isinstance(unusable(path, error), Busy)
+
+
+def test_a_step_is_on_disk_when_it_is_told(ledger: Ledger) -> None:
+    """FULL: a commit waits until the disk has it, or a power cut would take back what the place was told."""
+    assert ledger._db.execute("PRAGMA synchronous").fetchone()[0] == 2
+    assert ledger._db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
 
 
 def test_threads_share_it(ledger: Ledger) -> None:

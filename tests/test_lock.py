@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from fakes import FakeClock, Heard
 from driveshard.clock import Clock
 from driveshard.errors import Busy, Interrupted, TempFull
 from driveshard.events import Waiting, ignore
-from driveshard.lock import hold
+from driveshard.lock import hold, is_held
 
 HOLDER = """
 import sys
@@ -123,3 +124,21 @@ def test_a_folder_that_cannot_be_made_is_said_clearly(tmp_path: Path) -> None:
     with pytest.raises(TempFull) as caught, hold(tmp_path / "ledgers" / "x.lock", "x", Clock(), ignore, wait=False):
         pass
     assert "DRIVESHARD_HOME" in caught.value.advice
+
+
+def test_who_only_asks_keeps_nobody_from_starting(path: Path) -> None:
+    """Others may ask at the very moment in which a run begins, many of them."""
+    with hold(path, "photos", Clock(), ignore, wait=False):
+        assert is_held(path) is True
+    assert is_held(path) is False
+    clock = FakeClock()
+    handle = os.open(path, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_SH)  # as is_held does, for longer than it does
+    clock.before_sleep = lambda: fcntl.flock(handle, fcntl.LOCK_UN)
+    with hold(path, "photos", clock, ignore, wait=False):
+        assert len(clock.slept) == 1
+    os.close(handle)
+
+
+def test_a_lock_that_never_was_is_free(path: Path) -> None:
+    assert is_held(path) is False

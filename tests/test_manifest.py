@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from driveshard.errors import Mismatch
 from driveshard.ledger import Ledger
@@ -105,7 +107,65 @@ def test_fields_added_later_do_no_harm() -> None:
     assert document["format"] == FORMAT
 
 
-@pytest.mark.parametrize("name", ["../d-00000.zip", "/etc/d.zip", "a\\b.zip", "C:d.zip", ".hidden.zip", "a\nb.zip"])
+ODD_VALUES = [None, True, -1, 1.5, 10**30, 2**63, "x", "5", [], {}, [1], {"a": 1}]
+NUMBERS = ("number", "size", "samples", "files")
+TEXTS = ("name", "id", "md5", "sha256", "first", "last")
+
+
+@pytest.mark.parametrize("value", ODD_VALUES, ids=repr)
+@pytest.mark.parametrize("field", NUMBERS + TEXTS)
+def test_a_parts_field_of_another_type_is_refused(field: str, value: object) -> None:
+    if field in TEXTS and isinstance(value, str) and field != "name":
+        return
+    document = json.loads(WHOLE.encode())
+    document["parts"][0][field] = value
+    with pytest.raises(Mismatch, match=r"manifest\.json cannot be read"):
+        Manifest.decode(json.dumps(document).encode())
+
+
+@pytest.mark.parametrize("value", [None, 5, [], "x", {}], ids=repr)
+@pytest.mark.parametrize("field", ["format", "version", "name", "job", "source", "samples", "files", "parts"])
+def test_a_field_of_another_type_is_refused(field: str, value: object) -> None:
+    right = {"name": "x", "job": "x", "samples": 5, "files": 5, "parts": [], "source": {}}
+    if right.get(field) == value:
+        return
+    with pytest.raises(Mismatch):
+        Manifest.decode(changed(**{field: value}))
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(data=st.data())
+def test_a_manifest_from_anybody_is_read_or_refused(data: st.DataObject) -> None:
+    document = json.loads(WHOLE.encode())
+    for place in (document, document["parts"][0]):
+        for key in data.draw(st.sets(st.sampled_from(sorted(place)), max_size=2)):
+            place[key] = data.draw(VALUES)
+    try:
+        Manifest.decode(json.dumps(document).encode())
+    except Mismatch as error:
+        assert str(error).isprintable()
+
+
+def test_a_part_that_is_listed_twice_is_refused() -> None:
+    document = json.loads(WHOLE.encode())
+    document["parts"] *= 2
+    with pytest.raises(Mismatch, match="twice"):
+        Manifest.decode(json.dumps(document).encode())
+
+
+NAMES = [
+    *("../d-00000.zip", "/etc/d.zip", "a\\b.zip", "C:d.zip", ".hidden.zip", "a\nb.zip", "", ".", "..", "sub", ".zip"),
+    *("CON.zip", "nul.zip", "Com1.x.zip", "x.", "x.zip ", "a\x1b[2J.zip", "a\x9b2J.zip", "a?.zip", "a" * 252 + ".zip"),
+]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
 def test_a_part_name_that_leads_elsewhere_is_refused(name: str) -> None:
     document = json.loads(WHOLE.encode())
     document["parts"][0]["name"] = name

@@ -709,18 +709,6 @@ def test_whatever_is_deleted_on_drive_is_restored(bench: Bench, make_tree: MakeT
     assert set(bench.files(result)) == before
 
 
-def test_a_spoilt_upload_of_a_lost_ledger_does_not_stay(bench: Bench, make_tree: MakeTree) -> None:
-    files = tree(60)
-    root = make_tree(files)
-    first = done(bench.push(root))
-    destination = bench.destination()
-    one = bench.files(first)["d-00000.zip"][0]
-    destination.put(one.id, first.folder_id or "", one.name, b"spoilt", "application/zip", replace=True)
-    destination.close()  # type: ignore[attr-defined]
-    lose_ledger(bench.home)
-    check(bench, bench.push(root), as_bytes(files))
-
-
 # -- faults on the way ---------------------------------------------------------------------------------------------
 
 FAULTS = [

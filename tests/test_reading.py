@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
@@ -20,6 +19,7 @@ from driveshard.emulator import Emulator
 from driveshard.errors import ComeBackLater, Mismatch, NotFound, SourceMissing, UsageError
 from driveshard.events import ignore
 from driveshard.job import PushResult, push
+from driveshard.lock import described, hold
 from driveshard.manifest import ManifestPart
 from driveshard.proof import content_problems, refusal, verify
 from driveshard.reading import Reading, open_reading
@@ -337,21 +337,31 @@ def test_damage_on_the_drive_is_found(tmp_path: Path, emulator: Emulator, opener
 # -- ledgers seen from outside ---------------------------------------------------------------------------------------
 
 
-def test_a_holder_that_died_holds_nothing(place: Place) -> None:
-    record = find_record(place.settings, "set")
-    holder = record.path.with_suffix(".holder")
+def test_a_note_without_the_lock_holds_nothing(place: Place) -> None:
+    """A run that was killed on another host, or whose number another process has by now, leaves one."""
+    holder = find_record(place.settings, "set").path.with_suffix(".holder")
     note = {"pid": os.getpid(), "host": socket.gethostname(), "since": "2026-01-01 00:00:00"}
-    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
-        dead.wait()
-    cases = [(note, True), ({**note, "pid": dead.pid}, False), ({**note, "pid": dead.pid, "host": "elsewhere"}, True)]
     try:
-        for written, held in cases:
+        for written in (note, {**note, "host": "elsewhere"}, {**note, "pid": 1}, {}, []):
             holder.write_text(json.dumps(written))
-            assert (find_record(place.settings, "set").state == "running") is held
-        holder.write_text("not json")
-        assert find_record(place.settings, "set").state == "complete"
+            record = find_record(place.settings, "set")
+            assert (record.state, record.holder) == ("complete", None)
     finally:
         holder.unlink()
+
+
+def test_the_lock_says_who_runs_whatever_the_note_says(place: Place) -> None:
+    lock = find_record(place.settings, "set").path.with_suffix(".lock")
+    with hold(lock, "set", place.settings.clock, ignore, wait=False):
+        record = find_record(place.settings, "set")
+        assert record.state == "running"
+        assert (record.holder or {})["pid"] == os.getpid()
+        for spoilt in ("not json", "[]", '{"pid": "x"}'):
+            lock.with_suffix(".holder").write_text(spoilt)
+            record = find_record(place.settings, "set")
+            assert record.state == "running"
+            assert "another process" in described(record.holder or {})
+    assert find_record(place.settings, "set").state == "complete"
 
 
 def test_a_ledger_that_cannot_be_read_is_passed_over(place: Place) -> None:

@@ -285,3 +285,13 @@ def test_bars_say_lines_above_and_clean_up(monkeypatch: pytest.MonkeyPatch) -> N
 def test_names_are_cut_in_front() -> None:
     assert shortened("  photos-00001.zip", 20) == "  photos-00001.zip"
     assert shortened("  a long name-00001.zip", 14) == "  …e-00001.zip"
+
+
+def test_a_tally_that_nobody_asks_stays_small() -> None:
+    time = Time()
+    tally = tally_of(*BEGIN, time=time)
+    for number in range(20_000):
+        time.now = 100.0 + number / 100
+        tally.take(BytesSent(2, number, 1))
+    assert len(tally._recent) <= 310
+    assert tally.rate() == pytest.approx(100, rel=0.02)

@@ -132,8 +132,18 @@ def test_slowing_down_for_too_long_is_the_daily_cap(
     assert isinstance(caught.value.__cause__, Throttled)
 
 
-@pytest.mark.parametrize("asked", [0.0, 3.0, 900.0])
-def test_what_the_server_asks_for_wins(retry: Retry, clock: FakeClock, asked: float) -> None:
+@pytest.mark.parametrize("asked", [0.0, 1.0, 10.0])
+@pytest.mark.parametrize("kind", [Unavailable, Throttled])
+def test_what_the_server_asks_for_never_makes_waits_shorter(
+    retry: Retry, clock: FakeClock, kind: type[Unavailable | Throttled], asked: float
+) -> None:
+    retry.call(Script(*[kind("x", retry_after=asked) for _ in range(7)]), doing="x")
+    for waited, doubled in zip(clock.slept, [1, 2, 4, 8, 16, 32, 64], strict=True):
+        assert max(asked, doubled) <= waited <= max(asked, doubled) + 1
+
+
+@pytest.mark.parametrize("asked", [3.0, 900.0])
+def test_a_longer_wait_that_the_server_asks_for_is_kept(retry: Retry, clock: FakeClock, asked: float) -> None:
     retry.call(Script(Throttled("x", retry_after=asked), Unavailable("y", retry_after=asked)), doing="x")
     assert all(asked <= waited <= asked + 1 for waited in clock.slept)
 

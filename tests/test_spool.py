@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import stat
 import threading
 import time
 from collections import namedtuple
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from driveshard import spool as spool_module
 from driveshard.clock import Clock
 from driveshard.errors import Interrupted, TempFull, TempLost
 from driveshard.spool import Spool
@@ -271,3 +273,103 @@ def test_a_part_larger_than_a_limit_that_nobody_asked_for_may_be_there_alone(dir
     threading.Timer(0.2, lambda: spool.cancel(2)).start()
     assert spool.reserve(3, 10, on_wait=lambda: waited.append("full")) == 10
     assert waited == ["full", "full"]
+
+
+def test_a_part_that_is_whole_gives_back_what_it_did_not_need_at_once(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for room is woken by the commit itself, not by a look now and then."""
+    monkeypatch.setattr(spool_module, "_POLL", 600.0)
+    spool = spool_of(directory)
+    spool.reserve(1, 900)
+    waits, has = threading.Event(), threading.Event()
+
+    def other() -> None:
+        spool.reserve(2, 400, on_wait=waits.set)
+        has.set()
+
+    thread = threading.Thread(target=other, daemon=True)
+    thread.start()
+    assert waits.wait(10) and not has.is_set()
+    build(spool, 1, 600)
+    assert has.wait(10)
+    assert spool.used == 1000
+
+
+def test_a_part_that_is_whole_is_on_the_disk_and_not_promised_any_more(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted twice, once as used and once as promised, it would keep others out of room that is there."""
+    spool = spool_of(directory)
+    left = free(monkeypatch, 1000)
+    spool.reserve(1, 600)
+    build(spool, 1, 600)
+    left[0] -= 600
+    assert spool.reserve(2, 400, on_wait=lambda: pytest.fail("there is room")) == 400
+
+
+# -- a folder that others may write in ---------------------------------------------------------------------------------
+
+posix = pytest.mark.skipif(os.name == "nt", reason="modes and owners of POSIX")
+
+
+@posix
+def test_the_directory_is_closed_to_others(directory: Path) -> None:
+    before = os.umask(0)
+    try:
+        spool_of(directory)
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+        directory.chmod(0o777)  # as an older driveshard, or somebody else, left it
+        spool_of(directory)
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    finally:
+        os.umask(before)
+
+
+@posix
+def test_links_that_were_laid_are_not_followed(directory: Path, tmp_path: Path) -> None:
+    directory.mkdir(parents=True)
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    for name in (".building-probe", ".building-owner", ".building-00001", "d-00001.zip", "d-00002.zip"):
+        (directory / name).symlink_to(victim)
+    spool = spool_of(directory)
+    spool.sweep(["d-00001.zip"])
+    assert list(directory.iterdir()) == []
+    assert victim.read_text() == "mine"
+
+
+@posix
+def test_a_link_in_the_place_of_the_directory_is_refused(directory: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    directory.parent.mkdir(parents=True)
+    directory.symlink_to(elsewhere)
+    with pytest.raises(TempFull, match="link"):
+        spool_of(directory)
+    assert list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root can give a directory away")
+def test_a_directory_of_somebody_else_is_refused(directory: Path) -> None:
+    directory.mkdir(parents=True, mode=0o777)
+    os.chown(directory, 54321, 54321)
+    with pytest.raises(TempFull, match="belongs to somebody else") as caught:
+        spool_of(directory)
+    assert "--temp" in caught.value.advice
+    assert list(directory.iterdir()) == []
+
+
+@posix
+def test_a_directory_that_vanished_is_made_again_as_closed(directory: Path) -> None:
+    spool = spool_of(directory)
+    directory.rmdir()
+    spool.reserve(1, 10)
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+
+
+def test_what_stays_free_is_told(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = spool_of(directory)
+    free(monkeypatch, 500 - 64 * MIB)
+    with pytest.raises(TempFull, match=r"500 B free; a part needs 600 B, and 64\.0 MiB stay free"):
+        spool.reserve(1, 600)

@@ -26,6 +26,7 @@ from driveshard.errors import DriveshardError, TempLost, Throttled, Unavailable
 from driveshard.folder_destination import FolderDestination
 from driveshard.ledger import Ledger
 from driveshard.model import Part, PartSpec, PartState, SampleRange
+from driveshard.reconcile import Reconciler
 from driveshard.retry import Patience, Retry
 from driveshard.spool import Spool
 from driveshard.uploader import Dataset, Uploader, md5_of
@@ -152,14 +153,15 @@ class UploadMachine(RuleBasedStateMachine):
         self.spool.machine = self
         self.faulty.plan = []
         heard = Heard()
-        retry = Retry(self.clock, Patience(attempts=4, first_contact=4, throttled=60), heard, random.Random(0))
+        self.retry = Retry(self.clock, Patience(attempts=4, first_contact=4, throttled=60), heard, random.Random(0))
+        self.budget = Budget(self.clock, heard, None, writes_per_second=0)
         self.uploader = Uploader(
             cast(Destination, self.faulty),
             Dataset("job", self.faulty.folder_id),
             self.ledger,
             self.spool,
-            Budget(self.clock, heard, None, writes_per_second=0),
-            retry,
+            self.budget,
+            self.retry,
             self.clock,
             heard,
         )
@@ -278,6 +280,8 @@ class UploadMachine(RuleBasedStateMachine):
             self.run_all()
         rows = self.ledger.parts()
         assert {row.state for row in rows} <= {PartState.RELEASED}
+        # A part that was taken for damaged is there beside the one that took its place, until the run's end.
+        Reconciler(self.place, self.ledger, self.retry, self.budget, Heard()).reconcile(self.faulty.folder_id, "job")
         ours = [one for one in self.place.children(self.faulty.folder_id) if not one.name.startswith("foreign")]
         assert sorted(one.name for one in ours) == [self.name(row.number) for row in rows]
         assert {one.id for one in ours} == {row.file_id for row in rows}

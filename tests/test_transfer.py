@@ -357,6 +357,19 @@ def test_replies_that_are_always_lost_still_make_progress(bench: MakeBench) -> N
     assert one.budget.sent == 8 * MIB
 
 
+@pytest.mark.parametrize("trouble", [Unavailable("reset"), Throttled("slow down"), lose_reply])
+def test_after_a_loss_less_is_risked(bench: MakeBench, trouble: Exception | Trouble) -> None:
+    """The chunks had grown; the one after a loss is half as large, and no larger one follows at once."""
+    one = bench(64 * MIB)
+    grown = 5
+    one.place.troubles = [*[None] * grown, trouble]
+    one.run()
+    assert one.place.data == one.content
+    lengths = [length for _, length in one.place.sends]
+    assert lengths[grown] == lengths[0] * 2**grown == 8 * MIB
+    assert lengths[grown + 1] == lengths[grown] // 2
+
+
 def test_a_place_that_never_keeps_anything_is_given_up(bench: MakeBench) -> None:
     one = bench(2 * MIB)
     one.place.troubles = [forget_all] * 100

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from driveshard import zipwriter
 from driveshard.errors import Interrupted, PartTooLarge, SourceChanged, TempFull, UsageError
 from driveshard.zipwriter import EMPTY_ZIP, ZIP64_END, ZipSummary, ZipWriter, member_cost, misleads, zip_size
 
@@ -387,23 +388,38 @@ def test_an_error_in_the_middle_ends_the_thread_and_removes_the_file(tmp_path: P
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-def test_a_disk_that_fills_up_stops_the_next_member(tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_stops_the_next_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.zip"
-    path.symlink_to("/dev/full")
+    monkeypatch.setattr(zipwriter, "create_private", lambda _: os.open("/dev/full", os.O_WRONLY))
     with pytest.raises(TempFull, match="no room left in"), ZipWriter(path) as writer:
         for number in range(40):
             writer.add(b"%03d" % number, bytes(100_000))
-    assert not path.is_symlink()
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
+def test_a_full_disk_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.zip"
-    path.symlink_to("/dev/full")
+    monkeypatch.setattr(zipwriter, "create_private", lambda _: os.open("/dev/full", os.O_WRONLY))
     with ZipWriter(path) as writer:
         writer.add(b"a", b"1")
         with pytest.raises(TempFull, match="no room left in") as caught:
             writer.close()
-    assert not path.is_symlink()
     assert isinstance(caught.value.__cause__, OSError)
     assert caught.value.__cause__.errno == errno.ENOSPC
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes of POSIX")
+def test_a_zip_is_its_owners_and_a_link_in_its_place_is_not_written_through(tmp_path: Path) -> None:
+    victim, path = tmp_path / "victim", tmp_path / "a.zip"
+    victim.write_text("mine")
+    path.symlink_to(victim)
+    before = os.umask(0)
+    try:
+        with ZipWriter(path) as writer:
+            writer.add(b"a", b"1")
+            writer.close()
+    finally:
+        os.umask(before)
+    assert victim.read_text() == "mine"
+    assert not path.is_symlink()
+    assert path.stat().st_mode & 0o777 == 0o600

@@ -11,25 +11,31 @@ import http.client
 import ipaddress
 import json
 import logging
+import re
 import socket
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+import google.auth.credentials
 import google.auth.exceptions
 import google_auth_httplib2
 import httplib2
+import socks
 from google_auth_httplib2 import AuthorizedHttp
 from googleapiclient import discovery, discovery_cache
 from googleapiclient.http import HttpRequest, build_http
 
 from driveshard.clock import Clock
-from driveshard.drive.errors import translate
+from driveshard.drive.connection import PlainConnection, SecureConnection, Wire, asked, shut
+from driveshard.drive.errors import read_answer, translate
+from driveshard.drive.network import Proxy, certificates, proxy_for_https
 from driveshard.drive.session import Reply, Request
-from driveshard.errors import AuthError, ConfigError, Interrupted, Unavailable
+from driveshard.errors import AuthError, ConfigError, Interrupted, NotFound, Unavailable
 from driveshard.pacing import DRIVE_UNITS_A_MINUTE, UNITS, Pacer, TokenBucket
+from driveshard.text import shown
 
 GOOGLE = "https://www.googleapis.com/"
 # Servers drop idle connections after a minute or more; a fresh one is cheaper than a lost request.
@@ -38,46 +44,8 @@ _IDLE_SECONDS = 25.0
 log = logging.getLogger("driveshard.http")
 
 
-class _NoResend:
-    """httplib2 sends a request again on BadStatusLine; as a reset connection it comes to us instead."""
-
-    def getresponse(self) -> http.client.HTTPResponse:
-        try:
-            return super().getresponse()  # type: ignore[misc, no-any-return]
-        except http.client.BadStatusLine as error:
-            raise ConnectionResetError("the connection was closed without a reply") from error
-
-
-class _PlainConnection(_NoResend, httplib2.HTTPConnectionWithTimeout):
-    pass
-
-
-class _SecureConnection(_NoResend, httplib2.HTTPSConnectionWithTimeout):
-    pass
-
-
-class _Wire:
-    """One thread's connection."""
-
-    def __init__(self, authorized: AuthorizedHttp) -> None:
-        self.authorized = authorized
-        self.last_used = 0.0
-        self.refusals = 0  # replies of 401 in a row
-
-    def drop(self) -> None:
-        for connection in list(self.authorized.http.connections.values()):
-            _shut(connection)
-            connection.close()
-        self.authorized.http.connections.clear()
-
-
-def _shut(connection: http.client.HTTPConnection) -> None:
-    sock = connection.sock
-    if sock is not None:
-        try:
-            sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            return  # the other side was quicker
+Refusal = Callable[[int, Mapping[str, str], bytes], Exception]
+"""(status, headers, body) of a failed reply -> the error it stands for."""
 
 
 class DriveClient:
@@ -94,10 +62,13 @@ class DriveClient:
         self._clock = clock
         self._timeout = timeout
         self._local = threading.local()
-        self._wires: list[_Wire] = []
+        self._wires: list[Wire] = []
         self._lock = threading.Lock()
         self._aborted = False
         self.requests = 0
+        # What is set for the whole machine is not for an emulator on it.
+        self._proxy: Proxy | None = proxy_for_https() if base_url == GOOGLE else None
+        self._certificates = certificates() if base_url == GOOGLE else None
         # A tenth of a minute's units may be spent at once.
         self._units = Pacer(TokenBucket(DRIVE_UNITS_A_MINUTE / 60, DRIVE_UNITS_A_MINUTE / 10))
         self.files, self.permissions, self.about = self._resources(api_key)
@@ -110,18 +81,21 @@ class DriveClient:
         service = discovery.build_from_document(document, http=httplib2.Http(), developerKey=api_key)
         return service.files(), service.permissions(), service.about()
 
-    def execute(self, request: HttpRequest) -> Any:
-        """Send a request that Google's client built and return its JSON ({} for 204). Raises the kinds of
-        ``drive.errors``."""
+    def execute(self, request: HttpRequest, refusal: Refusal = translate) -> Any:
+        """Send a request that Google's client built and return its JSON ({} for 204). Raises what ``refusal`` makes
+        of a failed reply: the kinds of ``drive.errors``, unless told."""
         reply = self.send(Request(request.method, request.uri, request.headers, request.body))
         if not 200 <= reply.status < 300:
-            raise translate(reply.status, reply.headers, reply.body)
+            error = refusal(reply.status, reply.headers, reply.body)
+            # Drive says in JSON that a file is not there; a page that says so is somebody else's.
+            lost = isinstance(error, NotFound) and read_answer(reply.status, reply.headers, reply.body).html
+            raise Unavailable(PAGE) if lost else error
         if reply.status == 204 or request.method == "DELETE":
             return {}
         try:
             answer = json.loads(reply.body)
         except (ValueError, RecursionError) as error:
-            raise Unavailable("Drive's answer was cut short") from error
+            raise Unavailable(PAGE if is_page(reply) else "Drive's answer was cut short") from error
         if not isinstance(answer, dict):
             raise Unavailable("what answered is not Drive")
         return answer
@@ -131,12 +105,19 @@ class DriveClient:
 
         Raises Unavailable when the network fails, or after the login was renewed because of a 401: the request is then
         made again by the retry layer, in its turn and after asking what is held. Raises AuthError when the login is
-        not to be renewed.
+        not to be renewed, and ConfigError for an address elsewhere: the login goes to this Drive alone, also when the
+        address came out of a reply or out of a file.
         """
+        if not self.is_here(request.uri):
+            raise ConfigError(
+                f"an address that is not {self.base_url} was to be asked: {_host(request.uri)}",
+                advice="Nothing was sent there. Check what is between this machine and Drive.",
+            )
         wire = self._wire()
         self._spend_units(request)
         with self._lock:
             self.requests += 1
+        asked.window, asked.cut = request.window, False
         try:
             response, content = wire.authorized.request(
                 request.uri,
@@ -144,7 +125,7 @@ class DriveClient:
                 body=request.body,
                 headers=dict(request.headers),
                 redirections=0,
-                connection_type=_SecureConnection if request.uri.startswith("https:") else _PlainConnection,
+                connection_type=SecureConnection if request.uri.startswith("https:") else PlainConnection,
             )
         except (
             google.auth.exceptions.GoogleAuthError,
@@ -154,8 +135,10 @@ class DriveClient:
         ) as error:
             wire.drop()
             raise self._failure(error) from error
+        if asked.cut:
+            wire.drop()
         wire.last_used = self._clock.monotonic()
-        if response.status == 401:
+        if response.status == 401 and not isinstance(self._credentials, google.auth.credentials.AnonymousCredentials):
             self._renew(wire)
         else:
             wire.refusals = 0
@@ -163,16 +146,17 @@ class DriveClient:
         log.debug("%s %s -> %s", request.method, urlsplit(request.uri).path, response.status)
         return Reply(response.status, {key.lower(): value for key, value in response.items()}, content)
 
-    def _renew(self, wire: _Wire) -> None:
+    def _renew(self, wire: Wire) -> None:
         """Renew the login once; a second 401 in a row is left for the caller to report."""
         wire.refusals += 1
         if wire.refusals > 1:
             return
+        asked.window = None
         try:
             self._credentials.refresh(google_auth_httplib2.Request(wire.authorized.http))
         except google.auth.exceptions.GoogleAuthError as error:
             raise self._failure(error) from error
-        raise Unavailable("the login had expired and was renewed", retry_after=0.0)
+        raise Unavailable("the login had expired and was renewed")
 
     def _spend_units(self, request: Request) -> None:
         seconds = self._units.wait_for(_units(request), self._clock.monotonic())
@@ -182,6 +166,8 @@ class DriveClient:
     def _failure(self, error: Exception) -> Exception:
         if self._aborted:
             return Interrupted("stopped in the middle of a request")
+        if isinstance(error, google.auth.exceptions.TransportError) and isinstance(error.__cause__, Exception):
+            error = error.__cause__  # while the login was renewed
         if isinstance(error, google.auth.exceptions.RefreshError | google.auth.exceptions.InvalidOperation):
             if error.retryable:
                 return Unavailable("Google's login service did not answer")
@@ -189,25 +175,58 @@ class DriveClient:
         if isinstance(error, ssl.SSLCertVerificationError):
             return ConfigError(
                 f"the certificate of {urlsplit(self.base_url).hostname} is not trusted ({error.verify_message})",
-                advice="Check the clock of this machine, and any proxy between it and Drive.",
+                advice="Check the clock of this machine, and any proxy between it and Drive"
+                f"{self._by_proxy()}. A company's own certificates are named by SSL_CERT_FILE.",
             )
+        if isinstance(error, socks.ProxyError):
+            return self._proxy_failure(error)
         if isinstance(error, TimeoutError):
-            return Unavailable(f"no answer from Drive for {self._timeout:.0f} s")
+            return Unavailable(f"no answer from Drive for {self._timeout:.0f} s{self._by_proxy()}")
         if isinstance(error, httplib2.ServerNotFoundError | socket.gaierror):
+            if self._proxy is not None:
+                return Unavailable(f"the address of the proxy {self._proxied()} cannot be found")
             return Unavailable("Drive's address cannot be found; is the network up?")
         if isinstance(error, ConnectionRefusedError):
             return Unavailable(f"nothing answers at {urlsplit(self.base_url).netloc}")
         if isinstance(error, http.client.IncompleteRead):
             return Unavailable("Drive's answer was cut short")
-        return Unavailable(f"the connection to Drive broke ({_first_argument(error)})")
+        return Unavailable(f"the connection to Drive broke ({_first_argument(error)}){self._by_proxy()}")
 
-    def _wire(self) -> _Wire:
+    def _proxied(self) -> str:
+        assert self._proxy is not None
+        return f"{self._proxy.shown} ({self._proxy.variable})"
+
+    def _by_proxy(self) -> str:
+        used = self._proxy is not None and self._proxy.applies_to(urlsplit(self.base_url).hostname or "")
+        return f", by way of the proxy {self._proxied()}" if used else ""
+
+    def _proxy_failure(self, error: Exception) -> Exception:
+        inner = getattr(error, "socket_err", None) or error
+        why = shown(getattr(inner, "strerror", None) or str(inner))[:200]
+        if self._proxy is None:
+            return Unavailable(f"the proxy failed ({why})")
+        if re.match(r"407\b", why) or isinstance(inner, socks.SOCKS5AuthError):
+            advice = f"Give them in {self._proxy.variable}: http://NAME:PASSWORD@{self._proxy.shown}."
+            return ConfigError(f"the proxy {self._proxied()} wants a name and a password ({why})", advice=advice)
+        return Unavailable(
+            f"the proxy {self._proxied()} does not let us through to Drive ({why})",
+            advice=f"Check {self._proxy.variable}, or unset it if there is no proxy; NO_PROXY names hosts beside it.",
+        )
+
+    def is_here(self, uri: str) -> bool:
+        """Whether an address is of this Drive: the same scheme, host and port. A secret is sent to no other one."""
+        try:
+            return _origin(uri) == _origin(self.base_url) and not re.search(r"[\s\\\x00-\x1f\x7f-\x9f]", uri)
+        except ValueError:
+            return False
+
+    def _wire(self) -> Wire:
         if self._aborted:
             raise Interrupted("stopped")
-        wire: _Wire | None = getattr(self._local, "wire", None)
+        wire: Wire | None = getattr(self._local, "wire", None)
         if wire is None:
             # No status is left to the library to try again after.
-            wire = _Wire(AuthorizedHttp(self._credentials, http=self._new_http(), refresh_status_codes=()))
+            wire = Wire(AuthorizedHttp(self._credentials, http=self._new_http(), refresh_status_codes=()))
             self._local.wire = wire
             with self._lock:
                 self._wires.append(wire)
@@ -218,8 +237,9 @@ class DriveClient:
     def _new_http(self) -> httplib2.Http:
         plain: httplib2.Http = build_http()  # takes 308 out of the redirects, where Drive means "resume incomplete"
         plain.timeout = self._timeout
-        if self.base_url != GOOGLE:
-            plain.proxy_info = None
+        plain.follow_redirects = False  # nobody but this Drive is told the login
+        plain.proxy_info = self._proxy
+        plain.ca_certs = self._certificates
         return plain
 
     def close(self) -> None:
@@ -236,7 +256,7 @@ class DriveClient:
             wires = list(self._wires)
         for wire in wires:
             for connection in list(wire.authorized.http.connections.values()):
-                _shut(connection)
+                shut(connection)
 
 
 def _units(request: Request) -> int:
@@ -252,7 +272,32 @@ def _first_argument(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = str(error.args[0]) if error.args else type(error).__name__
-    return text[:200] or type(error).__name__
+    return shown(text[:200]) or type(error).__name__
+
+
+PAGE = "what answered is not Drive: it is a page for people, as a proxy or a network's sign-in shows it"
+
+
+def is_page(reply: Reply) -> bool:
+    """Whether a reply is HTML, which neither Drive's answers nor what driveshard stores ever are."""
+    return reply.headers.get("content-type", "").lower().startswith(("text/html", "application/xhtml"))
+
+
+def _origin(uri: str) -> tuple[str, str, int | None]:
+    """Scheme, host and port. Raises ValueError for what is no address, or has a name and password in it."""
+    parts = urlsplit(uri)
+    if parts.username is not None or parts.password is not None or not parts.hostname:
+        raise ValueError("not a plain address")
+    return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+
+
+def _host(uri: str) -> str:
+    """What of an address may be shown."""
+    try:
+        parts = urlsplit(uri)
+        return shown(f"{parts.scheme}://{parts.hostname or ''}"[:100])
+    except ValueError:
+        return "none that can be read"
 
 
 def is_loopback(url: str) -> bool:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urljoin, urlsplit
 
 from googleapiclient.http import HttpRequest, MediaInMemoryUpload, MediaIoBaseUpload
 
 from driveshard.clock import Clock
 from driveshard.destination import Held, Progress, Stored
 from driveshard.drive import auth
-from driveshard.drive.client import GOOGLE, DriveClient, headers_of
+from driveshard.drive.answers import FOLDER, ID, File, Ids, Page, read, read_file
+from driveshard.drive.client import GOOGLE, PAGE, DriveClient, headers_of, is_page
 from driveshard.drive.errors import translate
+from driveshard.drive.permissions import Permissions, named
 from driveshard.drive.session import (
     CHUNK_UNIT,
     Done,
@@ -27,19 +29,20 @@ from driveshard.drive.session import (
     query_request,
     read_reply,
 )
-from driveshard.errors import Defect, NotFound, Refused, SessionGone, ShareRefused, Unavailable, UsageError
+from driveshard.errors import (
+    BadRequest,
+    ConfigError,
+    DriveshardError,
+    IdRefused,
+    NotFound,
+    Refused,
+    SessionGone,
+    Unavailable,
+    UsageError,
+)
 from driveshard.model import RemoteFile, UploadSession
 
-FOLDER = "application/vnd.google-apps.folder"
 _FIELDS = "id,name,mimeType,size,md5Checksum,sha256Checksum,webViewLink,trashed,appProperties,parents"
-# Who loses access when it is set anew: those who could read by a wider permission than the one asked for.
-_TAKEN_BACK: dict[str, tuple[str, ...]] = {
-    "anyone": (),
-    "domain": ("anyone",),
-    "user": ("anyone", "domain"),
-    "nobody": ("anyone", "domain", "group", "user"),
-}
-_ID = re.compile(r"[A-Za-z0-9_-]{6,200}")
 
 
 def open_drive(rest: str, settings: Any) -> DriveDestination:
@@ -61,7 +64,7 @@ def folder_id_of(text: str) -> str:
         parts = urlsplit(text)
         match = re.search(r"/folders/([A-Za-z0-9_-]+)", parts.path)
         candidate = match[1] if match else parse_qs(parts.query).get("id", [""])[0]
-    if not _ID.fullmatch(candidate):
+    if not ID.fullmatch(candidate):
         raise UsageError(f"{text!r} is not a Drive folder", advice="Give its id or its link (.../drive/folders/ID).")
     return candidate
 
@@ -104,7 +107,7 @@ class DriveDestination:
 
     def reserve_ids(self, count: int) -> list[str]:
         request = self._client.files.generateIds(count=count, space="drive", type="files", fields="ids")
-        return [str(one) for one in self._client.execute(request)["ids"]]
+        return read(self._client.execute(request), Ids).ids
 
     def find_folders(self, name: str) -> list[RemoteFile]:
         """As ``destination.Destination``; only folders made with this OAuth client are seen."""
@@ -132,18 +135,20 @@ class DriveDestination:
                 includeItemsFromAllDrives=True,
                 fields=f"nextPageToken,files({_FIELDS})",
             )
-            page = self._client.execute(request)
-            found += [_remote(item) for item in page.get("files", [])]
-            token = page.get("nextPageToken")
-            if not token:
+            page = read(self._client.execute(request), Page)
+            found += [item.as_remote() for item in page.files]
+            if not page.nextPageToken:
                 return found
+            if page.nextPageToken == token:
+                raise Unavailable("Drive's list does not go on")
+            token = page.nextPageToken
 
     def make_folder(self, file_id: str, name: str, properties: Mapping[str, str]) -> RemoteFile:
         body: dict[str, Any] = {"id": file_id, "name": name, "mimeType": FOLDER, "appProperties": dict(properties)}
         if self._parent:
             body["parents"] = [self._parent]
         request = self._client.files.create(body=body, fields=_FIELDS, supportsAllDrives=True)
-        return _remote(self._client.execute(request))
+        return read_file(self._client.execute(request, refusal_of_create), file_id).as_remote()
 
     # -- resumable uploads ---------------------------------------------------------------------------------------
 
@@ -159,17 +164,35 @@ class DriveDestination:
         }
         reply = self._client.send(Request(built.method, built.uri, headers_of(built, headers), built.body))
         if not 200 <= reply.status < 300:
-            raise translate(reply.status, reply.headers, reply.body)
+            raise refusal_of_create(reply.status, reply.headers, reply.body)
         location = reply.headers.get("location")
         if not location:
-            raise Unavailable("Drive began an upload without saying where")
-        return UploadSession(file_id, location, self._clock.now())
+            raise Unavailable(PAGE if is_page(reply) else "Drive began an upload without saying where")
+        uri = self._session_uri(built.uri, location)
+        return UploadSession(file_id, uri, self._clock.now())
+
+    def _session_uri(self, asked: str, location: str) -> str:
+        """Where to send the bytes. A session is at the Drive that was asked: whoever can change a reply on its way
+        must not be told the login. Raises ConfigError."""
+        with contextlib.suppress(ValueError):
+            uri = urljoin(asked, location)
+            if self._client.is_here(uri):
+                return uri
+        raise ConfigError(
+            f"the answer of {self._client.base_url} sends an upload elsewhere; nothing was sent there",
+            advice="Something between this machine and Drive changes its answers: check the proxy and the network.",
+        )
 
     def send(self, session: UploadSession, offset: int, data: bytes | memoryview, size: int) -> Progress:
-        return self._progress(session, self._client.send(chunk_request(session.uri, offset, data, size)), size)
+        return self._put(session, chunk_request(session.uri, offset, data, size), size)
 
     def query(self, session: UploadSession, size: int) -> Progress:
-        return self._progress(session, self._client.send(query_request(session.uri, size)), size)
+        return self._put(session, query_request(session.uri, size), size)
+
+    def _put(self, session: UploadSession, request: Request, size: int) -> Progress:
+        if not self._client.is_here(session.uri):  # it may come out of a ledger that somebody changed
+            raise SessionGone("the upload session is not of this Drive")
+        return self._progress(session, self._client.send(request), size)
 
     def _progress(self, session: UploadSession, reply: Reply, size: int) -> Progress:
         outcome = read_reply(reply, size)
@@ -182,9 +205,11 @@ class DriveDestination:
         raise outcome.error
 
     def _described(self, file_id: str, fields: Mapping[str, Any]) -> RemoteFile:
-        """The file of a finished upload. The reply may be of an older form or cut short; then the file is asked for."""
-        if fields.get("id") == file_id and str(fields.get("size")).isdecimal():
-            return _remote(fields)
+        """The file of a finished upload. The reply may be of another form or cut short; then the file is asked for."""
+        with contextlib.suppress(Unavailable):
+            file = read_file(fields, file_id)
+            if file.size is not None:
+                return file.as_remote()
         try:
             return self.get(file_id)
         except NotFound as error:
@@ -193,12 +218,13 @@ class DriveDestination:
     # -- files ---------------------------------------------------------------------------------------------------
 
     def get(self, file_id: str) -> RemoteFile:
-        item = self._client.execute(self._client.files.get(fileId=file_id, fields=_FIELDS, supportsAllDrives=True))
-        if item.get("trashed"):
+        answer = self._client.execute(self._client.files.get(fileId=file_id, fields=_FIELDS, supportsAllDrives=True))
+        item: File = read_file(answer, file_id)
+        if item.trashed:
             raise NotFound(
-                f"{item.get('name', file_id)!r} is in Drive's trash", advice="Restore it, or use another name."
+                f"{item.name!r} is in Drive's trash", advice="Restore it, or use another name.", trashed=True
             )
-        return _remote(item)
+        return item.as_remote()
 
     def put(self, file_id: str, folder_id: str, name: str, data: bytes, mime_type: str, *, replace: bool) -> RemoteFile:
         """As ``destination.Destination``: one multipart request, for a few hundred KB at most."""
@@ -208,7 +234,7 @@ class DriveDestination:
         else:
             body = {"id": file_id, "name": name, "parents": [folder_id], "appProperties": {"driveshard": "artifact"}}
             built = self._client.files.create(body=body, media_body=media, fields=_FIELDS, supportsAllDrives=True)
-        return _remote(self._client.execute(built))
+        return read_file(self._client.execute(built, translate if replace else refusal_of_create), file_id).as_remote()
 
     def read(self, file_id: str, start: int, length: int) -> bytes:
         """As ``destination.Destination``; empty when ``start`` is beyond the end, which is a 416."""
@@ -216,13 +242,17 @@ class DriveDestination:
             return b""
         built: HttpRequest = self._client.files.get_media(fileId=file_id, supportsAllDrives=True)
         extra = {"range": f"bytes={start}-{start + length - 1}", "accept-encoding": "identity"}
-        reply = self._client.send(Request("GET", built.uri, headers_of(built, extra)))
+        # A range is a wish; the whole file is a valid answer, of which the client keeps what is asked for here.
+        reply = self._client.send(Request("GET", built.uri, headers_of(built, extra), window=(start, length)))
         if reply.status == 416:
             return b""
-        if reply.status == 200:  # a range is a wish; the whole file is a valid answer
-            return reply.body[start : start + length]
-        if reply.status != 206:
+        if reply.status not in (200, 206):
             raise translate(reply.status, reply.headers, reply.body)
+        if reply.status == 200 and is_page(reply):
+            raise Unavailable(PAGE)
+        place = re.match(r"bytes (\d{1,19})-", reply.headers.get("content-range", ""), re.ASCII)
+        if reply.status == 206 and place and int(place[1]) != start:
+            raise Unavailable("Drive's answer is another piece of the file than was asked for")
         return reply.body
 
     def remove(self, file_id: str) -> None:
@@ -233,78 +263,28 @@ class DriveDestination:
 
     # -- sharing -------------------------------------------------------------------------------------------------
 
-    def share(self, folder_id: str, who: str) -> None:
+    def share(self, folder_id: str, who: str, before_write: Callable[[], None] = lambda: None) -> str:
         """``user:`` and ``domain:`` take back what was open to more people, and leave other users alone."""
-        wanted = _permission(who)
-        present = self._permissions(folder_id)
-        taken_back = _TAKEN_BACK[wanted["type"] if wanted else "nobody"]
-        for permission in present:
-            ours = permission.get("role") != "owner" and not permission.get("permissionDetails")
-            if ours and permission.get("type") in taken_back:
-                self._revoke(folder_id, permission["id"])
-        if wanted is None or any(_grants(permission, wanted) for permission in present):
-            return
-        extra = {"sendNotificationEmail": False} if wanted["type"] == "user" else {}
-        request = self._client.permissions.create(
-            fileId=folder_id, body=wanted, fields="id,type,role", supportsAllDrives=True, **extra
-        )
-        try:
-            self._client.execute(request)
-        except Refused as error:
-            raise ShareRefused(f"Drive refused to share the folder: {error}") from error
-        except Defect as error:  # an address or domain that Drive cannot use is a 400 without a reason of its own
-            advice = "The upload itself is complete. Check the address or domain, then run `driveshard share`."
-            raise ShareRefused(f"Drive refused to share the folder: {error}", advice=advice) from error
+        return Permissions(self._client, folder_id).set(who, before_write)
 
-    def _revoke(self, folder_id: str, permission_id: str) -> None:
-        request = self._client.permissions.delete(fileId=folder_id, permissionId=permission_id, supportsAllDrives=True)
-        with contextlib.suppress(NotFound):  # gone already
-            self._client.execute(request)
-
-    def _permissions(self, folder_id: str) -> list[dict[str, Any]]:
-        request = self._client.permissions.list(
-            fileId=folder_id,
-            pageSize=100,
-            fields="permissions(id,type,role,emailAddress,domain,permissionDetails)",
-            supportsAllDrives=True,
-        )
-        return list(self._client.execute(request).get("permissions", []))
+    def readers(self, folder_id: str) -> str:
+        """Who may read now, in the words of ``share``, several with commas; one request for a hundred of them. Only a
+        place that knows of permissions has this."""
+        return named(Permissions(self._client, folder_id).listed())
 
     def who_am_i(self) -> dict[str, Any]:
         """User and storage quota, as Drive's ``about`` gives them (numbers are strings)."""
         return dict(self._client.execute(self._client.about.get(fields="user,storageQuota")))
 
 
-def _permission(who: str) -> dict[str, Any] | None:
-    kind, _, value = who.partition(":")
-    if who == "nobody":
-        return None
-    if who == "anyone":
-        return {"type": "anyone", "role": "reader", "allowFileDiscovery": False}
-    if kind == "domain" and value:
-        return {"type": "domain", "role": "reader", "domain": value, "allowFileDiscovery": False}
-    if kind == "user" and "@" in value:
-        return {"type": "user", "role": "reader", "emailAddress": value}
-    raise UsageError(f"{who!r} is nobody to share with", advice="Give anyone, domain:D, user:EMAIL or nobody.")
-
-
-def _grants(permission: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    return permission.get("type") == wanted["type"] and all(
-        str(permission.get(key, "")).lower() == str(wanted[key]).lower()
-        for key in ("domain", "emailAddress")
-        if key in wanted
-    )
-
-
-def _remote(item: Mapping[str, Any]) -> RemoteFile:
-    return RemoteFile(
-        id=str(item["id"]),
-        name=str(item.get("name", "")),
-        size=int(item.get("size") or 0),
-        md5=item.get("md5Checksum"),
-        sha256=item.get("sha256Checksum"),
-        link=item.get("webViewLink"),
-        properties=dict(item.get("appProperties") or {}),
-        folder=item.get("mimeType") == FOLDER,
-        parent=next(iter(item.get("parents") or ()), None),
-    )
+def refusal_of_create(status: int, headers: Mapping[str, str], body: bytes) -> DriveshardError:
+    """As ``drive.errors.translate``, for a request that makes a file under an id: a 400 without a better name may be
+    about that id."""
+    error = translate(status, headers, body)
+    if status == 400 and type(error) in (BadRequest, Refused):
+        refused = IdRefused(
+            f"Drive refused to make a file: {error}", advice="It will not pass by itself; look the message up."
+        )
+        refused.__cause__ = error
+        return refused
+    return error

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from driveshard.drive.errors import translate
-from driveshard.errors import Defect, DriveshardError, NotFound
+from driveshard.errors import BadRequest, Defect, DriveshardError, NotFound
 
 CHUNK_UNIT = 256 * 1024
 WEEK = 7 * 86_400.0
@@ -23,12 +23,14 @@ WEEK = 7 * 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """``body`` is held whole, so that it can be sent again after a refreshed token."""
+    """``body`` is held whole, so that it can be sent again after a refreshed token. ``window`` (start, length) says
+    which bytes of the reply are wanted when it is a file's content."""
 
     method: str
     uri: str
     headers: Mapping[str, str]
     body: bytes | memoryview | None = None
+    window: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ def read_reply(reply: Reply, size: int) -> Outcome:
         return Gone(f"Drive answered {status}")
     error = translate(status, reply.headers, reply.body)
     # A 4xx that is neither about the account nor about pace is about this session: only a new one helps.
-    if 400 <= status < 500 and isinstance(error, Defect | NotFound):
+    if 400 <= status < 500 and isinstance(error, BadRequest | NotFound):
         return Gone(str(error))
     return Wait(error)
 

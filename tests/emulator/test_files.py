@@ -363,3 +363,48 @@ def test_folder_depth(start: Start) -> None:
         parent = client.folder(str(number), parents=[parent])
     answer = client("POST", FILES, json.loads(json.dumps({"name": "x", "mimeType": FOLDER, "parents": [parent]})))
     assert (answer.status, answer.reason) == (403, "myDriveHierarchyDepthLimitExceeded")
+
+
+@pytest.mark.parametrize("how", ["deleted", "with its folder", "with the trash"])
+def test_the_id_of_a_file_deleted_for_good_never_works_again(client: Client, start: Start, how: str) -> None:
+    ids = client.get(f"{FILES}/generateIds", count=2).json["ids"]
+    folder = client("POST", FILES, {"id": ids[0], "name": "f", "mimeType": FOLDER}).json["id"]
+    file_id = client("POST", FILES, {"id": ids[1], "name": "a", "parents": [folder]}).json["id"]
+    if how == "with the trash":
+        client("PATCH", f"{FILES}/{file_id}", {"trashed": True})
+    target = {"deleted": file_id, "with its folder": folder, "with the trash": "trash"}[how]
+    assert client("DELETE", f"{FILES}/{target}").status == 204
+
+    again = Client(start().url)  # and another process on the same root knows it, too
+    other = client("POST", FILES, {"name": "other"}).json["id"]
+    for one in (client, again):
+        for answer in (
+            one("POST", FILES, {"id": file_id, "name": "a"}),
+            one("POST", FILES, {"id": file_id, "name": "a", "mimeType": FOLDER}),
+            one("POST", f"{UPLOAD}?uploadType=resumable", {"id": file_id, "name": "a"}),
+            *([one("POST", f"{FILES}/{other}/copy", {"id": file_id})] if one is client else []),
+        ):
+            assert answer.status == 400
+            assert answer.json["error"] == {
+                "code": 400,
+                "message": "Invalid Value",
+                "errors": [
+                    {
+                        "message": "Invalid Value",
+                        "domain": "global",
+                        "reason": "invalid",
+                        "location": "fileId",
+                        "locationType": "parameter",
+                    }
+                ],
+            }
+        assert one.get(f"{FILES}/{file_id}").status == 404
+
+
+def test_a_session_under_an_id_deleted_meanwhile_does_not_end_well(client: Client) -> None:
+    (file_id,) = client.get(f"{FILES}/generateIds", count=1).json["ids"]
+    begun = client("POST", f"{UPLOAD}?uploadType=resumable", {"id": file_id, "name": "a"})
+    assert client("POST", FILES, {"id": file_id, "name": "quicker"}).status == 200
+    assert client("DELETE", f"{FILES}/{file_id}").status == 204
+    assert client("PUT", begun.headers["Location"], b"abc").status == 400
+    assert client.get(f"{FILES}/{file_id}").status == 404

@@ -17,7 +17,7 @@ ROOT = Path(driveshard.__file__).parent
 
 ROWS = [
     # words and values, and what needs nothing else of ours
-    "errors",
+    "errors sources.decoding",
     "model events text paths channel checksums bottleneck durable database schema remote_zip contact_sheet landscapes"
     " sources.encode sources.globs sources.jpeg",
     "selections clock pacing console progress edge zipwriter drawing destination drive.errors"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from driveshard.sources.decoding import strict
 
 MOST_TILES = 240
 MOST_COLUMNS = 24
@@ -66,15 +67,12 @@ def _decode(tile: Tile, edge: int) -> tuple[str, Image.Image, Image.Image | None
 
 def _open(data: bytes, edge: int) -> Image.Image | None:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as image:
-                image.draft(image.mode, (edge, edge))
-                upright = ImageOps.exif_transpose(image).convert("RGBA")
-                factor = edge / max(upright.size)
-                shown = (max(1, round(upright.width * factor)), max(1, round(upright.height * factor)))
-                return upright.resize(shown, Image.Resampling.LANCZOS)
+        with strict, Image.open(io.BytesIO(data)) as image:
+            image.draft(image.mode, (edge, edge))
+            upright = ImageOps.exif_transpose(image).convert("RGBA")
+            factor = edge / max(upright.size)
+            shown = (max(1, round(upright.width * factor)), max(1, round(upright.height * factor)))
+            return upright.resize(shown, Image.Resampling.LANCZOS)
     except MemoryError:
         raise
     except Exception:  # Pillow's decoders raise nearly anything on bad bytes; a preview shows what it can

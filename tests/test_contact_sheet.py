@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import threading
+import warnings
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from PIL import Image
 
 from driveshard.contact_sheet import MOST_TILES, Tile, contact_sheet
 from driveshard.drawing import draw_backgrounds, draw_foregrounds
+from driveshard.sources.decoding import strict
 
 
 def picture(colour: str, size: tuple[int, int] = (40, 40), mode: str = "RGB") -> bytes:
@@ -124,3 +127,27 @@ def test_drawn_backgrounds_come_in_several_shapes_without_transparency(tmp_path:
             assert (image.format, image.mode) == ("JPEG", "RGB")
             assert len(image.getcolors(1 << 20) or ()) > 1000
     assert len(shapes) == 4
+
+
+def test_pictures_decoded_side_by_side_leave_the_warnings_as_they_were() -> None:
+    before = list(warnings.filters)
+    barrier = threading.Barrier(2, timeout=10)
+
+    def first() -> None:
+        with strict:
+            barrier.wait()
+            barrier.wait()
+
+    def second() -> None:
+        barrier.wait()
+        with strict:
+            barrier.wait()
+            thread.join(10)
+            with pytest.raises(Image.DecompressionBombWarning):
+                warnings.warn("too many", Image.DecompressionBombWarning, stacklevel=1)
+            warnings.warn("of another kind", UserWarning, stacklevel=1)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    second()
+    assert list(warnings.filters) == before

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from driveshard.errors import BrokenPicture, SourceMissing
+from driveshard.sources.decoding import strict
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
@@ -128,9 +128,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 def _decoding(picture: Picture) -> Iterator[None]:
     """Turn whatever a decoder raises on bad bytes into BrokenPicture."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with strict:
             yield
     except MemoryError:
         raise

@@ -2,25 +2,47 @@
 
 from __future__ import annotations
 
-import sys
+import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from driveshard.api import Task, prepare
-from driveshard.console import Manner, is_terminal, leave, put, put_json, tell, tell_event
+from driveshard.console import Manner, is_terminal, leave, put, put_json, standard, streams_kept, tell, tell_event
 from driveshard.edge import Stopper, error_as_json, explain, home_for_crashes
-from driveshard.errors import DriveshardError, Interrupted
+from driveshard.errors import Interrupted
 from driveshard.events import Event
 from driveshard.job import PushResult
+from driveshard.pipeline import defect_of
 from driveshard.progress import Tally
 from driveshard.report import LISTED, opened_report
 from driveshard.text import human_seconds, human_size, plural
 
 UNREADABLE = 65
+_LAST_WORK = 2.0  # seconds for threads of the source's own, once all is told
 
 
 def run_push(source: str, flags: Mapping[str, Any], manner: Manner) -> int:
     """The whole command; returns its exit code."""
+    before = set(threading.enumerate())
+    with streams_kept():
+        code, stopped = _push_and_tell(source, flags, manner)
+        if stopped or _goes_on(set(threading.enumerate()) - before):
+            leave(code)
+    return code
+
+
+def _goes_on(threads: set[threading.Thread]) -> bool:
+    """Whether a thread that the source started, and that Python would wait for, does not end by itself soon."""
+    until = time.monotonic() + _LAST_WORK
+    for thread in threads:
+        if not thread.daemon:
+            thread.join(max(0.0, until - time.monotonic()))
+    return any(thread.is_alive() for thread in threads if not thread.daemon)
+
+
+def _push_and_tell(source: str, flags: Mapping[str, Any], manner: Manner) -> tuple[int, bool]:
+    """The exit code, and whether a signal came."""
     tally = Tally()
     stopped = None
     dry = False
@@ -28,8 +50,10 @@ def run_push(source: str, flags: Mapping[str, Any], manner: Manner) -> int:
         task = prepare(source, flags)
         dry = task.options.dry_run
         result, stopped = _run(task, tally, manner)
-    except DriveshardError as error:
-        result = PushResult(str(flags.get("name") or ""), error=error)
+    except BaseException as error:  # the result comes out whatever happens
+        result = PushResult(str(flags.get("name") or ""), error=defect_of(error))
+        if result.error is not error and result.error is not None:
+            result.error.__cause__ = error
     code = _exit_code(result, stopped)
     if manner.log_format == "json":
         _tell_json(result, code, manner)
@@ -39,9 +63,7 @@ def run_push(source: str, flags: Mapping[str, Any], manner: Manner) -> int:
         put_json(result.as_json())
     elif result.state == "complete" and result.link:
         put(result.link)
-    if stopped is not None:
-        leave(code)
-    return code
+    return code, stopped is not None
 
 
 def _run(task: Task, tally: Tally, manner: Manner) -> tuple[PushResult, int | None]:
@@ -72,7 +94,8 @@ def _tell(result: PushResult, tally: Tally, manner: Manner, *, dry: bool) -> Non
     lines: list[str] = []
     if result.error is None and not manner.quiet:
         lines = _plan(result) if dry else _summary(result)
-        if result.link and (manner.as_json or (is_terminal(sys.stderr) and not is_terminal(sys.stdout))):
+        seen = is_terminal(standard("stderr")) and not is_terminal(standard("stdout"))
+        if result.link and (manner.as_json or seen):
             lines.append(result.link)
     lines += _failures(result, up=result.state == "complete")
     if result.error is not None:

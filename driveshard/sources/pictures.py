@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -124,13 +125,39 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     return deep.point(lambda value: value * factor + (0.5 - low * factor)).convert("L")
 
 
+class _Filters:
+    """Warnings as decoding wants them, while any thread decodes. ``warnings.catch_warnings`` alone would not do: the
+    filters are the whole process's, and threads that leave in another order than they came would not restore them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._caught = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._caught = warnings.catch_warnings()
+                self._caught.__enter__()
+                warnings.simplefilter("ignore")
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._caught.__exit__(None, None, None)
+
+
+_filters = _Filters()
+
+
 @contextmanager
 def _decoding(picture: Picture) -> Iterator[None]:
     """Turn whatever a decoder raises on bad bytes into BrokenPicture."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with _filters:
             yield
     except MemoryError:
         raise

@@ -9,11 +9,10 @@ from typing import Any
 
 from driveshard.api import Task, prepare
 from driveshard.console import Manner, is_terminal, leave, put, put_json, standard, streams_kept, tell, tell_event
-from driveshard.edge import Stopper, error_as_json, explain, home_for_crashes
-from driveshard.errors import Interrupted
+from driveshard.edge import Stopper, defect, error_as_json, explain, home_for_crashes
+from driveshard.errors import DriveshardError, Interrupted
 from driveshard.events import Event
 from driveshard.job import PushResult
-from driveshard.pipeline import defect_of
 from driveshard.progress import Tally
 from driveshard.report import LISTED, opened_report
 from driveshard.text import human_seconds, human_size, plural
@@ -30,6 +29,12 @@ def run_push(source: str, flags: Mapping[str, Any], manner: Manner) -> int:
         if stopped or _goes_on(set(threading.enumerate()) - before):
             leave(code)
     return code
+
+
+def _as_ours(error: BaseException) -> DriveshardError:
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted("interrupted")
+    return error if isinstance(error, DriveshardError) else defect(error)
 
 
 def _goes_on(threads: set[threading.Thread]) -> bool:
@@ -51,9 +56,7 @@ def _push_and_tell(source: str, flags: Mapping[str, Any], manner: Manner) -> tup
         dry = task.options.dry_run
         result, stopped = _run(task, tally, manner)
     except BaseException as error:  # the result comes out whatever happens
-        result = PushResult(str(flags.get("name") or ""), error=defect_of(error))
-        if result.error is not error and result.error is not None:
-            result.error.__cause__ = error
+        result = PushResult(str(flags.get("name") or ""), error=_as_ours(error))
     code = _exit_code(result, stopped)
     if manner.log_format == "json":
         _tell_json(result, code, manner)

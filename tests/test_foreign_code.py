@@ -238,7 +238,7 @@ def test_a_source_may_go_to_another_folder(runner: Runner) -> None:
     assert not Path("/temp").exists()
 
 
-@pytest.mark.parametrize("more", [(), ("--dry-run",), ("--part-samples", "9999999999999")])
+@pytest.mark.parametrize("more", [(), ("--dry-run",), ("--part-samples", "1000000000")])
 def test_a_length_that_was_made_up_is_refused(runner: Runner, more: tuple[str, ...]) -> None:
     code, _, err = runner.push_code(
         """
@@ -275,7 +275,6 @@ def test_code_lying_in_a_folder_of_data_is_not_run(
     script.write_text(f"""
 import os, sys
 {"" if python_path is None else f"os.environ['PYTHONPATH'] = {python_path!r}"}
-{"" if python_path is None else f"sys.path[1:1] = {python_path!r}.split(':')[:0]"}
 sys.path.append({str(REPOSITORY)!r})
 from driveshard.cli import main
 sys.exit(main(["push", {str(tmp_path / "data")!r}, "--to", "file:{tmp_path / "shelf"}", "--part-size", "500"]))
@@ -318,9 +317,7 @@ def _no_shared_memory(environment: dict[str, str], work: Path) -> None:
     """Every process of Python's finds that there is no semaphore to be had, as without /dev/shm."""
     (work / "site").mkdir()
     (work / "site" / "sitecustomize.py").write_text(
-        "import _multiprocessing\n"
         "def none(*_, **__): raise OSError(38, 'Function not implemented')\n"
-        "_multiprocessing.SemLock.__new__ if 0 else None\n"
         "import multiprocessing.synchronize as s\n"
         "s.SemLock.__init__ = none\n"
     )

@@ -4,14 +4,21 @@ documented code and the result object, on every engine."""
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 import textwrap
+import threading
+import warnings
 from collections.abc import Callable
+from multiprocessing import spawn
 from pathlib import Path
 
 import pytest
+
+from driveshard.sources.pictures import _filters
+from driveshard.workers import bare_start, process_pool
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -339,3 +346,85 @@ def test_without_worker_processes_threads_build(
     assert (code, result["state"], result["samples"]) == (0, "complete", 40), err
     assert word in err
     assert "built in threads" in err
+
+
+INTERRUPTED = """
+import os, signal, sys, threading
+import driveshard
+from driveshard.events import PartPacked
+sent = threading.Event()
+
+def hear(event):
+    if isinstance(event, PartPacked) and not sent.is_set():
+        sent.set()
+        os.kill(os.getpid(), signal.SIGINT)
+
+if __name__ == "__main__":
+    try:
+        driveshard.push("rows.py:Rows", name="t", to="file:shelf", part_size=1500, workers=2, engine=sys.argv[1],
+                        on_event=hear)
+    except KeyboardInterrupt:
+        names = [thread.name for thread in threading.enumerate()]
+        print(sorted(name for name in names if name.startswith(("pack", "upload", "planner"))))
+"""
+
+
+@pytest.mark.parametrize("engine", ["processes", "threads"])
+def test_ctrl_c_in_a_script_stops_everything_before_it_comes_back(runner: Runner, engine: str) -> None:
+    (runner.work / "script.py").write_text(INTERRUPTED)
+    told = subprocess.run(
+        [sys.executable, "script.py", engine], cwd=runner.work, env=runner.environment, capture_output=True, text=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+    assert (told.returncode, told.stdout) == (0, "[]\n"), told.stderr
+
+
+def test_two_threads_may_start_workers_at_once_and_nobody_sees_a_bare_script() -> None:
+    main, inside, seen = sys.modules["__main__"].__dict__, threading.Event(), threading.Event()
+    before = main.get("__file__"), main.get("__spec__")
+
+    def start() -> None:
+        with bare_start():
+            inside.set()
+            seen.wait(10)
+            found.append(spawn.get_preparation_data("x"))
+
+    found: list[dict[str, object]] = []
+    thread = threading.Thread(target=start)
+    thread.start()
+    inside.wait(10)
+    assert (main.get("__file__"), main.get("__spec__")) == before
+    theirs = spawn.get_preparation_data("y")
+    seen.set()
+    thread.join()
+    assert (main.get("__file__"), main.get("__spec__")) == before
+    assert not {"init_main_from_name", "init_main_from_path"} & found[0].keys()
+    assert {"init_main_from_name", "init_main_from_path"} & theirs.keys()
+
+
+def test_windows_is_given_no_more_workers_than_it_can_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("concurrent.futures.process.sys.platform", "win32")
+    pool = process_pool(64, multiprocessing.get_context("spawn"), int)
+    monkeypatch.undo()
+    assert pool._max_workers == 61
+    pool.shutdown()
+
+
+def test_threads_that_decode_side_by_side_leave_the_warnings_as_they_were() -> None:
+    before, first, second, left = list(warnings.filters), threading.Event(), threading.Event(), threading.Event()
+
+    def one() -> None:
+        with _filters:
+            first.set()
+            second.wait(10)
+        left.set()
+
+    thread = threading.Thread(target=one)
+    thread.start()
+    first.wait(10)
+    with _filters:
+        second.set()
+        left.wait(10)
+        assert list(warnings.filters) != before
+    thread.join()
+    assert list(warnings.filters) == before

@@ -37,9 +37,9 @@ class _InOrder(click.Group):
 @click.group(
     cls=_InOrder,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": _WIDTH},
-    epilog="Exit codes: 0 done, 64 usage, 65 some files unreadable, 66 not there, 69 unreachable, 70 defect, 73 temp "
-    "disk, 75 come back later, 76 not what it should be, 77 log in, 78 configuration, 79 refused, 129/130/143 "
-    "interrupted.",
+    epilog="Exit codes: 0 done, 64 usage, 65 some files unreadable, 66 not there, 69 unreachable, 70 defect, 71 "
+    "workers died, 73 temp disk, 75 come back later, 76 not what it should be, 77 log in, 78 configuration, 79 "
+    "refused, 129/130/143 interrupted.",
 )
 @common
 def driveshard() -> None:

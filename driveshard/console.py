@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -29,11 +29,52 @@ class Manner:
         vars(self).update(vars(Manner()))
 
 
+@contextlib.contextmanager
+def streams_kept() -> Iterator[None]:
+    """Meanwhile what goes to stdout and stderr goes where they led before, whatever a source's code does to them:
+    closes them, sets others in their place, or closes the files below."""
+    before = dict(_kept)
+    copies = {name: _copy_of(getattr(sys, name)) for name in ("stdout", "stderr")}
+    _kept.update(copies)
+    try:
+        yield
+    finally:
+        _kept.clear()
+        _kept.update(before)
+        for name, copy in copies.items():
+            _end(copy, getattr(sys, name))
+
+
+_kept: dict[str, Any] = {}
+
+
+def _copy_of(stream: Any) -> Any:
+    """A stream to the same place as that one, or itself where it leads to no file (in a test, in a notebook)."""
+    try:
+        stream.flush()
+        number = os.dup(stream.fileno())
+    except (OSError, ValueError, AttributeError):
+        return stream
+    return open(number, "w", encoding=stream.encoding, errors=stream.errors)
+
+
+def _end(copy: Any, stream: Any) -> None:
+    if copy is not stream:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            copy.close()
+
+
+def standard(name: str) -> Any:
+    """``stdout`` or ``stderr``, or what ``streams_kept`` keeps of it."""
+    return _kept.get(name) or getattr(sys, name)
+
+
 def tell(text: str) -> None:
     """A line on stderr. Nobody listening is no reason to fail."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        sys.stderr.write(shown(text) + "\n")
-        sys.stderr.flush()
+        stream = standard("stderr")
+        stream.write(shown(text) + "\n")
+        stream.flush()
 
 
 def put(text: str) -> None:
@@ -43,7 +84,7 @@ def put(text: str) -> None:
 
 def leave(code: int) -> NoReturn:
     """End the process without waiting for threads that a stop left in the middle of something."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (standard("stdout"), standard("stderr")):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
     os._exit(code)
@@ -60,12 +101,15 @@ class ReaderGone(Exception):
 
 def put_bytes(data: bytes | memoryview) -> None:
     """Bytes on stdout, as they are. Raises ReaderGone, and TempFull when there is no room for them."""
-    if sys.stdout is None:
+    stream = standard("stdout")
+    if stream is None:
         return
     try:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stdout.flush()  # a source's own words come before
+        stream.flush()
+        stream.buffer.write(data)
+        stream.buffer.flush()
     except BrokenPipeError as error:
         raise ReaderGone from error
     except OSError as error:

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from driveshard.errors import ComeBackLater, Defect, DriveshardError
+from driveshard.text import error_text
 
 _PATIENCE = 4.5  # seconds from the first signal to the end, whatever hangs
 # SIGHUP comes when the terminal is closed or the connection to it breaks; Windows has none.
@@ -161,7 +162,7 @@ def moment(when: float) -> str:
 
 def defect(error: BaseException) -> Defect:
     """An exception that nobody expected, for the user."""
-    found = Defect(f"{type(error).__name__}: {redacted(str(error))}" if str(error) else type(error).__name__)
+    found = Defect(redacted(error_text(error)))
     found.__cause__ = error
     return found
 

@@ -8,6 +8,7 @@
     │   ├── Unavailable             one 5xx, 408 or broken connection: worth another try
     │   └── Throttled               "slow down": worth another try, later
     ├── Defect                  70  a bug in driveshard
+    ├── WorkersKilled           71  worker processes died again and again, or cannot be started
     ├── TempFull                73  the temp disk: no room, or not writable
     │   └── PartTooLarge            a part would outgrow what was set aside for it
     ├── ComeBackLater           75  a state that passes by itself; says when
@@ -104,6 +105,16 @@ class Throttled(Unreachable):
 class Defect(DriveshardError):
     exit_code = 70
     advice = "This is a bug in driveshard; please report it with the lines above. The upload can be run again."
+
+
+class WorkersKilled(DriveshardError):
+    """The system, or the source's own code, ended worker processes more often than a part is tried."""
+
+    exit_code = 71
+    advice = (
+        "Nothing is lost: run the same command again with fewer workers (--workers 1), or with more memory free;"
+        " if the source's own code ends its process, mend it there."
+    )
 
 
 class TempFull(DriveshardError):

@@ -9,7 +9,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,19 +91,24 @@ def push(options: PushOptions, source: Source, settings: Settings, emit: Emit) -
     Errors of the run come back in ``result.error`` together with what was achieved; wrong use raises UsageError.
     """
     name = dataset_name(options, source)
+    if options.temp is not None:
+        options = replace(options, temp=options.temp.absolute())  # a source's code may go to another folder
     destination = open_destination(options.to, settings)
     began = time.monotonic()
     result = PushResult(name)
     job = Job(name, options, source, settings, destination, emit, result)
     try:
         job.run()
-    except Exception as error:  # the edge of a run: whatever it is becomes a kind with an exit code
+    except KeyboardInterrupt:  # a script's or a notebook's Ctrl-C is for them to handle; everything has stopped
+        raise
+    except BaseException as error:  # the edge of a run: whatever it is becomes a kind with an exit code
         result.error = defect_of(error)
         if not isinstance(error, DriveshardError):
             result.error.__cause__ = error
         if isinstance(result.error, ComeBackLater):
             result.resume_after = result.error.resume_after
     finally:
+        _let_go(source, emit)
         getattr(destination, "close", lambda: None)()
     if result.folder_id is None and (record := read_record(ledger_path(settings, job.stem))) is not None:
         result.folder_id, result.link = record.folder_id, record.link  # of an earlier run
@@ -111,6 +116,14 @@ def push(options: PushOptions, source: Source, settings: Settings, emit: Emit) -
     result.seconds = time.monotonic() - began
     result.requests = destination.requests
     return result
+
+
+def _let_go(source: Source, emit: Emit) -> None:
+    """A generator that was not gone through to its end may fail as it is closed, which changes nothing any more."""
+    try:
+        getattr(source, "close", lambda: None)()
+    except UsageError as failed:
+        emit(Notice(str(failed)))
 
 
 def ledger_path(settings: Settings, stem: str) -> Path:
@@ -329,9 +342,16 @@ class Job:
     def _run_pipeline(self, ledger: Ledger, spool: Spool, budget: Budget, folder: RemoteFile) -> None:
         options = self.options
         cut = Cut(self.name, options.part_size, options.part_samples)
-        planner = planner_for(self.source, ledger, cut, self.clock, self.emit)
+        planner = planner_for(
+            self.source, ledger, cut, self.clock, self.emit, measure=lambda how: engine.measure(how, self.source)
+        )
         workers = options.workers or default_workers()
-        engine = open_engine("serial" if planner.sequential else options.engine, workers)
+        engine = open_engine(
+            "serial" if planner.sequential else options.engine,
+            workers,
+            tell=lambda text: self.emit(Notice(text)),
+            away=[folder for folder in (getattr(self.source, "root", None), spool.directory) if folder],
+        )
         dataset = Dataset(ledger.get("job"), folder.id)
         uploader = Uploader(self.destination, dataset, ledger, spool, budget, self.retry, self.clock, self.emit)
         pipeline = Pipeline(
@@ -383,6 +403,10 @@ def _noted(ledger: Ledger) -> Iterator[None]:
             why = "interrupted" if isinstance(error, Interrupted) else str(error)
             advice = None if isinstance(error, _PASSING) else error.advice or None
             ledger.note(last_error=why, resume_after=getattr(error, "resume_after", None), last_advice=advice)
+        raise
+    except KeyboardInterrupt:
+        with suppress(sqlite3.Error, DriveshardError):
+            ledger.note(last_error="interrupted")
         raise
 
 

@@ -24,14 +24,24 @@ from driveshard.bottleneck import TimeSpent
 from driveshard.channel import Channel, Closed
 from driveshard.clock import Clock
 from driveshard.engine import Engine, WorkerLost
-from driveshard.errors import Defect, DriveshardError, Interrupted, PartTooLarge, TempFull, TempLost
+from driveshard.errors import (
+    Defect,
+    DriveshardError,
+    Interrupted,
+    PartTooLarge,
+    TempFull,
+    TempLost,
+    WorkersKilled,
+)
 from driveshard.events import Emit, Notice, PackStarted, PartDropped, PartPacked, Planned, SourceFailed, Waiting
 from driveshard.ledger import Ledger
 from driveshard.model import Failure, Part, PartSpec, PartState
 from driveshard.planner import Planner
 from driveshard.sources.base import Source
 from driveshard.spool import Spool
+from driveshard.text import error_text
 from driveshard.uploader import Uploader, md5_of
+from driveshard.workers import deaf
 
 _PLANNED_AHEAD = 1000  # numbers only; what the parts hold is in the ledger
 _MOST_REBUILDS = 5  # of one part in one run
@@ -88,22 +98,36 @@ class Pipeline:
         """Run until all is released, or an error ends it. ``stop_requests`` breaks requests under way and is called
         when a stop was asked for and threads do not end by themselves.
 
-        Raises the first error, Interrupted after a stop.
+        Raises the first error, Interrupted after a stop. Nothing goes on after it, a Ctrl-C that comes as
+        KeyboardInterrupt (in a script or a notebook) included: whoever called lets go of lock and ledger next.
         """
         self._take_over_spool()
         threads = [
             threading.Thread(target=self._guard, args=(work,), name=name, daemon=True) for name, work in self._rooms()
         ]
-        began = self._idle_since = self._clock.monotonic()
-        for thread in threads:
-            thread.start()
-        self._wait_until_idle()
-        self.spent.wall = self._clock.monotonic() - began
-        self._shut(threads, stop_requests)
+        try:
+            self._run(threads, stop_requests)
+        except KeyboardInterrupt as interrupt:
+            self._clock.stop.set()
+            with deaf():
+                self._halt(interrupt)
+                self._shut(threads, stop_requests)
+            raise
         if self._clock.stop.is_set() and not isinstance(self.error, Interrupted):
             raise Interrupted("stopped; run the same command again to go on")
         if self.error is not None:
             raise self.error
+
+    def _run(self, threads: list[threading.Thread], stop_requests: Callable[[], None]) -> None:
+        began = self._idle_since = self._clock.monotonic()
+        try:
+            for thread in threads:
+                thread.start()
+        except RuntimeError as error:
+            self._halt(_no_thread(error))
+        self._wait_until_idle()
+        self.spent.wall = self._clock.monotonic() - began
+        self._shut(threads, stop_requests)
 
     def _rooms(self) -> Iterable[tuple[str, Callable[[], None]]]:
         yield "planner", self._plan
@@ -129,7 +153,7 @@ class Pipeline:
         self._join(threads)
         if any(thread.is_alive() for thread in threads):
             stop_requests()
-            for thread in threads:
+            for thread in filter(threading.Thread.is_alive, threads):
                 thread.join(0.5)
 
     def _join(self, threads: list[threading.Thread]) -> None:
@@ -236,7 +260,8 @@ class Pipeline:
     def _build(self, spec: PartSpec) -> Part:
         """Build the part into the spool under its final name, with more room or another worker if it takes that."""
         room = first = self._bounded(spec, spec.estimate + _SLACK)
-        for _ in range(_MOST_REBUILDS):
+        tries = 0
+        while tries < _MOST_REBUILDS:
             self._spool.reserve(spec.number, room, on_wait=self._tell_full)
             self._emit(PackStarted(spec.number))
             try:
@@ -244,13 +269,17 @@ class Pipeline:
                 if part.files:
                     self._spool.commit(spec.number, spec.file_name, part.size)
                 return part
+            except WorkerLost:  # the engine says when that is enough
+                self._clock.check()
+                self._spool.cancel(spec.number)
+                continue
             except PartTooLarge:
                 self._spool.cancel(spec.number)
                 if room >= self._spool.limit:
                     raise
                 # Nearly always enough. The whole limit would have to wait until no other part is held.
                 room = min(2 * room, self._spool.limit) if room == first else self._spool.limit
-            except (WorkerLost, TempLost):
+            except TempLost:
                 self._clock.check()
                 self._spool.cancel(spec.number)
             except TempFull as error:
@@ -260,6 +289,7 @@ class Pipeline:
             except BaseException:
                 self._spool.cancel(spec.number)
                 raise
+            tries += 1
         raise TempFull(f"{spec.file_name} could not be built in {self._spool.directory} in {_MOST_REBUILDS} tries")
 
     def _bounded(self, spec: PartSpec, room: int) -> int:
@@ -339,7 +369,17 @@ def defect_of(error: BaseException) -> DriveshardError:
     """What an error means to the user: itself, or a bug of ours with the error inside."""
     if isinstance(error, DriveshardError):
         return error
-    return Defect(f"{type(error).__name__}: {error}")
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted("interrupted")
+    return Defect(error_text(error))
+
+
+def _no_thread(error: RuntimeError) -> WorkersKilled:
+    return WorkersKilled(
+        f"No more threads can be started: {error_text(error)}",
+        advice="A limit of this machine or container is reached (see `ulimit -u`): raise it, or give fewer --workers"
+        " and --uploads.",
+    )
 
 
 def spool_directory(temp: Path | None, default: Path, stem: str) -> Path:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from driveshard.clock import Clock
-from driveshard.errors import DriveshardError, SourceMissing
+from driveshard.errors import DriveshardError, SourceMissing, UsageError
 from driveshard.events import Emit, Planned, Scanned
 from driveshard.ledger import Ledger
 from driveshard.model import Part, SampleRange
@@ -15,6 +15,8 @@ from driveshard.sources.estimate import SizedSource, estimate_sample_bytes
 
 _SPREAD = 1.15  # parts of equal counts differ in size; room is set aside for one this much above the mean
 _POLL = 0.5
+_MOST_PARTS = 500_000  # items that Drive takes in one folder
+_LARGEST_PART = 5_000_000_000_000  # bytes that Drive takes in one file
 
 
 class RangePlanner:
@@ -22,8 +24,16 @@ class RangePlanner:
 
     sequential = False
 
-    def __init__(self, source: SizedSource, ledger: Ledger, cut: Cut, emit: Emit) -> None:
+    def __init__(
+        self,
+        source: SizedSource,
+        ledger: Ledger,
+        cut: Cut,
+        emit: Emit,
+        measure: Callable[[Callable[[SizedSource], int]], int] | None = None,
+    ) -> None:
         self._source = source
+        self._measure = measure or (lambda how: how(source))
         self._ledger = ledger
         self._cut = cut
         self._emit = emit
@@ -42,6 +52,7 @@ class RangePlanner:
         missing = unplanned(self._ledger, length)
         if missing:
             sample_bytes, a_part = self._part_samples(length)
+            _check_extent(self._source, sum(stop - start for start, stop in missing), a_part, sample_bytes)
             generation = int(self._ledger.get("generation", 0)) + 1
             self._ledger.note(generation=generation)
             for number, (start, stop) in enumerate(_pieces(missing, a_part), self._ledger.next_number()):
@@ -57,7 +68,7 @@ class RangePlanner:
         noted = self._ledger.get("part_samples")
         if noted and noted["asked"] == asked:
             return int(noted["sample_bytes"]), int(noted["a_part"])
-        sample_bytes = estimate_sample_bytes(self._source)
+        sample_bytes = self._measure(estimate_sample_bytes)
         a_part = self._cut.part_samples or max(1, self._cut.part_size // sample_bytes)
         if not self._cut.part_samples:
             parts = -(-length // a_part)
@@ -123,6 +134,17 @@ class StreamPlanner:
                 if part.exhausted:
                     self._ledger.note(exhausted=True)
                 return part.exhausted
+
+
+def _check_extent(source: SizedSource, samples: int, a_part: int, sample_bytes: int) -> None:
+    """A length that was made up, such as sys.maxsize, would be planned for years. Raises UsageError."""
+    parts = -(-samples // a_part)
+    if parts > _MOST_PARTS or min(samples, a_part) * sample_bytes > _LARGEST_PART:
+        raise UsageError(
+            f"{source.describe()} says that it has {samples:,} new samples: {parts:,} parts of {a_part:,} samples each,"
+            f" and Drive takes {_MOST_PARTS:,} files in a folder, of 5 TB at most",
+            advice="Check its __len__, or give another --part-size or --part-samples.",
+        )
 
 
 def planned_until(ledger: Ledger) -> int:

@@ -6,7 +6,7 @@ What was planned once is never cut again: files that are new, or changed, since 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from driveshard.events import Emit
 from driveshard.ledger import Ledger
 from driveshard.model import Part, PartSpec, Selection
 from driveshard.sources.base import Source
+from driveshard.sources.estimate import SizedSource
 from driveshard.sources.folder import FolderSource
 
 
@@ -51,8 +52,16 @@ def part_file_name(name: str, number: int) -> str:
     return f"{name}-{number:05d}.zip"
 
 
-def planner_for(source: Source, ledger: Ledger, cut: Cut, clock: Clock, emit: Emit) -> Planner:
-    """The planner that suits the source."""
+def planner_for(
+    source: Source,
+    ledger: Ledger,
+    cut: Cut,
+    clock: Clock,
+    emit: Emit,
+    *,
+    measure: Callable[[Callable[[SizedSource], int]], int] | None = None,
+) -> Planner:
+    """The planner that suits the source. ``measure`` calls, somewhere else, a function that makes samples of it."""
     if isinstance(source, FolderSource):
         from driveshard.plan_files import FilePlanner
 
@@ -60,5 +69,5 @@ def planner_for(source: Source, ledger: Ledger, cut: Cut, clock: Clock, emit: Em
     from driveshard.plan_samples import RangePlanner, StreamPlanner
 
     if getattr(source, "indexable", True):
-        return RangePlanner(source, ledger, cut, emit)  # type: ignore[arg-type]
+        return RangePlanner(source, ledger, cut, emit, measure)  # type: ignore[arg-type]
     return StreamPlanner(ledger, cut, clock)

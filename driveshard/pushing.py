@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
+import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from driveshard.api import Task, prepare
-from driveshard.console import Manner, is_terminal, leave, put_result, tell, tell_event
-from driveshard.edge import Stopper, error_as_json, explain, home_for_crashes
+from driveshard.console import Manner, is_terminal, leave, put_result, standard, streams_kept, tell, tell_event
+from driveshard.edge import Stopper, defect, error_as_json, explain, home_for_crashes
 from driveshard.errors import DriveshardError, Interrupted
 from driveshard.events import Event
 from driveshard.job import PushResult
@@ -18,10 +19,36 @@ from driveshard.share import not_shared
 from driveshard.text import human_seconds, human_size, plural
 
 UNREADABLE = 65
+_LAST_WORK = 2.0  # seconds for threads of the source's own, once all is told
 
 
 def run_push(source: str, flags: Mapping[str, Any], manner: Manner) -> int:
     """The whole command; returns its exit code."""
+    before = set(threading.enumerate())
+    with streams_kept():
+        code, stopped = _push_and_tell(source, flags, manner)
+        if stopped or _goes_on(set(threading.enumerate()) - before):
+            leave(code)
+    return code
+
+
+def _as_ours(error: BaseException) -> DriveshardError:
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted("interrupted")
+    return error if isinstance(error, DriveshardError) else defect(error)
+
+
+def _goes_on(threads: set[threading.Thread]) -> bool:
+    """Whether a thread that the source started, and that Python would wait for, does not end by itself soon."""
+    until = time.monotonic() + _LAST_WORK
+    for thread in threads:
+        if not thread.daemon:
+            thread.join(max(0.0, until - time.monotonic()))
+    return any(thread.is_alive() for thread in threads if not thread.daemon)
+
+
+def _push_and_tell(source: str, flags: Mapping[str, Any], manner: Manner) -> tuple[int, bool]:
+    """The exit code, and whether a signal came."""
     tally = Tally()
     stopped = None
     dry = False
@@ -29,8 +56,8 @@ def run_push(source: str, flags: Mapping[str, Any], manner: Manner) -> int:
         task = prepare(source, flags)
         dry = task.options.dry_run
         result, stopped = _run(task, tally, manner)
-    except DriveshardError as error:
-        result = PushResult(str(flags.get("name") or ""), error=error)
+    except BaseException as error:  # the result comes out whatever happens
+        result = PushResult(str(flags.get("name") or ""), error=_as_ours(error))
     code = _exit_code(result, stopped)
     if manner.log_format == "json":
         _tell_json(result, code, manner)
@@ -40,9 +67,7 @@ def run_push(source: str, flags: Mapping[str, Any], manner: Manner) -> int:
         put_result(result.as_json())
     elif result.state == "complete" and result.link:
         put_result(result.link)
-    if stopped is not None:
-        leave(code)
-    return code
+    return code, stopped is not None
 
 
 def _run(task: Task, tally: Tally, manner: Manner) -> tuple[PushResult, int | None]:
@@ -75,7 +100,8 @@ def _tell(result: PushResult, tally: Tally, manner: Manner, *, dry: bool) -> Non
     lines: list[str] = []
     if result.error is None and not manner.quiet:
         lines = _plan(result) if dry else _summary(result)
-        if result.link and (manner.as_json or (is_terminal(sys.stderr) and not is_terminal(sys.stdout))):
+        seen = is_terminal(standard("stderr")) and not is_terminal(standard("stdout"))
+        if result.link and (manner.as_json or seen):
             lines.append(result.link)
     if result.share_refusal is not None and manner.quiet:  # else it was said when it happened
         lines.append(not_shared(result.share_refusal))

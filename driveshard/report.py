@@ -10,13 +10,12 @@ import dataclasses
 import json
 import logging
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, TextIO
 
-from driveshard.console import is_terminal
+from driveshard.console import is_terminal, standard
 from driveshard.events import Event, Notice, Published, SourceFailed, Started, Waiting
 from driveshard.progress import Tally
 from driveshard.text import countdown, human_size, plural, shown
@@ -219,9 +218,9 @@ def _choose(tally: Tally, quiet: bool, log_format: str) -> Report:
     if quiet:
         return Quiet()
     if log_format == "json":
-        return JsonLines(Stream(sys.stderr))
-    if is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb":
+        return JsonLines(Stream(standard("stderr")))
+    if is_terminal(standard("stderr")) and os.environ.get("TERM") != "dumb":
         from driveshard.bars import Bars
 
-        return Bars(sys.stderr, tally)
-    return Lines(Stream(sys.stderr), tally)
+        return Bars(standard("stderr"), tally)
+    return Lines(Stream(standard("stderr")), tally)

@@ -2,6 +2,20 @@
 
 from __future__ import annotations
 
+_LONGEST = 1000  # characters of an error's own words
+
+
+def error_text(error: BaseException) -> str:
+    """``ValueError: what it says``, at most a few lines long, whatever its class makes of ``str``."""
+    name = type(error).__name__
+    try:
+        said = str.__str__(str(error)).strip()
+    except BaseException as second:  # somebody else's __str__ may raise anything
+        return f"{name} (and {type(second).__name__} when asked for its words)"
+    if len(said) > _LONGEST:
+        said = f"{said[:_LONGEST]}..."
+    return f"{name}: {said}" if said else name
+
 
 def shown(text: str) -> str:
     """Text that may hold a stranger's names: what would move the cursor or colour the screen stands as ``\\x..``

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,6 +13,7 @@ from driveshard.model import Failure, Sample, SampleRange, Selection, sample_key
 from driveshard.sources.base import MemberWriter, Packed
 from driveshard.sources.encode import encode_field
 from driveshard.sources.estimate import member_bytes
+from driveshard.sources.foreign import CodeFailed, guarded, keep_process, run_foreign
 from driveshard.sources.target import Target
 
 _GIVE_UP = 100  # samples that fail before any is good: a mistake in the code, and not a few bad inputs
@@ -25,15 +27,21 @@ class PythonSource:
     """What the callable named by ``target`` returns: an indexable object (``__len__`` and ``__getitem__``), whose
     parts are built side by side, or an iterable, which is read once from its start to its end.
 
-    ``base`` is the folder that a relative file, and the modules beside it, are looked for in; None means the current
-    one. Nothing is imported before it is needed, and each process calls the callable for itself, so it must give the
-    same samples each time. Samples keep their own order within a part; the members of one sample are sorted.
+    ``base`` is the folder that a relative file, and the modules beside it, are looked for in; None means the folder
+    that is the current one when this is made, since the user's code may go elsewhere. Nothing is imported before it is
+    needed, and each process calls the callable for itself, so it must give the same samples each time. Samples keep
+    their own order within a part; the members of one sample are sorted.
     """
 
     kind: ClassVar[str] = "python"
 
     target: str
     base: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.base is None:
+            with suppress(FileNotFoundError):  # the current folder was removed; a module elsewhere may do without it
+                object.__setattr__(self, "base", Path.cwd())
 
     def describe(self) -> str:
         return self.target
@@ -47,6 +55,7 @@ class PythonSource:
 
         Raises SourceMissing when file, module or callable is not there, and UsageError when it is not fit for use.
         """
+        keep_process()
         opened = _Opened(self._parsed().call())
         _kept[self] = opened
         return opened.samples
@@ -54,6 +63,12 @@ class PythonSource:
     def check(self) -> None:
         """Raises as ``open``."""
         self.open()
+
+    def close(self) -> None:
+        """Let go of what ``open`` keeps, a generator's own end included. Raises UsageError when that fails."""
+        opened = _kept.pop(self, None)
+        if opened is not None and opened.stream is not None:
+            opened.stream.close()
 
     @property
     def indexable(self) -> bool:
@@ -63,7 +78,7 @@ class PythonSource:
         """Samples in all. Raises UsageError when the source is a plain iterable, or its own ``__len__`` fails."""
         if not self.indexable:
             raise UsageError(f"{self.target} gives a plain iterable, whose length nobody knows.")
-        length: int = _guarded(lambda: len(self._opened().samples), f"len() of what {self.target} gives")
+        length: int = guarded(lambda: len(self._opened().samples), f"len() of what {self.target} gives")
         return length
 
     def pack(self, selection: Selection, writer: MemberWriter, part_size: int) -> Packed:
@@ -103,6 +118,7 @@ class PythonSource:
         opened = self._opened()
         if opened.stream is None or opened.stream.position != start:
             if opened.stream is not None:
+                self.close()
                 self.open()
                 opened = self._opened()
             opened.stream = _Stream(self.target, opened.samples)
@@ -146,15 +162,21 @@ class _Stream:
     def __init__(self, target: str, samples: Any) -> None:
         self.position = 0
         self._target = target
-        self._iterator: Iterator[Any] = _guarded(lambda: iter(samples), f"iter() of what {target} gives")
+        self._iterator: Iterator[Any] = guarded(lambda: iter(samples), f"iter() of what {target} gives")
         self._ahead: list[Any] = []
 
     def peek(self) -> Any:
         """The next sample, or ``_END``."""
         if not self._ahead:
             what = f"{self._target} after {self.position} samples"
-            self._ahead.append(_guarded(lambda: next(self._iterator, _END), what))
+            self._ahead.append(guarded(lambda: next(self._iterator, _END), what))
         return self._ahead[0]
+
+    def close(self) -> None:
+        """End a generator before its end; its ``finally`` may raise, too."""
+        end = getattr(type(self._iterator), "close", None)
+        if end is not None:
+            guarded(lambda: end(self._iterator), f"closing what {self._target} gives")
 
     def advance(self) -> None:
         self._ahead.clear()
@@ -174,11 +196,11 @@ class _PartRun:
     def take(self, number: int, fetch: Callable[[], Any], limit: int | None = None) -> bool:
         """Add sample ``number``, or note why not. False, and nothing done, if the zip would outgrow ``limit``."""
         try:
-            key, members = encode_sample(fetch())
+            key, members = run_foreign(lambda: encode_sample(fetch()))
             if key in self._keys:
-                raise ValueError(f"key {key.decode()!r} is already in this part")
-        except Exception as error:  # the user's own code may raise anything
-            self._fail(number, error)
+                raise CodeFailed(f"ValueError: key {key.decode()!r} is already in this part")
+        except CodeFailed as failed:
+            self._fail(number, failed)
             return True
         grown = self._writer.size + sum(member_bytes(path, len(data)) for path, data in members)
         if limit is not None and self._keys and grown > limit:
@@ -192,13 +214,13 @@ class _PartRun:
     def packed(self, selection: SampleRange, exhausted: bool = False) -> Packed:
         return Packed(selection, len(self._keys), self._files, tuple(self._failed), exhausted)
 
-    def _fail(self, number: int, error: Exception) -> None:
-        why = _describe(error)
+    def _fail(self, number: int, failed: CodeFailed) -> None:
+        why = str(failed)
         self._failed.append(Failure(f"sample {number}", why))
         if not self._keys and len(self._failed) >= _GIVE_UP:
             raise UsageError(
                 f"The first {_GIVE_UP} samples of a part of {self._target} all failed; sample {number}: {why}"
-            ) from error
+            ) from failed.__cause__
 
 
 def encode_sample(sample: Any) -> tuple[bytes, Members]:
@@ -215,9 +237,15 @@ def encode_sample(sample: Any) -> tuple[bytes, Members]:
     if not sample.fields:
         raise ValueError(f"sample {key!r} has no field")
     members = [
-        (f"{key}.{_checked_field(name)}".encode(), encode_field(name, value)) for name, value in sample.fields.items()
+        (f"{key}.{_checked_field(name)}".encode(), _plain_bytes(encode_field(name, value)))
+        for name, value in sample.fields.items()
     ]
     return key.encode(), sorted(members)
+
+
+def _plain_bytes(data: bytes) -> bytes:
+    """A subclass may answer ``len`` as it likes, in the middle of the zip."""
+    return data if type(data) is bytes else bytes(memoryview(data))
 
 
 def _checked_key(key: Any) -> str:
@@ -239,15 +267,3 @@ def _checked_field(name: Any) -> str:
     if not name or name.startswith(".") or any(mark in name for mark in "/\\\0"):
         raise ValueError(f"field name {name!r} must be like 'image.jpg': no slash, no leading dot, not empty")
     return name
-
-
-def _guarded(call: Callable[[], Any], what: str) -> Any:
-    """Run the user's code; whatever it raises ends the run with one sentence, the cause kept."""
-    try:
-        return call()
-    except Exception as error:  # the user's own code may raise anything
-        raise UsageError(f"{what} raised {_describe(error)}") from error
-
-
-def _describe(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -13,8 +13,10 @@ from types import ModuleType
 from typing import Any
 
 from driveshard.errors import SourceMissing, UsageError
+from driveshard.sources.foreign import guarded
 
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+_NONE = object()
 _FORM = "A Python source is written package.module:callable or file.py:callable."
 
 
@@ -53,10 +55,7 @@ class Target:
         raises, or when what it returns holds no samples.
         """
         function = self._find(self._load_file() if self.is_file else self._load_module())
-        try:
-            samples = function()
-        except (Exception, SystemExit) as error:  # the user's own code may raise anything
-            raise UsageError(f"{self.portable} raised {_describe(error)}") from error
+        samples = guarded(function, self.portable)
         self._check_samples(samples)
         return samples
 
@@ -66,53 +65,54 @@ class Target:
     def _load_module(self) -> ModuleType:
         _make_importable(self._folder())
         try:
-            return importlib.import_module(self.place)
-        except (Exception, SystemExit) as error:  # the user's own code may raise anything
+            return guarded(lambda: importlib.import_module(self.place), f"Importing {self.place}")
+        except UsageError as failed:
+            error = failed.__cause__
             if isinstance(error, ModuleNotFoundError) and f"{self.place}.".startswith(f"{error.name}."):
                 raise SourceMissing(f"There is no module {error.name} to import.", advice=_FORM) from error
-            raise UsageError(f"Importing {self.place} raised {_describe(error)}") from error
+            raise
 
     def _load_file(self) -> ModuleType:
         """Run the file anew each time, so that an edited one is never mistaken for the old."""
         path = self._folder() / self.place
         if not path.is_file():
             raise SourceMissing(f"There is no file {path}.")
-        _make_importable(path.parent)  # as `python file.py` would: it may import what lies beside it
+        _make_importable(path.parent)  # it may import what lies beside it
         name = f"_driveshard_source_{path.stem}"
         spec = importlib.util.spec_from_file_location(name, path)
         assert spec is not None
-        assert spec.loader is not None
+        loader = spec.loader
+        assert loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module  # dataclasses and pickle look a class's module up there
-        try:
-            spec.loader.exec_module(module)
-        except (Exception, SystemExit) as error:  # the user's own code may raise anything
-            raise UsageError(f"Running {self.place} raised {_describe(error)}") from error
+        guarded(lambda: loader.exec_module(module), f"Running {self.place}")
         return module
 
     def _find(self, module: ModuleType) -> Any:
         found: Any = module
         for step in self.name.split("."):
-            if not hasattr(found, step):
+            found = guarded(lambda at=found, step=step: getattr(at, step, _NONE), f"{self.portable}")  # type: ignore[misc]
+            if found is _NONE:
                 raise SourceMissing(f"{self.place} has no {self.name}.", advice=_FORM)
-            found = getattr(found, step)
         if not callable(found):
             raise UsageError(f"{self.portable} cannot be called: it is of type {type(found).__name__}.", advice=_FORM)
         return found
 
     def _check_samples(self, samples: Any) -> None:
-        unfit = isinstance(samples, Mapping | str | bytes)
-        if unfit or not (isinstance(samples, Iterable) or hasattr(type(samples), "__getitem__")):
+        if guarded(lambda: _holds_none(samples), f"looking at what {self.portable} returned"):
             raise UsageError(
                 f"{self.portable} returned a value of type {type(samples).__name__}, which holds no samples.",
                 advice="It must return a list, a generator, or an object with __len__ and __getitem__.",
             )
 
 
+def _holds_none(samples: Any) -> bool:
+    if isinstance(samples, Mapping | str | bytes):
+        return True
+    return not (isinstance(samples, Iterable) or hasattr(type(samples), "__getitem__"))
+
+
 def _make_importable(folder: Path) -> None:
+    """Last, so that no ``queue.py`` or ``random.py`` lying in that folder stands in for the standard library's."""
     if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-
-
-def _describe(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        sys.path.append(str(folder))

@@ -15,6 +15,7 @@ from driveshard.clock import Clock
 from driveshard.errors import ConfigError
 from driveshard.options import PUSH, SETTINGS, in_file, read_environment, read_values
 from driveshard.pacing import DEFAULT_WRITES_PER_SECOND
+from driveshard.paths import path_of
 from driveshard.retry import Patience
 
 MIB = 1024 * 1024
@@ -81,6 +82,7 @@ class PushOptions:
     max_transfer: int | None = None
     writes_per_second: float = DEFAULT_WRITES_PER_SECOND
     engine: str = "processes"
+    checksum: bool = False
     dry_run: bool = False
     wait: bool = False
 
@@ -104,7 +106,7 @@ def home_folder(environment: Mapping[str, str]) -> Path:
     """Where config, token, ledgers and cache are kept."""
     home = environment.get("DRIVESHARD_HOME")
     if home:
-        return Path(home).expanduser().absolute()
+        return path_of(home).absolute()
     return Path(platformdirs.user_data_dir("driveshard", appauthor=False))
 
 

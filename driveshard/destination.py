@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from driveshard.errors import UsageError
 from driveshard.model import RemoteFile, UploadSession
+from driveshard.paths import path_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ def open_destination(where: str, settings: Any) -> Destination:
 
         if not rest:
             raise UsageError("file: needs a directory", advice="Write file:DIR, for example file:/mnt/nas/datasets.")
-        return FolderDestination(Path(rest))
+        return FolderDestination(path_of(rest))
     from driveshard.drive.destination import open_drive
 
     drive: Destination = open_drive(rest, settings)

@@ -63,7 +63,7 @@ class FolderDestination:
     chunk_unit = 256 * 1024
 
     def __init__(self, directory: Path) -> None:
-        self._root = directory.expanduser().resolve()
+        self._root = directory.resolve()
         self._places: dict[str, Path] = {}  # id -> the dataset's folder it was last seen in, or is
         self._stripes = [threading.RLock() for _ in range(_STRIPES)]
         self._naming = threading.RLock()

@@ -6,7 +6,7 @@ import hashlib
 import re
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -33,6 +33,7 @@ from driveshard.ledger import Ledger, LedgerDamaged
 from driveshard.lock import hold
 from driveshard.model import Failure, RemoteFile
 from driveshard.pacing import parse_bwlimit
+from driveshard.paths import path_of
 from driveshard.pipeline import Pipeline, defect_of, spool_directory
 from driveshard.planner import Cut, planner_for
 from driveshard.reconcile import Reconciler
@@ -136,7 +137,7 @@ def without_own(source: Source, options: PushOptions, settings: Settings, name: 
     own = [settings.home, spool_directory(options.temp, settings.spools, ledger_stem(name, identity))]
     scheme, rest = split_where(options.to)
     if scheme == "file":
-        own.append(Path(rest).expanduser() / name)
+        own.append(path_of(rest) / name)
     return source.apart_from(own)
 
 
@@ -154,9 +155,19 @@ def check_same_source(ledger: Ledger, name: str, source: Source) -> None:
     others = sorted(key for key in known.keys() | wanted.keys() if known.get(key) != wanted.get(key))
     raise UsageError(
         f"{name} is already the dataset of {where or ledger.get('source')}"
-        + (f", made with other settings ({', '.join(others)})" if others else ""),
+        + (f", made with other settings ({', '.join(others)}); before: {_before(known, others)}" if others else ""),
         advice="Give this one another --name, or push with the same source and settings as before.",
     )
+
+
+def _before(known: Mapping[str, Any], others: list[str]) -> str:
+    """``exclude '*.tmp', '.git'``, so that it can be given again."""
+    words = []
+    for key in others:
+        value = known.get(key)
+        said = ", ".join(map(repr, value)) or "none" if isinstance(value, list) else repr(value)
+        words.append(f"{key} {said}")
+    return "; ".join(words)
 
 
 def ledger_stem(name: str, identity: str) -> str:
@@ -301,8 +312,9 @@ class Job:
 
     def _run_pipeline(self, ledger: Ledger, spool: Spool, budget: Budget, folder: RemoteFile) -> None:
         options = self.options
-        cut = Cut(self.name, options.part_size, options.part_samples)
-        planner = planner_for(self.source, ledger, cut, self.clock, self.emit)
+        most = spool.most
+        cut = Cut(self.name, min(options.part_size, most), options.part_samples, most)
+        planner = planner_for(self.source, ledger, cut, self.clock, self.emit, checksum=options.checksum)
         workers = options.workers or default_workers()
         engine = open_engine("serial" if planner.sequential else options.engine, workers)
         dataset = Dataset(ledger.get("job"), folder.id)

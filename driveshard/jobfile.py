@@ -13,6 +13,7 @@ from typing import Any
 from driveshard.config import read_toml
 from driveshard.errors import ConfigError, SourceMissing, UsageError
 from driveshard.options import PUSH, in_file, nearest, read_values
+from driveshard.paths import path_of
 from driveshard.sources.base import Source
 from driveshard.sources.folder import FolderSource
 
@@ -75,7 +76,7 @@ class JobFile:
             raise ConfigError(
                 f"{self.path}: [source] {key} is missing", advice=f'Write {key} = "DIR", relative to the job file.'
             )
-        return self.path.parent / Path(value).expanduser()
+        return path_of(value, self.path.parent)
 
     def _checked(self, known: list[str]) -> dict[str, Any]:
         """The table without ``kind``, its keys spelled as in Python."""
@@ -116,7 +117,7 @@ def _check_folder(path: Path, table: Mapping[str, Any]) -> None:
 
 def is_job_file(text: str) -> bool:
     """Whether a SOURCE is meant as a job file."""
-    return text.lower().endswith(".toml") and not Path(text).is_dir()
+    return text.lower().endswith(".toml") and not path_of(text).is_dir()
 
 
 def open_source(text: str, include: tuple[str, ...] = (), exclude: tuple[str, ...] = ()) -> Source:
@@ -125,9 +126,9 @@ def open_source(text: str, include: tuple[str, ...] = (), exclude: tuple[str, ..
     Raises SourceMissing when there is nothing of that name, and whatever is wrong in a job file.
     """
     if is_job_file(text):
-        job = read_job_file(Path(text))
+        job = read_job_file(path_of(text))
         return job.source(include or job.options.get("include", ()), exclude or job.options.get("exclude", ()))
-    path = Path(text).expanduser()
+    path = path_of(text)
     if path.is_dir():
         return FolderSource(path, include, exclude)
     if os.path.lexists(path):

@@ -27,9 +27,10 @@ from driveshard.engine import Engine, WorkerLost
 from driveshard.errors import Defect, DriveshardError, Interrupted, PartTooLarge, TempFull, TempLost
 from driveshard.events import Emit, Notice, PackStarted, PartDropped, PartPacked, Planned, SourceFailed, Waiting
 from driveshard.ledger import Ledger
-from driveshard.model import Failure, Part, PartSpec, PartState
+from driveshard.model import Failure, FileList, Part, PartSpec, PartState
 from driveshard.planner import Planner
 from driveshard.sources.base import Source
+from driveshard.sources.folder import FolderSource
 from driveshard.spool import Spool
 from driveshard.uploader import Uploader, md5_of
 
@@ -244,10 +245,10 @@ class Pipeline:
                 if part.files:
                     self._spool.commit(spec.number, spec.file_name, part.size)
                 return part
-            except PartTooLarge:
+            except PartTooLarge as error:
                 self._spool.cancel(spec.number)
                 if room >= self._spool.limit:
-                    raise
+                    return self._grown(spec, error)
                 # Nearly always enough. The whole limit would have to wait until no other part is held.
                 room = min(2 * room, self._spool.limit) if room == first else self._spool.limit
             except (WorkerLost, TempLost):
@@ -261,6 +262,14 @@ class Pipeline:
                 self._spool.cancel(spec.number)
                 raise
         raise TempFull(f"{spec.file_name} could not be built in {self._spool.directory} in {_MOST_REBUILDS} tries")
+
+    def _grown(self, spec: PartSpec, error: PartTooLarge) -> Part:
+        """An empty part, so that its files are planned anew, when some of them outgrew the temp folder since they were
+        planned; these are its failures. Raises ``error`` when it is none of that."""
+        grown = self._source.grown(spec.selection) if isinstance(self._source, FolderSource) else ()
+        if not grown:
+            raise error
+        return Part(spec.number, spec.file_name, 0, "", "", 0, 0, "", "", FileList(), grown)
 
     def _bounded(self, spec: PartSpec, room: int) -> int:
         """The slack must not make a part that just fits look too large."""

@@ -18,13 +18,18 @@ from driveshard.sources.base import Source
 from driveshard.sources.folder import FolderSource
 
 
+MOST = 1 << 53  # bytes; where nobody knows how much room there is
+
+
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """How to cut: the dataset's name, a part's size in bytes and, if given, its number of samples."""
+    """How to cut: the dataset's name, a part's size in bytes and, if given, its number of samples. ``most`` are the
+    bytes that one part may have at all, the room in the temp folder."""
 
     name: str
     part_size: int
     part_samples: int | None = None
+    most: int = MOST
 
     def spec(self, number: int, selection: Selection, estimate: int) -> PartSpec:
         return PartSpec(number, part_file_name(self.name, number), selection, estimate, self.part_size)
@@ -51,12 +56,15 @@ def part_file_name(name: str, number: int) -> str:
     return f"{name}-{number:05d}.zip"
 
 
-def planner_for(source: Source, ledger: Ledger, cut: Cut, clock: Clock, emit: Emit) -> Planner:
-    """The planner that suits the source."""
+def planner_for(
+    source: Source, ledger: Ledger, cut: Cut, clock: Clock, emit: Emit, *, checksum: bool = False
+) -> Planner:
+    """The planner that suits the source; with ``checksum`` one that reads known files again."""
     if isinstance(source, FolderSource):
-        from driveshard.plan_files import FilePlanner
+        from driveshard.plan_files import FilePlanner, forget_outgrown
 
-        return FilePlanner(source, ledger, cut, clock, emit)
+        forget_outgrown(ledger, cut)
+        return FilePlanner(source, ledger, cut, clock, emit, checksum=checksum)
     from driveshard.plan_samples import RangePlanner, StreamPlanner
 
     if getattr(source, "indexable", True):

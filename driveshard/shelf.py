@@ -17,6 +17,7 @@ from driveshard.errors import Mismatch, NotFound, SourceMissing
 from driveshard.events import Emit
 from driveshard.manifest import Manifest, ManifestPart
 from driveshard.model import RemoteFile
+from driveshard.paths import path_of
 from driveshard.records import find_record, find_records, settings_for
 from driveshard.remote_zip import DAMAGED, open_zip
 from driveshard.retry import Retry
@@ -113,7 +114,7 @@ def open_shelf(what: str, settings: Settings, emit: Emit) -> Shelf:
     several datasets have.
     """
     settings = replace(settings, anonymous=True)
-    directory = Path(what.removeprefix("file:")).expanduser()
+    directory = path_of(what.removeprefix("file:"))
     if (directory / manifests.NAME).is_file():
         return DirectoryShelf(directory)
     if what.startswith(("http://", "https://", "drive:")):
@@ -128,7 +129,7 @@ def _named(what: str, settings: Settings, emit: Emit) -> Shelf:
         if len(what) >= 15 and what.replace("-", "").replace("_", "").isalnum() and what.isascii():
             return _on_drive(what, settings, emit)
         # Only now: the folder that was packed often lies here under the dataset's name.
-        if Path(what.removeprefix("file:")).expanduser().is_dir():
+        if path_of(what.removeprefix("file:")).is_dir():
             raise SourceMissing(
                 f"{what} has no {manifests.NAME}, so it is no dataset", advice="Check the path."
             ) from missing

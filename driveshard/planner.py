@@ -17,7 +17,6 @@ from driveshard.model import Part, PartSpec, Selection
 from driveshard.sources.base import Source
 from driveshard.sources.folder import FolderSource
 
-
 MOST = 1 << 53  # bytes; where nobody knows how much room there is
 
 

@@ -22,7 +22,7 @@ def encode_selection(selection: Selection) -> bytes:
 
 
 def decode_selection(data: bytes) -> Selection:
-    """What ``encode_selection`` was given, in today's form or in the first, ``F``, which had neither changes nor CRCs."""
+    """What ``encode_selection`` was given, in today's form or the first, ``F``, without changes and CRCs."""
     if data[:1] == _RANGE:
         return SampleRange(*json.loads(data[1:]))
     reader = _Columns(data)

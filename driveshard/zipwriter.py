@@ -17,7 +17,6 @@ import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path
 from struct import Struct
 from types import TracebackType
@@ -377,20 +376,16 @@ def _zip64_extra(fields: bytes) -> bytes:
 
 def _blocks(file: Path | int) -> Iterator[memoryview]:
     """The file's bytes; each block is overwritten by the next. A pipe put in its place does not make us hang."""
-    with _opened(file) as source:
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOINHERIT", 0)
+    given = isinstance(file, int)
+    with open(file, "rb", buffering=0, closefd=not given, opener=lambda name, _: os.open(name, flags)) as source:
         if not stat.S_ISREG(os.fstat(source.fileno()).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(file))
+        if given:
+            source.seek(0)
         block = memoryview(bytearray(_BLOCK))
         while count := source.readinto(block):
             yield block[:count]
-
-
-def _opened(file: Path | int) -> FileIO:
-    if isinstance(file, int):
-        os.lseek(file, 0, os.SEEK_SET)
-        return FileIO(file, closefd=False)
-    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOINHERIT", 0)
-    return FileIO(file, opener=lambda name, _: os.open(name, flags))
 
 
 def _disk_trouble(error: OSError, path: Path) -> TempFull:

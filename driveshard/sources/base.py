@@ -28,8 +28,8 @@ class MemberWriter(Protocol):
     def add_file(self, path: bytes, file: Path | int) -> int:
         """Append one stored member of any size from a file, in constant memory, and return its size in bytes.
 
-        ``file`` is a path or an open descriptor, which stays open. Raises OSError when it cannot be read, and SourceChanged when it changed while it was read; in both cases the
-        zip is as it was before the call.
+        ``file`` is a path or an open descriptor, which stays open. Raises OSError when it cannot be read, and
+        SourceChanged when it changed while it was read; in both cases the zip is as it was before the call.
         """
 
 

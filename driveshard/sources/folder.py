@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -119,8 +118,8 @@ class FolderSource:
         """Read the selection's files as they are now into ``writer``.
 
         In the selection returned each file has the CRC-32 of what was packed. One whose size changed since it was
-        listed has the size that was packed and its present times; one that cannot be read is left out and listed as a Failure. Raises SourceMissing when the root
-        itself is gone.
+        listed has the size that was packed and its present times; one that cannot be read is left out and listed as a
+        Failure. Raises SourceMissing when the root itself is gone.
         """
         if not isinstance(selection, FileList):
             raise Defect("A folder source packs lists of files only.")
@@ -235,9 +234,8 @@ class _Scan:
         """Names in reverse path order; a directory's name ends in ``/``, which is how whole paths compare."""
         names: list[bytes] = []
         try:
-            fd = self._descent.enter(directory[:-1])
-            names = _names(self._base + directory) if fd is None else _names_in(fd)
-            self._descent.unchanged()
+            self._descent.enter(directory[:-1])
+            names = self._descent.names()
         except OSError as error:
             self._on_failure(Failure(printable(directory) or ".", in_words(error)))
             return []
@@ -254,24 +252,6 @@ class _Scan:
         if directory in self._apart:
             return True
         return self._excluded is not None and self._excluded.match(directory)
-
-
-def _names(directory: bytes) -> list[bytes]:
-    names = []
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            if not entry.is_dir(follow_symlinks=False):
-                names.append(entry.name)
-            elif not _is_junction(entry):
-                names.append(entry.name + b"/")
-    return names
-
-
-def _names_in(fd: int) -> list[bytes]:
-    """As ``_names``, from a descriptor. Python gives text here; encoded all at once it costs next to nothing."""
-    with os.scandir(fd) as entries:
-        names = [entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name for entry in entries]
-    return os.fsencode("\0".join(names)).split(b"\0") if names else []
 
 
 class _PackRun:
@@ -397,10 +377,3 @@ def _kind_in_words(mode: int) -> str:
 def _base(root: Path) -> bytes:
     """What to put before a relative path: a relative root must not move when the process changes its directory."""
     return os.path.join(os.fsencode(root.absolute()), b"")
-
-
-def _is_junction(entry: os.DirEntry[bytes]) -> bool:
-    """Windows' other kind of link to a directory, which may lead in a circle."""
-    if sys.platform == "win32":
-        return entry.stat(follow_symlinks=False).st_reparse_tag == stat.IO_REPARSE_TAG_MOUNT_POINT
-    return False

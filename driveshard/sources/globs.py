@@ -47,7 +47,7 @@ def normal(pattern: str, root: Path) -> str:
     if os.sep != "/":
         text = text.replace(os.sep, "/")
     if text.startswith("~/"):
-        text = os.path.expanduser(text)
+        text = os.path.expanduser(text)  # noqa: PTH111  (a text)
     tail = "/" if text.endswith("/") else ""
     inside = _inside(text, root)
     if inside is not None:
@@ -60,9 +60,9 @@ def normal(pattern: str, root: Path) -> str:
 def _inside(text: str, root: Path) -> str | None:
     """What follows the root in a path that names it: a whole one, or one that climbs from the present folder."""
     steps = text.split("/")
-    if not os.path.isabs(text) and ".." not in steps:
+    if not Path(text).is_absolute() and ".." not in steps:
         return None
-    given = os.path.normpath(os.path.join(os.getcwd(), text))
+    given = os.path.normpath(os.path.join(Path.cwd(), text))
     bases = {str(root.absolute()), str(root.resolve())}
     for base in bases:
         for path in (given, os.path.realpath(given)):

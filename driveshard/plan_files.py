@@ -26,6 +26,7 @@ _4GIB = 2**32
 _ZIP64_A_MEMBER = 12  # bytes more for a member that begins beyond 4 GiB
 
 _RESTAMPED_AT_ONCE = 20_000
+_PIECE = 256  # rows
 
 Known = tuple[Row, int | None, int]
 """A file as a part holds it, the CRC-32 of what was packed (None while it is only planned), and the part's number."""
@@ -135,12 +136,12 @@ class FilePlanner:
         known = known_rows(self._ledger)
         ahead: list[Known] = []
         try:
-            for block in blocks:
+            for block in chain.from_iterable(map(_pieces, blocks)):
                 ahead += islice(known, max(len(block) - len(ahead), 0))
                 if not ahead:
                     yield block, []
-                elif not self._checksum and block == list(map(itemgetter(0), ahead[: len(block)])):
-                    # Nearly all blocks of a run with nothing to do, at a tenth of the cost of going file by file.
+                elif not self._checksum and block == [one[0] for one in ahead[: len(block)]]:
+                    # Nearly all pieces of a run with nothing to do, at half the cost of going file by file.
                     self.kept += len(block)
                     del ahead[: len(block)]
                 else:
@@ -217,6 +218,11 @@ class FilePlanner:
         return (
             f"{what} needs {human_size(size)} in the temp folder, which can hold {human_size(self._cut.most)} at most"
         )
+
+
+def _pieces(block: list[Row]) -> Iterator[list[Row]]:
+    """So few rows that what is made for comparing them is gone before the garbage collector looks at it."""
+    return (block[start : start + _PIECE] for start in range(0, len(block), _PIECE))
 
 
 def forget_outgrown(ledger: Ledger, cut: Cut) -> None:

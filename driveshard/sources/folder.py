@@ -16,7 +16,7 @@ from driveshard.model import Failure, FileList, Selection
 from driveshard.sources.base import MemberWriter, Packed, printable
 from driveshard.sources.descent import HAS_DIR_FD, OPEN_FILE, Contents, Descent
 from driveshard.sources.globs import Globs, normal
-from driveshard.sources.stamps import CTIME_TELLS, MASK, Stamps, folded
+from driveshard.sources.stamps import MASK, Stamps, folded
 
 Row = tuple[bytes, int, int, int]
 """(path relative to the root, size in bytes, mtime in nanoseconds, change stamp), the last two in 64 bits."""
@@ -27,7 +27,6 @@ _LARGE = 8 << 20  # from here on a file is copied in blocks rather than held in 
 
 
 _HAS_DIR_FD = HAS_DIR_FD
-_FAR = 1 << 63  # nanoseconds that 64 bits hold no more
 
 
 @dataclass(frozen=True)
@@ -203,7 +202,7 @@ class _Scan:
         self._take(prefix, names, min(len(names), _BLOCK_ROWS - len(block)), directory_fd, block)
 
     def _take(self, prefix: bytes, names: list[bytes], count: int, directory_fd: int | None, block: list[Row]) -> None:
-        base, lstat, filtered, unsettled = self._base, os.lstat, self._filtered, self._stamps.unsettled
+        base, lstat, filtered = self._base, os.lstat, self._filtered
         factor, horizon = self._stamps.factor, self._stamps.horizon()
         for _ in range(count):
             name = names.pop()
@@ -224,11 +223,13 @@ class _Scan:
                 self._on_skipped(Failure(printable(path), _kind_in_words(status.st_mode)))
                 continue
             mtime, change = status.st_mtime_ns, status.st_ctime_ns
-            if (change if CTIME_TELLS else mtime) > horizon:
-                change = unsettled
+            # What nearly all files are: old enough, and dated in a time that 64 bits hold.
+            if 0 <= mtime <= change <= horizon:
+                block.append(
+                    (path, status.st_size, mtime, (change + factor * status.st_ino) & MASK if factor else change)
+                )
             else:
-                change = (change + factor * status.st_ino) & MASK if factor else change & MASK
-            block.append((path, status.st_size, mtime if -_FAR <= mtime < _FAR else folded(mtime), change))
+                block.append((path, status.st_size, folded(mtime), self._stamps.of(status, horizon)))
 
     def _list(self, directory: bytes) -> list[bytes]:
         """Names in reverse path order; a directory's name ends in ``/``, which is how whole paths compare."""

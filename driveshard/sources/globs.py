@@ -52,8 +52,13 @@ def normal(pattern: str, root: Path) -> str:
     inside = _inside(text, root)
     if inside is not None:
         return f"/{inside or '**'}{tail if inside else ''}"
-    steps = [step for step in text.split("/") if step not in ("", ".")]
-    anchored = "/" if text.startswith(("/", "./")) else ""
+    steps: list[str] = []
+    for step in text.split("/"):
+        if step == ".." and steps:
+            steps.pop()
+        elif step not in ("", ".", ".."):
+            steps.append(step)
+    anchored = "/" if text.startswith(("/", "./")) or ".." in text.split("/") else ""
     return anchored + "/".join(steps) + tail if steps else text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ class AnyPath(click.Path):
     """A path by the rule that all of them follow; it need not be there."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        return path_of(super().convert(value, param, ctx))
+        return path_of(os.fsdecode(super().convert(value, param, ctx)))
 
 
 def examples(text: str) -> str:

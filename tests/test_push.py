@@ -405,7 +405,6 @@ def test_a_file_that_vanished_is_listed_and_the_rest_goes_up(bench: Bench, make_
     check(bench, result, as_bytes({**files, "d1/00001.jpg": b"back"}))
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs a file that may not be read")
 class Growing(FolderSource):
     """A folder in which one file grows between the look at it and its packing."""
 
@@ -434,6 +433,7 @@ def test_parts_are_no_larger_than_the_temp_limit(bench: Bench, make_tree: MakeTr
     assert len(bench.members(result)) == 10
 
 
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs a file that may not be read")
 def test_an_unreadable_file_is_listed_and_tried_again(bench: Bench, make_tree: MakeTree) -> None:
     files = tree(10)
     root = make_tree(files)

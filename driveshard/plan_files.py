@@ -12,7 +12,7 @@ from itertools import chain, groupby, islice, repeat
 from operator import itemgetter
 
 from driveshard.clock import Clock
-from driveshard.errors import SourceMissing
+from driveshard.errors import SourceMissing, TempFull
 from driveshard.events import Emit, Notice, Planned, Scanned, SourceFailed
 from driveshard.ledger import Ledger
 from driveshard.model import Failure, FileList, Part, PartState
@@ -59,6 +59,7 @@ class FilePlanner:
         self.links = self.gone = self.kept = 0
         self._files = self._bytes = 0
         self._read_again = 0
+        self._refused = ""  # why the last one can never be packed
         self._restamped: dict[int, dict[bytes, int]] = {}  # part -> path -> its change stamp now
 
     def packed(self, part: Part) -> None:
@@ -87,6 +88,11 @@ class FilePlanner:
             yield number
             number += 1
         self._emit(Scanned(self._files, self._bytes, complete=True))
+        if number == 0 and self._refused:
+            raise TempFull(
+                f"no file fits: {self._refused}",
+                advice="Give a larger --temp-limit, or a smaller --part-size for a new dataset.",
+            )
         self._tell()
 
     def _tell(self) -> None:
@@ -215,9 +221,9 @@ class FilePlanner:
         return [row for row in rows if row[0] not in too_large], [path for path in replacing if path not in too_large]
 
     def _no_room(self, what: str, size: int) -> str:
-        return (
-            f"{what} needs {human_size(size)} in the temp folder, which can hold {human_size(self._cut.most)} at most"
-        )
+        room = human_size(self._cut.most)
+        self._refused = f"{what} needs {human_size(size)} in the temp folder, which can hold {room} at most"
+        return self._refused
 
 
 def _pieces(block: list[Row]) -> Iterator[list[Row]]:

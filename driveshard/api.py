@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from driveshard import job as jobs
@@ -15,6 +14,7 @@ from driveshard.events import Emit, ignore
 from driveshard.job import PushResult
 from driveshard.jobfile import JobFile, is_job_file, open_source, read_job_file
 from driveshard.options import KEYWORDS, PUSH, read_values
+from driveshard.paths import path_of
 from driveshard.sources.base import Source
 
 
@@ -45,7 +45,7 @@ def prepare(source: str, flags: Mapping[str, Any], environment: Mapping[str, str
         raise UsageError("the source is empty", advice="Name a folder; is a variable in the command not set?")
     given = os.environ if environment is None else environment
     settings = settings_from(given)
-    job = read_job_file(Path(source)) if is_job_file(source) else None
+    job = read_job_file(path_of(source)) if is_job_file(source) else None
     options = push_options(source, flags, job.options if job else {}, settings.home, given)
     opened = (
         job.source(options.include, options.exclude) if job else open_source(source, options.include, options.exclude)
@@ -85,6 +85,7 @@ def push(
     writes_per_second: float | None = None,
     engine: str | None = None,
     recreate: bool | None = None,
+    checksum: bool | None = None,
     dry_run: bool | None = None,
     wait: bool | None = None,
     on_event: Emit = ignore,

@@ -15,7 +15,7 @@ from click.core import ParameterSource
 
 from driveshard.console import ReaderGone, tell, tell_event
 from driveshard.errors import ConfigError, DriveshardError, Interrupted, TempFull, UsageError
-from driveshard.flags import common, examples, given_flags, manner, option, push_flags
+from driveshard.flags import AnyPath, common, examples, given_flags, manner, option, push_flags
 from driveshard.options import PUSH, WITH, read_values
 
 _WIDTH = 100
@@ -101,7 +101,7 @@ driveshard emulate --root /tmp/drive --faults 503@3*2,lost-final --bandwidth 2M
 )
 @option(
     "--root",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=AnyPath(file_okay=False),
     required=True,
     metavar="DIR",
     help="Where the emulated Drive is kept.",
@@ -289,7 +289,7 @@ driveshard demo --keep /tmp/demo
 @option("--faults", default="", metavar="WORDS", help="What goes wrong on the way, such as 503@5*3,lost-final.")
 @option(
     "--keep",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=AnyPath(file_okay=False),
     metavar="DIR",
     help="Do it in this new directory, and keep everything.",
 )
@@ -317,7 +317,7 @@ driveshard login --no-browser --port 8085
 )
 @click.option(
     "--credentials",
-    type=click.Path(path_type=Path),
+    type=AnyPath(),
     metavar="FILE",
     help="The OAuth client's file (default: credentials.json in the home folder).",
 )

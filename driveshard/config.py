@@ -83,6 +83,7 @@ class PushOptions:
     writes_per_second: float = DEFAULT_WRITES_PER_SECOND
     engine: str = "processes"
     recreate: bool = False
+    checksum: bool = False
     dry_run: bool = False
     wait: bool = False
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,6 +12,7 @@ import click
 from driveshard import __version__
 from driveshard.console import Manner
 from driveshard.options import FLAGS, PUSH, Option, read_values
+from driveshard.paths import path_of
 
 manner = Manner()
 """Of the command that runs; set while its options are read."""
@@ -75,6 +78,13 @@ def option(*names: str, **form: Any) -> Callable[[Callable[..., Any]], Callable[
     """A flag of one command, which can stand in the environment, too."""
     long = next(name for name in names if name.startswith("--"))
     return click.option(*names, envvar="DRIVESHARD_" + long[2:].replace("-", "_").upper(), **form)
+
+
+class AnyPath(click.Path):
+    """A path by the rule that all of them follow; it need not be there."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        return path_of(os.fsdecode(super().convert(value, param, ctx)))
 
 
 def examples(text: str) -> str:

@@ -7,7 +7,7 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -178,9 +178,19 @@ def check_same_source(ledger: Ledger, name: str, source: Source) -> None:
     others = sorted(key for key in known.keys() | wanted.keys() if known.get(key) != wanted.get(key))
     raise UsageError(
         f"{name} is already the dataset of {where or ledger.get('source')}"
-        + (f", made with other settings ({', '.join(others)})" if others else ""),
+        + (f", made with other settings ({', '.join(others)}); before: {_before(known, others)}" if others else ""),
         advice="Give this one another --name, or push with the same source and settings as before.",
     )
+
+
+def _before(known: Mapping[str, Any], others: list[str]) -> str:
+    """``exclude '*.tmp', '.git'``, so that it can be given again."""
+    words = []
+    for key in others:
+        value = known.get(key)
+        said = ", ".join(map(repr, value)) or "none" if isinstance(value, list) else repr(value)
+        words.append(f"{key} {said}")
+    return "; ".join(words)
 
 
 def ledger_stem(name: str, identity: str) -> str:
@@ -341,9 +351,16 @@ class Job:
 
     def _run_pipeline(self, ledger: Ledger, spool: Spool, budget: Budget, folder: RemoteFile) -> None:
         options = self.options
-        cut = Cut(self.name, options.part_size, options.part_samples)
+        most = spool.most
+        cut = Cut(self.name, min(options.part_size, most), options.part_samples, most)
         planner = planner_for(
-            self.source, ledger, cut, self.clock, self.emit, measure=lambda how: engine.measure(how, self.source)
+            self.source,
+            ledger,
+            cut,
+            self.clock,
+            self.emit,
+            measure=lambda how: engine.measure(how, self.source),
+            checksum=options.checksum,
         )
         workers = options.workers or default_workers()
         engine = open_engine(

@@ -76,7 +76,7 @@ class JobFile:
             raise ConfigError(
                 f"{self.path}: [source] {key} is missing", advice=f'Write {key} = "DIR", relative to the job file.'
             )
-        return self.path.parent / path_of(value)
+        return path_of(value, self.path.parent)
 
     def _checked(self, known: list[str]) -> dict[str, Any]:
         """The table without ``kind``, its keys spelled as in Python."""
@@ -117,7 +117,7 @@ def _check_folder(path: Path, table: Mapping[str, Any]) -> None:
 
 def is_job_file(text: str) -> bool:
     """Whether a SOURCE is meant as a job file."""
-    return text.lower().endswith(".toml") and not os.path.isdir(text)  # noqa: PTH112
+    return text.lower().endswith(".toml") and not os.path.isdir(path_of(text))  # noqa: PTH112
 
 
 def open_source(text: str, include: tuple[str, ...] = (), exclude: tuple[str, ...] = ()) -> Source:
@@ -126,7 +126,7 @@ def open_source(text: str, include: tuple[str, ...] = (), exclude: tuple[str, ..
     Raises SourceMissing when there is nothing of that name, and whatever is wrong in a job file.
     """
     if is_job_file(text):
-        job = read_job_file(Path(text))
+        job = read_job_file(path_of(text))
         return job.source(include or job.options.get("include", ()), exclude or job.options.get("exclude", ()))
     path = path_of(text)
     if os.path.isdir(path):  # noqa: PTH112

@@ -20,7 +20,7 @@ from typing import Any
 
 from driveshard.database import reading, transaction, unusable
 from driveshard.errors import Defect
-from driveshard.model import Part, PartSpec, PartState, Selection, UploadSession
+from driveshard.model import FileList, Part, PartSpec, PartState, Selection, UploadSession
 from driveshard.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
 from driveshard.selections import decode_selection, encode_selection
 
@@ -264,6 +264,18 @@ class Ledger:
             db.execute(
                 "UPDATE selections SET data = ? WHERE number = ?", (encode_selection(part.selection), part.number)
             )
+
+    def restamp(self, number: int, changes: Mapping[bytes, int]) -> None:
+        """Note other change stamps of a packed part's files, by path; everything else stays."""
+        with self._write() as db:
+            row = db.execute("SELECT data FROM selections WHERE number = ?", (number,)).fetchone()
+            held = decode_selection(row[0]) if row else None
+            if not isinstance(held, FileList) or not held.crcs:
+                return  # planned anew meanwhile
+            for index, path in enumerate(held.split_paths()):
+                if path in changes:
+                    held.changes[index] = changes[path]
+            db.execute("UPDATE selections SET data = ? WHERE number = ?", (encode_selection(held), number))
 
     def drop(self, number: int) -> None:
         """Forget a part of which nothing could be read, so that its files count as new next time."""

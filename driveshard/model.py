@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,30 +41,51 @@ class Failure:
 
 
 class FileList:
-    """Files below a source's root in path order, as three columns of equal length.
+    """Files below a source's root in path order, as columns of equal length.
 
     Paths are bytes relative to the root with ``/`` between the steps, as the file system gave them (they need not be
-    UTF-8); sizes are in bytes; mtimes in nanoseconds since the epoch.
+    UTF-8); sizes are in bytes; mtimes in nanoseconds since the epoch, folded into 64 bits where they are further away.
+    ``changes`` are stamps of what else the file system notes of a change (see ``sources.stamps``), 0 where nobody
+    looked. ``crcs`` are the contents' CRC-32s, empty until they were packed. Neither counts when lists are
+    compared: stamps differ from look to look.
     """
 
-    __slots__ = ("mtimes", "paths", "sizes")
+    __slots__ = ("changes", "crcs", "mtimes", "paths", "sizes")
 
-    def __init__(self, paths: bytes = b"", sizes: array[int] | None = None, mtimes: array[int] | None = None) -> None:
+    def __init__(
+        self,
+        paths: bytes = b"",
+        sizes: array[int] | None = None,
+        mtimes: array[int] | None = None,
+        changes: array[int] | None = None,
+        crcs: array[int] | None = None,
+    ) -> None:
         self.paths = paths  # joined by NUL, which no path can hold
         self.sizes = array("q") if sizes is None else sizes
         self.mtimes = array("q") if mtimes is None else mtimes
+        self.changes = array("q", bytes(8 * len(self.sizes))) if changes is None else changes
+        self.crcs = array("I") if crcs is None else crcs
 
     @classmethod
-    def of(cls, rows: list[tuple[bytes, int, int]]) -> FileList:
-        """Build from (path, size, mtime_ns) rows that are in path order."""
+    def of(
+        cls,
+        rows: Sequence[tuple[bytes, int, int] | tuple[bytes, int, int, int]],
+        crcs: array[int] | None = None,
+    ) -> FileList:
+        """Build from (path, size, mtime_ns[, change]) rows that are in path order."""
         paths = _SEPARATOR.join([row[0] for row in rows])
-        return cls(paths, array("q", [row[1] for row in rows]), array("q", [row[2] for row in rows]))
+        changes = array("q", [row[3] if len(row) > 3 else 0 for row in rows])
+        return cls(paths, array("q", [row[1] for row in rows]), array("q", [row[2] for row in rows]), changes, crcs)
 
     def __len__(self) -> int:
         return len(self.sizes)
 
     def __iter__(self) -> Iterator[tuple[bytes, int, int]]:
         return zip(self.split_paths(), self.sizes, self.mtimes, strict=True)
+
+    def rows(self) -> Iterator[tuple[bytes, int, int, int]]:
+        """(path, size, mtime, change) of each."""
+        return zip(self.split_paths(), self.sizes, self.mtimes, self.changes, strict=True)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FileList):
@@ -77,7 +98,7 @@ class FileList:
         return self.paths.split(_SEPARATOR) if self.sizes else []
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return FileList, (self.paths, self.sizes, self.mtimes)
+        return FileList, (self.paths, self.sizes, self.mtimes, self.changes, self.crcs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,14 +24,15 @@ _SIDE_BY_SIDE = 1024
 @dataclass(frozen=True, slots=True)
 class Option:
     """One option by its long name. ``parse`` takes a text or a TOML value and raises ValueError or UsageError; ``many``
-    are given several times; ``rebase`` makes a value relative to the folder of the file it was written in."""
+    are given several times; ``rebase`` says which path a value means, relative to the folder of the file it was written
+    in (None: to the current one)."""
 
     name: str
     parse: Callable[[Any], Any]
     metavar: str
     help: str
     many: bool = False
-    rebase: Callable[[Any, Path], Any] | None = None
+    rebase: Callable[[Any, Path | None], Any] | None = None
 
     @property
     def field(self) -> str:
@@ -107,7 +108,7 @@ def _read(option: Option, value: Any, origin: Origin) -> Any:
         raise origin.error(f"{origin.spell(option.name)}: {error}", advice=error.advice) from error
     except ValueError as error:
         raise origin.error(f"{origin.spell(option.name)}: {repr(value)[:80]} is not {error}") from error
-    return option.rebase(parsed, origin.base) if option.rebase and origin.base else parsed
+    return option.rebase(parsed, origin.base) if option.rebase else parsed
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -188,9 +189,9 @@ def globs(value: Any) -> tuple[str, ...]:
     return found
 
 
-def folder(value: Any) -> Path:
-    """A directory's path, ``~`` being the home directory."""
-    return path_of(text(str(value) if isinstance(value, Path) else value))
+def folder(value: Any) -> str:
+    """A path, as it is written: ``rebase`` says which one it means."""
+    return text(str(value) if isinstance(value, Path) else value)
 
 
 def who(value: Any) -> str:
@@ -225,13 +226,9 @@ def where(value: Any) -> str:
     return str(value)
 
 
-def _rebase_where(value: str, base: Path) -> str:
+def _rebase_where(value: str, base: Path | None) -> str:
     scheme, colon, rest = value.partition(":")
-    return f"{scheme}{colon}{base / folder(rest)}" if scheme == "file" and rest else value
-
-
-def _rebase_folder(value: Path, base: Path) -> Path:
-    return base / value
+    return f"{scheme}{colon}{path_of(rest, base)}" if scheme == "file" and rest else value
 
 
 PUSH: tuple[Option, ...] = (
@@ -246,7 +243,7 @@ PUSH: tuple[Option, ...] = (
     Option("name", text, "NAME", "The dataset's name (default: the source's)"),
     Option("part-size", size, "SIZE", "Size of a zip part (default 512MiB)"),
     Option("part-samples", count, "N", "At most this many samples in a part"),
-    Option("temp", folder, "DIR", "Where parts wait for their upload", rebase=_rebase_folder),
+    Option("temp", folder, "DIR", "Where parts wait for their upload", rebase=path_of),
     Option("temp-limit", size, "SIZE", "Most bytes there at any time (default: room for the parts under way)"),
     Option("workers", some, "N", "Processes that pack (default: one for each CPU)"),
     Option("uploads", some, "N", "Parts uploaded side by side (default 3)"),
@@ -272,6 +269,12 @@ PUSH: tuple[Option, ...] = (
     Option(
         "recreate", switch, "", "If the dataset's folder was deleted: begin anew, in a new folder (kept if it is there)"
     ),
+    Option(
+        "checksum",
+        switch,
+        "",
+        "Read every file again and pack those whose content changed, also where size and dates say it did not",
+    ),
     Option("dry-run", switch, "", "Say what would be packed, and send nothing"),
     Option("wait", switch, "", "If another run has this dataset, wait for it"),
 )
@@ -281,8 +284,8 @@ SETTINGS: tuple[Option, ...] = (
     Option("retries", count, "N", "Failures in a row that are borne (default 12)"),
     Option("throttle-patience", number, "SECONDS", "How long 'slow down' is borne before it counts as the day's cap"),
     Option("list-lag", number, "SECONDS", "How far Drive's lists may lag, should the ledger be lost (default 15)"),
-    Option("credentials", folder, "FILE", "The OAuth client's file for `login`", rebase=_rebase_folder),
-    Option("service-account", folder, "FILE", "A service account's key file", rebase=_rebase_folder),
+    Option("credentials", folder, "FILE", "The OAuth client's file for `login`", rebase=path_of),
+    Option("service-account", folder, "FILE", "A service account's key file", rebase=path_of),
     Option("subject", text, "EMAIL", "The person a service account acts for"),
     Option("api-key", text, "KEY", "Reads what is shared with anyone, without a login"),
 )

@@ -35,9 +35,10 @@ from driveshard.errors import (
 )
 from driveshard.events import Emit, Notice, PackStarted, PartDropped, PartPacked, Planned, SourceFailed, Waiting
 from driveshard.ledger import Ledger
-from driveshard.model import Failure, Part, PartSpec, PartState
+from driveshard.model import Failure, FileList, Part, PartSpec, PartState
 from driveshard.planner import Planner
 from driveshard.sources.base import Source
+from driveshard.sources.folder import FolderSource
 from driveshard.spool import Spool
 from driveshard.text import error_text
 from driveshard.uploader import Uploader, md5_of
@@ -273,10 +274,10 @@ class Pipeline:
                 self._clock.check()
                 self._spool.cancel(spec.number)
                 continue
-            except PartTooLarge:
+            except PartTooLarge as error:
                 self._spool.cancel(spec.number)
                 if room >= self._spool.limit:
-                    raise
+                    return self._grown(spec, error)
                 # Nearly always enough. The whole limit would have to wait until no other part is held.
                 room = min(2 * room, self._spool.limit) if room == first else self._spool.limit
             except TempLost:
@@ -291,6 +292,14 @@ class Pipeline:
                 raise
             tries += 1
         raise TempFull(f"{spec.file_name} could not be built in {self._spool.directory} in {_MOST_REBUILDS} tries")
+
+    def _grown(self, spec: PartSpec, error: PartTooLarge) -> Part:
+        """An empty part, so that its files are planned anew, when some of them outgrew the temp folder since they were
+        planned; these are its failures. Raises ``error`` when it is none of that."""
+        grown = self._source.grown(spec.selection) if isinstance(self._source, FolderSource) else ()
+        if not grown:
+            raise error
+        return Part(spec.number, spec.file_name, 0, "", "", 0, 0, "", "", FileList(), grown)
 
     def _bounded(self, spec: PartSpec, room: int) -> int:
         """The slack must not make a part that just fits look too large."""

@@ -18,14 +18,18 @@ from driveshard.sources.base import Source
 from driveshard.sources.estimate import SizedSource
 from driveshard.sources.folder import FolderSource
 
+MOST = 1 << 53  # bytes; where nobody knows how much room there is
+
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """How to cut: the dataset's name, a part's size in bytes and, if given, its number of samples."""
+    """How to cut: the dataset's name, a part's size in bytes and, if given, its number of samples. ``most`` are the
+    bytes that one part may have at all, the room in the temp folder."""
 
     name: str
     part_size: int
     part_samples: int | None = None
+    most: int = MOST
 
     def spec(self, number: int, selection: Selection, estimate: int) -> PartSpec:
         return PartSpec(number, part_file_name(self.name, number), selection, estimate, self.part_size)
@@ -60,12 +64,15 @@ def planner_for(
     emit: Emit,
     *,
     measure: Callable[[Callable[[SizedSource], int]], int] | None = None,
+    checksum: bool = False,
 ) -> Planner:
-    """The planner that suits the source. ``measure`` calls, somewhere else, a function that makes samples of it."""
+    """The planner that suits the source. ``measure`` calls, somewhere else, a function that makes samples of it; with
+    ``checksum`` known files are read again."""
     if isinstance(source, FolderSource):
-        from driveshard.plan_files import FilePlanner
+        from driveshard.plan_files import FilePlanner, forget_outgrown
 
-        return FilePlanner(source, ledger, cut, clock, emit)
+        forget_outgrown(ledger, cut)
+        return FilePlanner(source, ledger, cut, clock, emit, checksum=checksum)
     from driveshard.plan_samples import RangePlanner, StreamPlanner
 
     if getattr(source, "indexable", True):

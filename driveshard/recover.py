@@ -27,6 +27,7 @@ from driveshard.remote_zip import DAMAGED, directory_of
 from driveshard.retry import Retry
 from driveshard.sources.base import Source, printable
 from driveshard.sources.folder import FolderSource
+from driveshard.sources.stamps import folded
 
 _BLOCK = 1024 * 1024
 _UNKNOWN = -1  # an mtime that no file has: the file counts as changed
@@ -223,4 +224,4 @@ def _mtime_if_same(root: Path, path: bytes, size: int, crc: int) -> int:
                 found = zlib.crc32(block, found)
     except OSError:
         return _UNKNOWN
-    return status.st_mtime_ns if found == crc else _UNKNOWN
+    return folded(status.st_mtime_ns) if found == crc else _UNKNOWN

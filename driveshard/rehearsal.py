@@ -16,7 +16,7 @@ from driveshard.events import Emit, Notice
 from driveshard.job import PushResult, check_same_source, dataset_name, ledger_path, ledger_stem, without_own
 from driveshard.ledger import Ledger
 from driveshard.model import FileList, PartSpec, sample_key
-from driveshard.planner import Cut, planner_for
+from driveshard.planner import MOST, Cut, planner_for
 from driveshard.records import open_read_only
 from driveshard.sources.base import Source
 
@@ -42,9 +42,9 @@ def rehearse(options: PushOptions, source: Source, settings: Settings, emit: Emi
         with closing(Ledger(path)) as ledger:
             check_same_source(ledger, name, source)
             known = ledger.next_number()
-            planner = planner_for(
-                source, ledger, Cut(name, options.part_size, options.part_samples), settings.clock, emit
-            )
+            most = options.temp_limit or MOST
+            cut = Cut(name, min(options.part_size, most), options.part_samples, most)
+            planner = planner_for(source, ledger, cut, settings.clock, emit, checksum=options.checksum)
             if planner.sequential:
                 emit(Notice(f"{source.describe()} gives samples one by one; how many is known when they are packed"))
             else:

@@ -8,30 +8,54 @@ from array import array
 
 from driveshard.model import FileList, SampleRange, Selection
 
-_FILES, _RANGE = b"F", b"R"
+_FILES, _OLD_FILES, _RANGE = b"L", b"F", b"R"
 
 
 def encode_selection(selection: Selection) -> bytes:
-    """``F`` + count + sizes + mtimes + NUL-joined paths, or ``R`` + JSON [start, stop]."""
+    """``L`` + counts of files and of CRCs + sizes + mtimes + changes + CRCs + NUL-joined paths, or ``R`` + JSON [start,
+    stop]. That is 24 bytes a file besides its path, 28 once it is packed."""
     if isinstance(selection, SampleRange):
         return _RANGE + json.dumps([selection.start, selection.stop]).encode()
-    count = len(selection).to_bytes(8, "little")
-    return b"".join((_FILES, count, _little(selection.sizes), _little(selection.mtimes), selection.paths))
+    columns = (selection.sizes, selection.mtimes, selection.changes, selection.crcs)
+    counts = array("q", [len(selection), len(selection.crcs)])
+    return b"".join((_FILES, _little(counts), *map(_little, columns), selection.paths))
 
 
 def decode_selection(data: bytes) -> Selection:
-    """What ``encode_selection`` was given."""
+    """What ``encode_selection`` was given, in today's form or the first, ``F``, without changes and CRCs."""
     if data[:1] == _RANGE:
         return SampleRange(*json.loads(data[1:]))
-    count = int.from_bytes(data[1:9], "little")
-    sizes, mtimes = array("q"), array("q")
-    sizes.frombytes(data[9 : 9 + 8 * count])
-    mtimes.frombytes(data[9 + 8 * count : 9 + 16 * count])
-    return FileList(data[9 + 16 * count :], _native(sizes), _native(mtimes))
+    reader = _Columns(data)
+    if data[:1] == _OLD_FILES:
+        (count,) = reader.take("q", 1)
+        sizes, mtimes = reader.take("q", count), reader.take("q", count)
+        return FileList(reader.rest(), sizes, mtimes)
+    count, packed = reader.take("q", 2)
+    sizes, mtimes, changes = (reader.take("q", count) for _ in range(3))
+    crcs = reader.take("I", packed)
+    return FileList(reader.rest(), sizes, mtimes, changes, crcs)
+
+
+class _Columns:
+    """Reads columns one after the other, behind the letter."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 1
+
+    def take(self, kind: str, count: int) -> array[int]:
+        column: array[int] = array(kind)
+        end = self._at + count * column.itemsize
+        column.frombytes(self._data[self._at : end])
+        self._at = end
+        return _native(column)
+
+    def rest(self) -> bytes:
+        return self._data[self._at :]
 
 
 def _little(column: array[int]) -> bytes:
-    return _native(array("q", column)).tobytes()
+    return _native(array(column.typecode, column)).tobytes()
 
 
 def _native(column: array[int]) -> array[int]:

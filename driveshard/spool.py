@@ -96,6 +96,17 @@ class Spool:
         except OSError:
             return None
 
+    @property
+    def most(self) -> int:
+        """Bytes that one part can have here at all; where nobody asked for a limit, what the disk has free counts."""
+        if not self._elastic:
+            return self.limit
+        try:
+            free = shutil.disk_usage(self.directory).free
+        except OSError:
+            return self.limit
+        return max(self.limit, free + self.used - _KEEP_FREE)
+
     def sweep(self, keep: Iterable[str]) -> int:
         """Remove what a crash left: unfinished builds and parts nobody waits for. Returns how many files went."""
         wanted = set(keep)

@@ -14,6 +14,7 @@ import errno
 import os
 import stat
 import sys
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,6 +140,7 @@ class ZipWriter:
         self._limit = limit
         self._member_limit = member_limit
         self._checksums = Checksums(threaded=spare_core)
+        self.crcs = array("I")  # of every member
         self._buffer = bytearray()  # neither hashed nor written yet
         self._central = bytearray()  # the directory so far, as it goes to the disk
         self._offset = 0  # where the next member begins
@@ -181,6 +183,7 @@ class ZipWriter:
             central += _CENTRAL.pack(_CENTRAL_ASCII, crc, size, size, length, 0, _CENTRAL_TAIL, offset) + path
             self._offset = end
             self.members += 1
+            self.crcs.append(crc)
             self.last = path
             if self.first is None:
                 self.first = path
@@ -194,12 +197,12 @@ class ZipWriter:
             if len(buffer) >= _BLOCK:
                 self._flush()
 
-    def add_file(self, path: bytes, file: Path) -> int:
+    def add_file(self, path: bytes, file: Path | int) -> int:
         """Append one stored member of any size from a file, in constant memory, and return its size in bytes.
 
-        The file is read twice, because its CRC stands before its bytes. Raises OSError when it cannot be read and
-        SourceChanged when the two readings differ; in both cases the zip is as it was before the call. Also raises
-        PartTooLarge and TempFull.
+        ``file`` is a path or an open descriptor, which stays open. It is read twice, because its CRC stands before its
+        bytes. Raises OSError when it cannot be read and SourceChanged when the two readings differ; in both cases the
+        zip is as it was before the call. Also raises PartTooLarge and TempFull.
         """
         size, crc = self._read_through(file, lambda block: None)
         self._flush()
@@ -255,6 +258,7 @@ class ZipWriter:
         self._central += entry
         self._offset = end
         self.members += 1
+        self.crcs.append(crc)
         self.last = path
         if self.first is None:
             self.first = path
@@ -323,7 +327,7 @@ class ZipWriter:
                 raise _disk_trouble(error, self.path) from error
 
     def _read_through(
-        self, file: Path, use: Callable[[memoryview], None], expected: int | None = None
+        self, file: Path | int, use: Callable[[memoryview], None], expected: int | None = None
     ) -> tuple[int, int]:
         """Read a file block by block; returns (size, CRC). Stops once it has more than ``expected`` bytes."""
         size = crc = 0
@@ -348,6 +352,7 @@ class ZipWriter:
             self._checksums.restore(checksums)
             self._offset, self.members, self.first, self.last = offset, members, first, last
             del self._central[central:]
+            del self.crcs[members:]
             self._buffer.clear()
             try:
                 self._file.seek(offset)
@@ -370,12 +375,15 @@ def _zip64_extra(fields: bytes) -> bytes:
     return Struct("<HH").pack(1, len(fields)) + fields if fields else b""
 
 
-def _blocks(file: Path) -> Iterator[memoryview]:
+def _blocks(file: Path | int) -> Iterator[memoryview]:
     """The file's bytes; each block is overwritten by the next. A pipe put in its place does not make us hang."""
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOINHERIT", 0)
-    with open(file, "rb", buffering=0, opener=lambda name, _: os.open(name, flags)) as source:
+    given = isinstance(file, int)
+    with open(file, "rb", buffering=0, closefd=not given, opener=lambda name, _: os.open(name, flags)) as source:
         if not stat.S_ISREG(os.fstat(source.fileno()).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(file))
+        if given:
+            source.seek(0)
         block = memoryview(bytearray(_BLOCK))
         while count := source.readinto(block):
             yield block[:count]

@@ -22,6 +22,7 @@ from driveshard.model import Failure, FileList, sample_key
 from driveshard.sources import folder
 from driveshard.sources.base import Packed, Source, printable
 from driveshard.sources.folder import FolderSource
+from driveshard.sources.stamps import folded
 from driveshard.zipwriter import ZipWriter
 
 LARGE = (8 << 20) + 1
@@ -37,7 +38,6 @@ def looked_up(request: pytest.FixtureRequest) -> Iterator[None]:
         pytest.skip("needs look-ups from a directory")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(folder, "_HAS_DIR_FD", fast)
-        patch.setattr(folder, "_WORTH_OPENING", 1)
         yield
 
 
@@ -52,7 +52,7 @@ def fill(root: Path, *paths: str | bytes) -> None:
 
 
 def listed(source: FolderSource) -> list[bytes]:
-    return [path for block in source.scan() for path, _, _ in block]
+    return [path for block in source.scan() for path, *_ in block]
 
 
 def select(source: FolderSource) -> FileList:
@@ -123,7 +123,8 @@ def test_rows_hold_size_and_mtime(root: Path) -> None:
     fill(root, "a.txt")
     os.utime(root / "a.txt", ns=(1, 1_700_000_000_123_456_789))
     told = (root / "a.txt").stat()
-    assert list(FolderSource(root).scan()) == [[(b"a.txt", 5, told.st_mtime_ns)]]
+    ((row,),) = FolderSource(root).scan()
+    assert row[:3] == (b"a.txt", 5, told.st_mtime_ns)
 
 
 def test_empty_folders_give_nothing(root: Path) -> None:
@@ -180,7 +181,7 @@ def test_links_and_special_files_are_skipped_and_told(root: Path, tmp_path: Path
         made.bind(os.path.relpath(root / "socket"))
         skipped: list[Failure] = []
         failures: list[Failure] = []
-        found = [path for block in FolderSource(root).scan(failures.append, skipped.append) for path, _, _ in block]
+        found = [path for block in FolderSource(root).scan(failures.append, skipped.append) for path, *_ in block]
     assert found == [b"real.txt", b"sub/real.txt"]
     assert failures == []
     assert {one.path: one.why for one in skipped} == {
@@ -481,3 +482,139 @@ def test_no_descriptor_is_left_open(root: Path, target: Path) -> None:
 )
 def test_paths_are_made_fit_to_print(path: bytes, shown: str) -> None:
     assert printable(path) == shown
+
+
+# Links that take a place
+
+
+def swap_for_link(directory: Path, outside: Path) -> None:
+    """A folder of the same names lies elsewhere, and a link to it takes this one's place."""
+    shutil.copytree(directory, outside)
+    for path in outside.rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"SECRET")
+    shutil.rmtree(directory)
+    directory.symlink_to(outside)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs links")
+@pytest.mark.parametrize("where", ["a", "a/b", "a/b/c"])
+def test_a_folder_swapped_for_a_link_before_packing_is_not_followed(root: Path, target: Path, where: str) -> None:
+    fill(root, "a/b/c/1.txt", "a/b/c/2.txt", "z.txt")
+    source = FolderSource(root)
+    selection = select(source)
+    swap_for_link(root / where, root.parent / "outside")
+    packed = pack(source, selection, target)
+    assert [one.path for one in packed.failed] == ["a/b/c/1.txt", "a/b/c/2.txt"]
+    assert contents(target) == {"z.txt": b"z.txt"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs links")
+@pytest.mark.parametrize("where", ["b", "b/deep"])
+def test_a_folder_swapped_for_a_link_during_the_scan_is_not_followed(root: Path, where: str) -> None:
+    fill(root, *(f"a/{number:05d}" for number in range(8192)), "b/deep/1", "c")
+    failures: list[Failure] = []
+    blocks = FolderSource(root).scan(failures.append)
+    next(blocks)
+    swap_for_link(root / where, root.parent / "outside")
+    assert [row[0] for block in blocks for row in block] == [b"c"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs links")
+def test_a_large_file_swapped_while_it_is_packed_is_read_as_it_was(
+    root: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(root, "big")
+    (root / "big").write_bytes(b"x" * LARGE)
+    (root.parent / "secret").write_bytes(b"S" * LARGE)
+    source = FolderSource(root)
+    selection = select(source)
+    real = os.fstat
+
+    def swap(fd: int) -> os.stat_result:
+        status = real(fd)
+        if status.st_size == LARGE and not (root / "big").is_symlink():
+            (root / "big").unlink()
+            (root / "big").symlink_to(root.parent / "secret")
+        return status
+
+    monkeypatch.setattr(os, "fstat", swap)
+    packed = pack(source, selection, target)
+    assert b"S" not in b"".join(contents(target).values())
+    assert packed.files + len(packed.failed) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has shorter paths")
+def test_a_tree_deeper_than_descriptors_are_kept_is_whole(root: Path, target: Path) -> None:
+    deep = [f"{'d/' * depth}{name}" for depth in range(80) for name in ("a", "z")]
+    fill(root, *deep)
+    source = FolderSource(root)
+    assert listed(source) == sorted(os.fsencode(path) for path in deep)
+    packed = pack(source, select(source), target)
+    assert (packed.files, packed.failed) == (160, ())
+
+
+# Dates
+
+
+@pytest.mark.parametrize("seconds", [-(2**33), -1, 0, 2**31, 2**32, 2**33, 10_413_792_000, 2**36])
+def test_any_date_that_a_file_system_holds_is_taken(root: Path, target: Path, seconds: int) -> None:
+    fill(root, "a", "b")
+    try:
+        os.utime(root / "a", (seconds, seconds))
+    except (OSError, OverflowError):
+        pytest.skip("this file system cannot hold the date")
+    source = FolderSource(root)
+    (row, _) = next(source.scan())
+    assert -(2**63) <= row[2] < 2**63
+    (root / "a").write_bytes(b"longer than before")
+    os.utime(root / "a", (seconds, seconds))
+    packed = pack(source, select(source), target)
+    assert (packed.files, next(iter(packed.selection))[2]) == (2, row[2])
+
+
+def test_dates_beyond_64_bits_are_folded_and_stay_apart() -> None:
+    far = [10**19, 10**19 + 1, -(10**19), 2**63, -(2**63) - 1]
+    assert len({folded(time) for time in far}) == len(far)
+    assert all(-(2**63) <= folded(time) < 2**63 for time in far)
+    assert [folded(time) for time in (0, -1, 2**63 - 1, -(2**63))] == [0, -1, 2**63 - 1, -(2**63)]
+
+
+# What a pattern may look like
+
+
+def test_a_pattern_may_name_the_root_in_many_ways(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(root, "private/key", "raw/private/other", "a")
+    monkeypatch.chdir(root.parent)
+    ways = [
+        *("./private", "./private/", "././private", str(root / "private"), f"{root}/./private/", "data/private"),
+        *(
+            "./data/private",
+            f"../{root.parent.name}/data/private",
+            "raw/../private",
+            f"{root.parent.name}/data/private",
+        ),
+    ]
+    for relative in (root, Path("data"), Path("./data")):
+        for way in ways:
+            assert listed(FolderSource(relative, (), (way,))) == [b"a", b"raw/private/other"], way
+    assert FolderSource(root, (), (str(root / "private"),)).settings()["exclude"] == ["/private"]
+    assert FolderSource(root, (), ("./private", "*.tmp")).settings()["exclude"] == ["/private", "*.tmp"]
+
+
+@needs_odd_names
+@pytest.mark.parametrize(("name", "pattern"), [("cafe\u0301", "caf\u00e9"), ("caf\u00e9", "cafe\u0301")])
+def test_a_pattern_may_be_in_any_unicode_form(root: Path, name: str, pattern: str) -> None:
+    fill(root, f"{name}.txt", f"{name}/x", "a")
+    for way in (pattern, f"{pattern}*", f"./{pattern}", str(root / pattern)):
+        left = listed(FolderSource(root, (), (way, f"/{pattern}.txt")))
+        assert left == [b"a"], way
+
+
+def test_patterns_that_matched_nothing_are_told(root: Path) -> None:
+    fill(root, "a.txt", "b.jpg", "sub/c.jpg")
+    told: list[tuple[str, str]] = []
+    source = FolderSource(root, ("*.jpg", "*.png"), ("*.txt", "b.*", "privat", "b.jpg"))
+    rows = [row[0] for block in source.scan(on_idle=lambda *idle: told.append(idle)) for row in block]
+    assert rows == [b"sub/c.jpg"]
+    assert told == [("include", "*.png"), ("exclude", "privat")]

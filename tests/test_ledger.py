@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import sys
 import threading
 from array import array
 from collections.abc import Callable, Iterator
@@ -396,11 +397,24 @@ def test_selections_come_back_as_they_were(selection: Selection) -> None:
 
 
 def test_the_bytes_of_a_selection_do_not_depend_on_the_machine() -> None:
-    assert encode_selection(FileList(b"ab", array("q", [258]), array("q", [1]))) == (
-        b"F"
+    columns = (array("q", [258]), array("q", [1]), array("q", [-1]), array("I", [0x01020304]))
+    encoded = encode_selection(FileList(b"ab", *columns))
+    assert encoded == (
+        b"L"
+        + bytes([1, 0, 0, 0, 0, 0, 0, 0])
         + bytes([1, 0, 0, 0, 0, 0, 0, 0])
         + bytes([2, 1, 0, 0, 0, 0, 0, 0])
         + bytes([1, 0, 0, 0, 0, 0, 0, 0])
+        + bytes([255] * 8)
+        + bytes([4, 3, 2, 1])
         + b"ab"
     )
+    assert decode_selection(encoded).crcs == columns[3]  # type: ignore[union-attr]
     assert encode_selection(SampleRange(3, None)) == b"R[3, null]"
+
+
+def test_a_selection_in_the_first_form_is_still_read() -> None:
+    numbers = array("q", [2, 258, 3, 1, 4])
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    assert decode_selection(b"F" + numbers.tobytes() + b"a\0b") == FileList.of([(b"a", 258, 1), (b"b", 3, 4)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby, islice, pairwise
 from pathlib import Path
@@ -13,13 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driveshard.clock import Clock
-from driveshard.events import Planned, Scanned, SourceFailed
+from driveshard.errors import SourceMissing
+from driveshard.events import Notice, Planned, Scanned, SourceFailed
 from driveshard.ledger import Ledger
 from driveshard.model import FileList, Part, sample_key
 from driveshard.packer import build_part
 from driveshard.plan_files import Cutter, FilePlanner, known_rows
 from driveshard.planner import Cut, planner_for
 from driveshard.sources.folder import FolderSource
+from driveshard.sources.stamps import Stamps
 from driveshard.zipwriter import EMPTY_ZIP, member_cost, members_cost, zip_size
 
 MakeTree = Callable[[Mapping[str, bytes]], Path]
@@ -45,11 +48,11 @@ ROWS = st.lists(st.tuples(PATHS, st.integers(0, 400), st.booleans()), unique_by=
 )
 
 
-def in_blocks(rows: list[Row], size: int) -> Iterator[tuple[list[tuple[bytes, int, int]], list[bytes]]]:
+def in_blocks(rows: list[Row], size: int) -> Iterator[tuple[list[tuple[bytes, int, int, int]], list[bytes]]]:
     """As the scan gives them."""
     for start in range(0, len(rows), size):
         block = rows[start : start + size]
-        yield [row[:3] for row in block], [row[0] for row in block if row[3]]
+        yield [(*row[:3], 0) for row in block], [row[0] for row in block if row[3]]
 
 
 def cut_of(
@@ -146,10 +149,14 @@ class Planning:
         self.cut = cut
         self.heard = Heard()
 
-    def run(self, most: int | None = None) -> list[int]:
-        planner = planner_for(FolderSource(self.root), self.ledger, self.cut, Clock(), self.heard)
+    def run(self, most: int | None = None, *, checksum: bool = False) -> list[int]:
+        source = FolderSource(self.root)
+        planner = planner_for(source, self.ledger, self.cut, Clock(), self.heard, checksum=checksum)
         assert isinstance(planner, FilePlanner)
         return list(islice(planner.numbers(), most))
+
+    def notices(self) -> str:
+        return "\n".join(event.text for event in self.heard if isinstance(event, Notice))
 
     def paths(self, number: int) -> list[bytes]:
         selection = self.ledger.selection(number)
@@ -269,17 +276,22 @@ def test_known_files_are_those_of_the_newest_parts(planning: Planning) -> None:
     planning.ledger.plan(planning.cut.spec(1, FileList.of([(b"d", 1, 1)]), 0), 1)
     planning.ledger.plan(planning.cut.spec(2, FileList.of([(b"b", 2, 2), (b"c", 2, 2)]), 0), 2)
     planning.ledger.plan(planning.cut.spec(3, FileList.of([(b"c", 3, 3)]), 0), 3)
-    assert list(known_rows(planning.ledger)) == [(b"a", 1, 1), (b"b", 2, 2), (b"c", 3, 3), (b"d", 1, 1)]
+    assert [row[:3] for row, _, _ in known_rows(planning.ledger)] == [
+        (b"a", 1, 1),
+        (b"b", 2, 2),
+        (b"c", 3, 3),
+        (b"d", 1, 1),
+    ]
 
 
 def test_a_part_may_be_dropped_while_another_thread_plans(planning: Planning) -> None:
     planning.run()
     rows = known_rows(planning.ledger)
     first = planning.paths(0)
-    assert next(rows)[0] == first[0]
+    assert next(rows)[0][0] == first[0]
     gone = planning.paths(2)
     planning.ledger.drop(2)
-    assert not set(gone) & {path for path, _, _ in rows}
+    assert not set(gone) & {row[0] for row, _, _ in rows}
 
 
 NAMES = st.text("ab.", min_size=1, max_size=3).filter(lambda name: name not in (".", ".."))
@@ -301,8 +313,177 @@ def test_after_any_changes_the_ledger_knows_the_folder_as_it_is(
                 os.utime(root / name, ns=(step, step))
             for number in planning.run():
                 planning.pack(number)
-        known = {path: (size, mtime) for path, size, mtime in known_rows(ledger)}
+        known = {path: (size, mtime) for (path, size, mtime, _), _, _ in known_rows(ledger)}
         for file in root.iterdir():
             assert known[file.name.encode()] == (file.stat().st_size, file.stat().st_mtime_ns)
         assert planning.run() == []
         assert ledger.totals().files == len(known)
+
+
+# -- a change that size and date do not tell ------------------------------------------------------------------------
+
+
+def same_size_same_date(file: Path) -> None:
+    """Write other content of the same size and put the date back, once the file system's clock has gone on."""
+    before = file.stat()
+    while file.stat().st_ctime_ns == before.st_ctime_ns:
+        file.write_bytes(bytes(byte ^ 1 for byte in file.read_bytes()) if file.stat().st_size else b"")
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def settled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if every file had been written long ago."""
+    monkeypatch.setattr(Stamps, "horizon", staticmethod(lambda: 1 << 62))
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_other_content_of_the_same_size_and_date_is_packed(
+    planning: Planning, monkeypatch: pytest.MonkeyPatch, settled: bool
+) -> None:
+    if settled:
+        settled_at_once(monkeypatch)
+    for number in planning.run():
+        planning.pack(number)
+    file = planning.root / "d1" / "010.jpg"
+    file.write_bytes(b"0" * 10)
+    for number in planning.run():
+        planning.pack(number)
+    before = file.stat()
+    file.write_bytes(b"1" * 10)
+    if settled:
+        while file.stat().st_ctime_ns == before.st_ctime_ns:
+            file.write_bytes(b"1" * 10)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    (number,) = planning.run()
+    assert planning.paths(number) == [b"d1/010.jpg"]
+    planning.pack(number)
+    assert planning.run() == []
+
+
+def test_a_file_touched_by_nobody_but_chmod_is_read_once_and_not_packed(
+    planning: Planning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settled_at_once(monkeypatch)
+    for number in planning.run():
+        planning.pack(number)
+    file = planning.root / "d1" / "010.jpg"
+    before = file.stat().st_ctime_ns
+    while file.stat().st_ctime_ns == before:
+        file.chmod(0o640)
+    assert planning.run() == []
+    assert "read again: 1 file" in planning.notices()
+    planning.heard.clear()
+    assert planning.run() == []
+    assert planning.notices() == ""
+
+
+def test_files_written_a_moment_ago_are_read_in_the_next_run_and_then_no_more(
+    planning: Planning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in planning.run():
+        planning.pack(number)
+    assert planning.run() == []
+    assert f"read again: {len(FILES)} files" in planning.notices()
+    settled_at_once(monkeypatch)
+    planning.run()
+    planning.heard.clear()
+    assert planning.run() == []
+    assert planning.notices() == ""
+
+
+def test_checksum_reads_what_every_stamp_calls_whole(planning: Planning, monkeypatch: pytest.MonkeyPatch) -> None:
+    settled_at_once(monkeypatch)
+    for number in planning.run():
+        planning.pack(number)
+    file = planning.root / "d1" / "010.jpg"
+    before = file.stat()
+    file.write_bytes(b"1" * 10)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    change = next(row[3] for block in FolderSource(planning.root).scan() for row in block if row[0] == b"d1/010.jpg")
+    for part in planning.ledger.parts():
+        planning.ledger.restamp(part.number, {b"d1/010.jpg": change})
+    assert planning.run() == []
+    (number,) = planning.run(checksum=True)
+    assert planning.paths(number) == [b"d1/010.jpg"]
+
+
+def test_a_part_that_is_only_planned_is_not_planned_twice(planning: Planning) -> None:
+    planning.run()
+    same_size_same_date(planning.root / "d1" / "010.jpg")
+    assert planning.run() == []
+
+
+# -- a source that is not what it was -------------------------------------------------------------------------------
+
+
+def test_a_source_without_any_file_is_missing(planning: Planning) -> None:
+    planning.run()
+    shutil.rmtree(planning.root)
+    planning.root.mkdir()
+    with pytest.raises(SourceMissing, match=f"the dataset holds {len(FILES)}"):
+        planning.run()
+
+
+@pytest.mark.parametrize(("left", "told"), [(["d0"], True), (["d0", "d1"], False), ([], True)])
+def test_most_files_gone_is_told(planning: Planning, left: list[str], told: bool) -> None:
+    planning.run()
+    for name in {"d0", "d1", "d2"} - set(left):
+        shutil.rmtree(planning.root / name)
+    (planning.root / "other").write_bytes(b"new")
+    planning.run()
+    gone = len(FILES) - len(FILES) // 3 * len(left)
+    assert (f"gone: {gone} of the {len(FILES)} files" in planning.notices()) == told
+
+
+# -- what never fits ------------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_never_fits_is_named_and_the_rest_is_planned(planning: Planning) -> None:
+    for name in ("d0/big.bin", "zz/huge.bin"):
+        (planning.root / name).parent.mkdir(exist_ok=True)
+        with (planning.root / name).open("wb") as file:
+            file.truncate(2**42 if "huge" in name else 5000)
+    planning.cut = Cut("d", 1500, most=4000)
+    paths = {path for number in planning.run() for path in planning.paths(number)}
+    assert len(paths) == len(FILES)
+    assert [event.path for event in planning.heard if isinstance(event, SourceFailed)] == ["d0/big.bin", "zz/huge.bin"]
+    assert "which can hold 3.9 KiB at most" in planning.heard.of(SourceFailed)[0].why  # type: ignore[union-attr]
+
+
+def test_a_sample_that_never_fits_is_named_file_by_file(planning: Planning) -> None:
+    for end in ("a", "b", "c"):
+        (planning.root / f"sample.{end}").write_bytes(bytes(1500))
+    planning.cut = Cut("d", 1500, most=4000)
+    planning.run()
+    assert [event.path for event in planning.heard if isinstance(event, SourceFailed)] == [
+        "sample.a",
+        "sample.b",
+        "sample.c",
+    ]
+
+
+@pytest.mark.parametrize("fate", ["gone", "smaller"])
+def test_a_planned_file_that_can_not_fit_any_more_is_forgotten(planning: Planning, fate: str) -> None:
+    big = planning.root / "zz.bin"
+    big.write_bytes(bytes(9000))
+    before = planning.run()
+    if fate == "gone":
+        big.unlink()
+    else:
+        big.write_bytes(bytes(100))
+    planning.cut = Cut("d", 1500, most=4000)
+    planning.run()
+    planned = [planning.paths(part.number) for part in planning.ledger.parts()]
+    assert sum(map(len, planned)) == len(FILES) + (fate == "smaller")
+    assert len(planned) == len(before) - (fate == "gone")
+    assert not planning.heard.of(SourceFailed)
+
+
+def test_a_sample_taken_in_with_others_is_carried_over_at_its_exact_cost() -> None:
+    names = [b"a", b"b", b"k.0", b"k.1", b"k.2", b"k.3", b"k.4", b"l"]
+    rows = [(name, 100, 0, False) for name in names]
+    for block in (2, 3, 4, 5):
+        parts = list(cut_of(Cut("d", 1100), rows, block, few=1))
+        assert [files.split_paths() for files, _, _ in parts] == [names[:2], names[2:7], names[7:]]
+        assert [estimate for _, estimate, _ in parts] == [sizes_of(files) for files, _, _ in parts]

@@ -405,6 +405,34 @@ def test_a_file_that_vanished_is_listed_and_the_rest_goes_up(bench: Bench, make_
     check(bench, result, as_bytes({**files, "d1/00001.jpg": b"back"}))
 
 
+class Growing(FolderSource):
+    """A folder in which one file grows between the look at it and its packing."""
+
+    def pack(self, selection: Any, writer: Any, part_size: int) -> Any:
+        (self.root / "log").write_bytes(bytes(300 * KIB))
+        return super().pack(selection, writer, part_size)
+
+
+def test_a_file_that_outgrows_the_temp_folder_is_named_and_blocks_nothing(bench: Bench, make_tree: MakeTree) -> None:
+    root = make_tree({"log": b"x", "other": b"y"})
+    result = bench.push(Growing(root), temp_limit=200 * KIB, engine="serial")
+    assert [one.path for one in result.failed] == ["log"]
+    assert "grew" in result.failed[0].why
+    result = bench.push(root, temp_limit=200 * KIB)
+    assert (result.state, [one.path for one in result.failed]) == ("complete", ["log"])
+    assert set(bench.members(result)) == {b"other"}
+    (root / "log").write_bytes(b"short again")
+    result = done(bench.push(root, temp_limit=200 * KIB))
+    assert set(bench.members(result)) == {b"log", b"other"}
+
+
+def test_parts_are_no_larger_than_the_temp_limit(bench: Bench, make_tree: MakeTree) -> None:
+    root = make_tree({f"{number}.bin": bytes(30 * KIB) for number in range(10)})
+    result = done(bench.push(root, temp_limit=100 * KIB, part_size=512 * KIB))
+    assert result.parts > 1
+    assert len(bench.members(result)) == 10
+
+
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs a file that may not be read")
 def test_an_unreadable_file_is_listed_and_tried_again(bench: Bench, make_tree: MakeTree) -> None:
     files = tree(10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,11 @@ from driveshard.model import Failure, Selection
 
 
 class MemberWriter(Protocol):
-    """The packing end of a part: one call a member, in path order. Implemented by ``zipwriter.ZipWriter``."""
+    """The packing end of a part: one call a member, in path order. Implemented by ``zipwriter.ZipWriter``.
+
+    ``crcs`` are the CRC-32s of the members so far."""
+
+    crcs: array[int]
 
     @property
     def size(self) -> int:
@@ -20,11 +25,11 @@ class MemberWriter(Protocol):
     def add(self, path: bytes, data: bytes | bytearray | memoryview) -> None:
         """Append one stored member held in memory. ``path`` is the member's name in the zip."""
 
-    def add_file(self, path: bytes, file: Path) -> int:
+    def add_file(self, path: bytes, file: Path | int) -> int:
         """Append one stored member of any size from a file, in constant memory, and return its size in bytes.
 
-        Raises OSError when it cannot be read, and SourceChanged when it changed while it was read; in both cases the
-        zip is as it was before the call.
+        ``file`` is a path or an open descriptor, which stays open. Raises OSError when it cannot be read, and
+        SourceChanged when it changed while it was read; in both cases the zip is as it was before the call.
         """
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+from array import array
 from pathlib import Path
 from typing import Protocol
 
@@ -61,11 +63,12 @@ class _Meter:
 
     def __init__(self) -> None:
         self.size = 0
+        self.crcs: array[int] = array("I")  # nobody asks for them
 
     def add(self, path: bytes, data: bytes | bytearray | memoryview) -> None:
         self.size += member_bytes(path, len(data))
 
-    def add_file(self, path: bytes, file: Path) -> int:
-        size = file.stat().st_size
+    def add_file(self, path: bytes, file: Path | int) -> int:
+        size = os.stat(file).st_size
         self.size += member_bytes(path, size)
         return size

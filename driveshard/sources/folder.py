@@ -3,39 +3,30 @@
 from __future__ import annotations
 
 import errno
-import operator
 import os
 import stat
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
 from driveshard.errors import Defect, SourceChanged, SourceMissing, UsageError
 from driveshard.model import Failure, FileList, Selection
 from driveshard.sources.base import MemberWriter, Packed, printable
-from driveshard.sources.globs import matcher
+from driveshard.sources.descent import HAS_DIR_FD, OPEN_FILE, Contents, Descent
+from driveshard.sources.globs import Globs, normal
+from driveshard.sources.stamps import MASK, Stamps, folded
 
-Row = tuple[bytes, int, int]
-"""(path relative to the root, size in bytes, mtime in nanoseconds)."""
+Row = tuple[bytes, int, int, int]
+"""(path relative to the root, size in bytes, mtime in nanoseconds, change stamp), the last two in 64 bits."""
 
 _BLOCK_ROWS = 8192
 _SLASH = ord("/")
 _LARGE = 8 << 20  # from here on a file is copied in blocks rather than held in memory
 
 
-def _flags(*names: str) -> int:
-    """The open() flags of these names, as far as the platform has them."""
-    return reduce(operator.or_, (getattr(os, name, 0) for name in names), os.O_RDONLY)
-
-
-_HAS_DIR_FD = {os.open, os.stat} <= os.supports_dir_fd
-_WORTH_OPENING = 16  # names; for fewer, opening their directory costs more than the shorter look-ups save
-_OPEN_DIRECTORY = _flags("O_DIRECTORY", "O_PATH", "O_CLOEXEC")
-# Without O_NONBLOCK, a pipe that took a file's place would make open() wait for ever.
-_OPEN_FILE = _flags("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY", "O_NOINHERIT")
+_HAS_DIR_FD = HAS_DIR_FD
 
 
 @dataclass(frozen=True)
@@ -50,6 +41,9 @@ class FolderSource:
     - A pattern without ``/`` matches a name at any depth (``*.tmp``, ``.git``); one with ``/`` matches from the root
       (``raw/*.png``, ``/notes.txt``).
     - A pattern that matches a directory means all below it; one that ends in ``/`` matches directories only.
+
+    - ``./`` before it, the root's own path (whole, or its last steps: ``src/raw`` for the root ``.../src``) and any
+      Unicode form mean what they seem to mean.
 
     A file is taken when it matches any of ``include`` (or there is none) and none of ``exclude``. Directories that
     are excluded are not even listed, nor are those in ``apart`` (see ``apart_from``).
@@ -68,7 +62,10 @@ class FolderSource:
         return str(self.root)
 
     def settings(self) -> Mapping[str, Any]:
-        return {"include": list(self.include), "exclude": list(self.exclude)}
+        return {
+            "include": [normal(pattern, self.root) for pattern in self.include],
+            "exclude": [normal(pattern, self.root) for pattern in self.exclude],
+        }
 
     def apart_from(self, places: Iterable[Path]) -> FolderSource:
         """The same files without those in ``places``, directories of our own that may lie below the root.
@@ -86,22 +83,42 @@ class FolderSource:
         self,
         on_failure: Callable[[Failure], None] | None = None,
         on_skipped: Callable[[Failure], None] | None = None,
+        on_idle: Callable[[str, str], None] | None = None,
     ) -> Iterator[list[Row]]:
         """Yield all files' rows in blocks of at most 8,192, in path order: the order of the whole paths' bytes.
 
-        What cannot be listed goes to ``on_failure``, links and special files to ``on_skipped``, and the scan goes on.
+        What cannot be listed goes to ``on_failure``, links and special files to ``on_skipped``, and the scan goes on;
+        at its end each pattern that matched nothing goes to ``on_idle`` as (``include`` or ``exclude``, pattern).
         Memory holds the names of one directory a level. Raises SourceMissing when the root is not a directory.
         """
         _require_directory(self.root)
         scan = _Scan(self, on_failure or _ignore, on_skipped or _ignore)
-        return scan.blocks()
+        return scan.blocks(on_idle or _ignore)
+
+    def contents(self, check: Callable[[], None]) -> Contents:
+        """A reader of the files for their checksums; ``check`` is called for every block and may raise."""
+        return Contents(_base(self.root), check, _HAS_DIR_FD)
+
+    def grown(self, selection: Selection) -> tuple[Failure, ...]:
+        """Which of the files are larger now than they were when they were listed."""
+        if not isinstance(selection, FileList):
+            raise Defect("A folder source has lists of files only.")
+        found = []
+        for path, size, _ in selection:
+            with suppress(OSError):
+                now = os.lstat(_base(self.root) + path).st_size
+                if now > size:
+                    found.append(
+                        Failure(printable(path), f"it grew to {now:,} bytes, which do not fit the temp folder")
+                    )
+        return tuple(found)
 
     def pack(self, selection: Selection, writer: MemberWriter, part_size: int) -> Packed:
         """Read the selection's files as they are now into ``writer``.
 
-        In the selection returned, a file that changed since it was listed has the size that was packed and its
-        present mtime; one that cannot be read is left out and listed as a Failure. Raises SourceMissing when the root
-        itself is gone.
+        In the selection returned each file has the CRC-32 of what was packed. One whose size changed since it was
+        listed has the size that was packed and its present times; one that cannot be read is left out and listed as a
+        Failure. Raises SourceMissing when the root itself is gone.
         """
         if not isinstance(selection, FileList):
             raise Defect("A folder source packs lists of files only.")
@@ -110,14 +127,14 @@ class FolderSource:
         try:
             run.pack(selection)
         finally:
-            run.leave_directory()
+            run.close()
         if run.failures:
             _require_directory(self.root)  # with the disk unplugged, every file seems to have vanished
         failed = tuple(run.failures.values())
         return Packed(run.result(selection), run.samples, len(selection) - len(failed), failed)
 
 
-def _ignore(_: Failure) -> None:
+def _ignore(*_: object) -> None:
     """For who does not want to hear."""
 
 
@@ -138,14 +155,23 @@ class _Scan:
         self._base = _base(source.root)
         self._on_failure = on_failure
         self._on_skipped = on_skipped
-        self._included = matcher(source.include) if source.include else None
-        self._excluded = matcher(source.exclude) if source.exclude else None
+        self._included = Globs(source.include, source.root) if source.include else None
+        self._excluded = Globs(source.exclude, source.root) if source.exclude else None
         self._filtered = bool(source.include or source.exclude)
+        self._descent = Descent(self._base, listing=True, by_descriptor=_HAS_DIR_FD)
+        self._stamps = Stamps(os.stat(source.root).st_dev)
         root = source.root.resolve()
         self._apart = {os.fsencode(place.relative_to(root).as_posix()) + b"/" for place in source.apart}
 
-    def blocks(self) -> Iterator[list[Row]]:
-        """Yield rows of at most 8,192 files in path order."""
+    def blocks(self, on_idle: Callable[[str, str], None]) -> Iterator[list[Row]]:
+        """Yield rows of at most 8,192 files in path order, then tell of the patterns that matched nothing."""
+        with self._descent:
+            yield from self._blocks()
+        for word, globs in (("include", self._included), ("exclude", self._excluded)):
+            for pattern in globs.idle() if globs else ():
+                on_idle(word, pattern)
+
+    def _blocks(self) -> Iterator[list[Row]]:
         block: list[Row] = []
         levels = [(b"", self._list(b""))]
         while levels:
@@ -165,25 +191,19 @@ class _Scan:
 
     def _take_files(self, prefix: bytes, names: list[bytes], block: list[Row]) -> None:
         """Move names to ``block`` until it is full, the next name is a directory, or none is left."""
-        count = min(len(names), _BLOCK_ROWS - len(block))
-        directory_fd = self._open(prefix) if count >= _WORTH_OPENING else None
+        if not names or names[-1][-1] == _SLASH:
+            return
         try:
-            self._take(prefix, names, count, directory_fd, block)
-        finally:
-            if directory_fd is not None:
-                os.close(directory_fd)
-
-    def _open(self, directory: bytes) -> int | None:
-        """A descriptor to look names up from; None where there is none, and whole paths tell what is wrong."""
-        if not _HAS_DIR_FD:
-            return None
-        try:
-            return os.open(self._base + directory, _OPEN_DIRECTORY)
-        except OSError:
-            return None
+            directory_fd = self._descent.enter(prefix[:-1])
+        except OSError as error:
+            self._on_failure(Failure(printable(prefix) or ".", in_words(error)))
+            names.clear()
+            return
+        self._take(prefix, names, min(len(names), _BLOCK_ROWS - len(block)), directory_fd, block)
 
     def _take(self, prefix: bytes, names: list[bytes], count: int, directory_fd: int | None, block: list[Row]) -> None:
         base, lstat, filtered = self._base, os.lstat, self._filtered
+        factor, horizon = self._stamps.factor, self._stamps.horizon()
         for _ in range(count):
             name = names.pop()
             if name[-1] == _SLASH:
@@ -199,62 +219,74 @@ class _Scan:
             except OSError as error:
                 self._on_failure(Failure(printable(path), in_words(error)))
                 continue
-            if stat.S_ISREG(status.st_mode):
-                block.append((path, status.st_size, status.st_mtime_ns))
-            else:
+            if not stat.S_ISREG(status.st_mode):
                 self._on_skipped(Failure(printable(path), _kind_in_words(status.st_mode)))
+                continue
+            mtime, change = status.st_mtime_ns, status.st_ctime_ns
+            # What nearly all files are: old enough, and dated in a time that 64 bits hold.
+            if 0 <= mtime <= change <= horizon:
+                block.append(
+                    (path, status.st_size, mtime, (change + factor * status.st_ino) & MASK if factor else change)
+                )
+            else:
+                block.append((path, status.st_size, folded(mtime), self._stamps.of(status, horizon)))
 
     def _list(self, directory: bytes) -> list[bytes]:
         """Names in reverse path order; a directory's name ends in ``/``, which is how whole paths compare."""
-        names = []
+        names: list[bytes] = []
         try:
-            with os.scandir(self._base + directory) as entries:
-                for entry in entries:
-                    if not entry.is_dir(follow_symlinks=False):
-                        names.append(entry.name)
-                    elif not _is_junction(entry):
-                        names.append(entry.name + b"/")
+            self._descent.enter(directory[:-1])
+            names = self._descent.names()
         except OSError as error:
             self._on_failure(Failure(printable(directory) or ".", in_words(error)))
+            return []
         names.sort(reverse=True)
         return names
 
     def _takes(self, path: bytes) -> bool:
-        text = os.fsdecode(path)
-        if self._included is not None and not self._included(text):
+        # Excluded first, so that a pattern counts as used also where nothing was to be included.
+        if self._excluded is not None and self._excluded.match(path):
             return False
-        return self._excluded is None or not self._excluded(text)
+        return self._included is None or self._included.match(path)
 
     def _prunes(self, directory: bytes) -> bool:
         if directory in self._apart:
             return True
-        return self._excluded is not None and bool(self._excluded(os.fsdecode(directory)))
+        return self._excluded is not None and self._excluded.match(directory)
 
 
 class _PackRun:
-    """Packs one selection. At most one directory is open, and one file."""
+    """Packs one selection. Open are the folders on the way to one file, and that file."""
 
     def __init__(self, root: Path, writer: MemberWriter) -> None:
         self.failures: dict[int, Failure] = {}  # by index in the selection
         self.samples = 0
-        self._changed: dict[int, tuple[int, int]] = {}  # index -> size, mtime
+        self._changed: dict[int, tuple[int, int, int]] = {}  # index -> size, mtime, change
         self._base = _base(root)
         self._writer = writer
-        self._directory: bytes | None = None
-        self._directory_fd: int | None = None
+        self._before = len(writer.crcs)
+        self._descent = Descent(self._base, by_descriptor=_HAS_DIR_FD)
+        self._stamps = Stamps(os.stat(root).st_dev)
+
+    def close(self) -> None:
+        self._descent.close()
 
     def pack(self, selection: FileList) -> None:
         """Write the selection's files; what cannot be read is noted in ``failures``."""
         add, opened, read, close = self._writer.add, os.open, os.read, os.close
-        last_directory = last_stem = None
+        directory_fd = entered = last_directory = last_stem = None
         for index, (path, size, mtime) in enumerate(selection):
             directory, _, name = path.rpartition(b"/")
             try:
-                if directory != self._directory:
-                    self._enter(directory)
-                place = self._base + path if self._directory_fd is None else name
-                fd = opened(place, _OPEN_FILE, dir_fd=self._directory_fd)
+                if directory != entered:
+                    entered = None
+                    directory_fd = self._descent.enter(directory)
+                    entered = directory
+                place = self._base + path if directory_fd is None else name
+                fd = opened(place, OPEN_FILE, dir_fd=directory_fd)
                 try:
+                    if directory_fd is None:
+                        self._descent.prove(fd, path)
                     # One byte more than planned tells a file that has grown, without asking for its size.
                     data: bytes | None = read(fd, size + 1) if size <= _LARGE else None
                     if data is None or len(data) != size or not size:
@@ -272,46 +304,39 @@ class _PackRun:
                 last_directory, last_stem = directory, stem
                 self.samples += 1
 
-    def leave_directory(self) -> None:
-        if self._directory_fd is not None:
-            os.close(self._directory_fd)
-        self._directory = self._directory_fd = None
-
     def result(self, selection: FileList) -> FileList:
         """The selection as it was really packed."""
+        crcs = self._writer.crcs[self._before :]
         if not self.failures and not self._changed:
-            return selection
+            return FileList(selection.paths, selection.sizes, selection.mtimes, selection.changes, crcs)
         return FileList.of(
             [
-                (path, *self._changed.get(index, (size, mtime)))
-                for index, (path, size, mtime) in enumerate(selection)
+                (row[0], *self._changed.get(index, row[1:]))
+                for index, row in enumerate(selection.rows())
                 if index not in self.failures
-            ]
+            ],
+            crcs,
         )
-
-    def _enter(self, directory: bytes) -> None:
-        self.leave_directory()
-        if _HAS_DIR_FD:
-            self._directory_fd = os.open(self._base + directory, _OPEN_DIRECTORY)
-        self._directory = directory
 
     def _read_anew(self, fd: int, index: int, path: bytes, planned: tuple[int, int]) -> bytes | None:
         """The bytes of a file that is empty, large, or not as it was listed; None when it is large and now packed."""
-        # Asked before reading: a write that comes later leaves a newer mtime, so the next run sees it.
+        # Asked before reading: a write that comes later leaves newer times, so the next run sees it.
+        horizon = self._stamps.horizon()
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise _NotRegularError(status.st_mode)
         data: bytes | None = None
         if status.st_size > _LARGE:
-            size = self._writer.add_file(path, Path(os.fsdecode(self._base + path)))
+            size = self._writer.add_file(path, fd)
         else:
             os.lseek(fd, 0, os.SEEK_SET)
             data = b""
             while len(data) < status.st_size and (more := os.read(fd, status.st_size - len(data))):
                 data += more
             size = len(data)
-        if (size, status.st_mtime_ns) != planned:
-            self._changed[index] = size, status.st_mtime_ns
+        mtime = folded(status.st_mtime_ns)
+        if (size, mtime) != planned:
+            self._changed[index] = size, mtime, self._stamps.of(status, horizon)
         return data
 
 
@@ -322,7 +347,7 @@ class _NotRegularError(OSError):
 
 _WORDS = {
     errno.ENOENT: "it is no longer there",
-    errno.ENOTDIR: "its folder is no longer there",
+    errno.ENOTDIR: "a folder on the way to it is none any more",
     errno.EACCES: "permission denied",
     errno.EPERM: "permission denied",
     errno.EISDIR: "it is a folder now",
@@ -353,10 +378,3 @@ def _kind_in_words(mode: int) -> str:
 def _base(root: Path) -> bytes:
     """What to put before a relative path: a relative root must not move when the process changes its directory."""
     return os.path.join(os.fsencode(root.absolute()), b"")
-
-
-def _is_junction(entry: os.DirEntry[bytes]) -> bool:
-    """Windows' other kind of link to a directory, which may lead in a circle."""
-    if sys.platform == "win32":
-        return entry.stat(follow_symlinks=False).st_reparse_tag == stat.IO_REPARSE_TAG_MOUNT_POINT
-    return False

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from driveshard.errors import SourceMissing, UsageError
+from driveshard.paths import path_of
 from driveshard.sources.foreign import guarded
 
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -74,7 +75,7 @@ class Target:
 
     def _load_file(self) -> ModuleType:
         """Run the file anew each time, so that an edited one is never mistaken for the old."""
-        path = self._folder() / self.place
+        path = path_of(self.place, self._folder())
         if not path.is_file():
             raise SourceMissing(f"There is no file {path}.")
         _make_importable(path.parent)  # it may import what lies beside it

@@ -19,6 +19,7 @@ from driveshard.destination import Destination
 from driveshard.errors import Mismatch, Unavailable, UsageError
 from driveshard.events import Emit, Notice
 from driveshard.ledger import Ledger
+from driveshard.member_names import facts_of
 from driveshard.model import FileList, Part, RemoteFile, SampleRange, Selection
 from driveshard.remote_zip import DAMAGED, member_path, open_zip
 from driveshard.retry import Retry
@@ -116,7 +117,7 @@ class Recovery:
 
     def _adopt_part(self, number: int, remote: RemoteFile) -> None:
         properties = remote.properties
-        selection, first, last = self._selection(remote)
+        selection, first, last, paths = self._selection(remote)
         part = Part(
             number=number,
             file_name=remote.name,
@@ -128,19 +129,21 @@ class Recovery:
             first=first,
             last=last,
             selection=selection,
+            names=facts_of(paths, by_key=isinstance(selection, SampleRange)),
         )
         files, _, samples = properties.get("replaces", "0-0").partition("-")
         self._ledger.adopt(part, remote.id, self._generation, (int(files), int(samples)))
 
-    def _selection(self, remote: RemoteFile) -> tuple[Selection, str, str]:
+    def _selection(self, remote: RemoteFile) -> tuple[Selection, str, str, list[bytes]]:
         members = self._members(remote)
         self._count_generation(members)
         first = printable(members[0][0]) if members else ""
         last = printable(members[-1][0]) if members else ""
+        paths = [path for path, _, _ in members]
         limits = remote.properties.get("range")
         if limits:
             start, stop = limits.split("-")
-            return SampleRange(int(start), int(stop)), first, last
+            return SampleRange(int(start), int(stop)), first, last, paths
         if not isinstance(self._source, FolderSource):
             raise UsageError(
                 f"the folder of that name on Drive was made from another kind of source than {self._source.describe()}",
@@ -149,8 +152,8 @@ class Recovery:
         root = self._source.root
         mtimes = array("q", [_mtime_if_same(root, path, size, crc) for path, size, crc in members])
         self._matched = bool(self._matched) or any(mtime != _UNKNOWN for mtime in mtimes)
-        paths = b"\0".join([path for path, _, _ in members])
-        return FileList(paths, array("q", [size for _, size, _ in members]), mtimes), first, last
+        sizes = array("q", [size for _, size, _ in members])
+        return FileList(b"\0".join(paths), sizes, mtimes), first, last, paths
 
     def _count_generation(self, members: list[tuple[bytes, int, int]]) -> None:
         """Which runs cut which parts is not recorded; parts whose paths go on in order may share a generation."""

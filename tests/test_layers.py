@@ -18,17 +18,18 @@ ROOT = Path(driveshard.__file__).parent
 ROWS = [
     # words and values, and what needs nothing else of ours
     "errors",
-    "model events text channel checksums bottleneck durable database schema remote_zip contact_sheet landscapes"
+    "model events text channel checksums bottleneck durable schema remote_zip contact_sheet landscapes"
     " sources.encode sources.globs sources.jpeg",
-    "selections clock pacing console progress edge zipwriter drawing destination drive.errors"
+    "database selections clock pacing console progress edge zipwriter drawing member_names destination drive.errors"
     " sources.base sources.pictures sources.target",
     # one job each
     "ledger account retry caution lock spool packer options report folder_records drive.session"
     " sources.estimate sources.folder sources.studio",
     "manifest budget config engine planner recover bars flags drive.client folder_destination"
     " sources.composite sources.python",
-    "plan_files plan_samples transfer share records jobfile drive.auth signing_in",
-    "uploader drive.destination shelf status",
+    "plan_files plan_samples transfer records jobfile drive.auth signing_in",
+    "settling uploader drive.destination shelf status",
+    "share",
     # wiring
     "pipeline reconcile proof reading dataset_folder",
     "job viewing",

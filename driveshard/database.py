@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 from driveshard.errors import Busy, DriveshardError, TempFull
+from driveshard.model import NameFacts
 
 _HELD = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 _WHY = {
@@ -16,6 +19,18 @@ _WHY = {
     sqlite3.SQLITE_PERM: ("it is not writable", "Mend its permissions"),
     sqlite3.SQLITE_CANTOPEN: ("it cannot be opened", "Mend the folder it is in, or its permissions"),
     sqlite3.SQLITE_IOERR: ("its disk fails, or is full", "Mend the disk, or free some room there"),
+}
+# What is wrong with the disk or its rights, and says nothing about the file.
+SURROUNDINGS = {
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
 }
 
 
@@ -58,3 +73,23 @@ def unusable(path: Path, error: sqlite3.Error) -> DriveshardError:
         f"{path} cannot be written: {why} ({error})",
         advice=f"{what} (or name another folder with DRIVESHARD_HOME), then run the same command again.",
     )
+
+
+def create_private(path: Path) -> None:
+    """SQLite gives its journal files the mode of the database, so the mode must be right before it is opened."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:  # perhaps from a backup that lost its mode
+        if os.name != "nt" and path.stat().st_mode & 0o077:
+            with contextlib.suppress(OSError):
+                path.chmod(0o600)
+
+
+def put_names(db: sqlite3.Connection, number: int, facts: NameFacts | None) -> None:
+    """A ledger's row of what is known of a part's names; none when nothing is."""
+    if facts is None:
+        db.execute("DELETE FROM names WHERE number = ?", (number,))
+        return
+    trouble = json.dumps({"counts": dict(facts.counts), "examples": dict(facts.examples)}, sort_keys=True)
+    row = (number, trouble, facts.fields, facts.names, facts.folders)
+    db.execute("INSERT OR REPLACE INTO names VALUES (?, ?, ?, ?, ?)", row)

@@ -119,7 +119,7 @@ class Engine:
             spec.number, lambda crew: partial(build_part, spec, source, target, max_bytes, *crew.arguments)
         )
 
-    def measure(self, measure: Callable[[Any], int], source: Any) -> int:
+    def measure(self, measure: Callable[[Any], T], source: Any) -> T:
         """``measure(source)``, called where parts are built, since samples that end their process do so there too.
 
         Raises what it raises, and as ``submit``."""

@@ -42,10 +42,12 @@ from driveshard.planner import Cut, planner_for
 from driveshard.reconcile import Reconciler
 from driveshard.records import read_record
 from driveshard.retry import Retry
+from driveshard.settling import sentences, settle
 from driveshard.share import Publisher
 from driveshard.sources.base import Source
 from driveshard.sources.folder import FolderSource
 from driveshard.spool import Spool
+from driveshard.text import plural
 from driveshard.uploader import Dataset, Uploader
 
 _NAME_BYTES = 100
@@ -57,7 +59,8 @@ _PARTS_IN_TEMP = 2  # beyond those being packed and uploaded
 class PushResult:
     """What ``push --json`` prints. Counts and bytes are the whole dataset's; ``sent_bytes``, ``requests`` and
     ``seconds`` this run's; ``resume_after`` is a POSIX time in seconds or None. ``shared`` says who may read now; it is
-    None when sharing was asked for and refused, and ``share_refusal`` says why."""
+    None when sharing was asked for and refused, and ``share_refusal`` says why. ``names`` counts the member names that
+    other tools and systems have trouble with, by kind (``member_names``)."""
 
     name: str
     state: str = "incomplete"
@@ -73,6 +76,7 @@ class PushResult:
     failed: list[Failure] = field(default_factory=list)
     resume_after: float | None = None
     shared: str | None = "nobody"
+    names: dict[str, int] = field(default_factory=dict)
     error: DriveshardError | None = None
     share_refusal: DriveshardError | None = None
     held_back_by: str | None = None
@@ -331,6 +335,12 @@ class Job:
             reconciler.reconcile(folder.id, ledger.get("job"))
             if ledger.parts(unfinished=True):
                 raise Mismatch("a part vanished from the folder during the run", advice="Run the same command again.")
+        for number, count in settle(ledger).items():
+            why = f"the keys of {plural(count, 'sample')} are in an earlier part, too; readers see the newest"
+            self.result.failed.append(Failure(ledger.part(number).file_name, why))
+        if budget.sent:
+            for line in sentences(ledger):
+                self.emit(Notice(line))
         publisher = Publisher(self.destination, folder.id, ledger, budget, self.retry, self.emit)
         publisher.publish()
         self._share(publisher)
@@ -386,6 +396,7 @@ class Job:
         self.result.parts, self.result.samples = totals.parts, totals.samples
         self.result.files, self.result.bytes = totals.files, totals.bytes
         self.result.sent_bytes = budget.sent
+        self.result.names = ledger.settled().get("names", {})
 
 
 def _unused(path: Path) -> Path:

@@ -8,8 +8,8 @@ method returns. The file holds session URIs, so it is readable by its owner only
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
-import os
 import sqlite3
 import threading
 import uuid
@@ -18,24 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from driveshard.database import reading, transaction, unusable
+from driveshard.database import SURROUNDINGS, create_private, put_names, reading, transaction, unusable
 from driveshard.errors import Defect
-from driveshard.model import FileList, Part, PartSpec, PartState, Selection, UploadSession
-from driveshard.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
+from driveshard.model import FileList, NameFacts, Part, PartSpec, PartState, Selection, UploadSession
+from driveshard.schema import APPLICATION_ID, NAMES, SCHEMA, SCHEMA_VERSION
 from driveshard.selections import decode_selection, encode_selection
-
-# What is wrong with the disk or its rights, and says nothing about the file.
-_SURROUNDINGS = {
-    sqlite3.SQLITE_PERM,
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_PROTOCOL,
-    sqlite3.SQLITE_NOMEM,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_CANTOPEN,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +75,13 @@ class Ledger:
         self.path = path
         self._lock = threading.RLock()
         path.parent.mkdir(parents=True, exist_ok=True)
-        _create_private(path)
+        create_private(path)
         try:
             self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
             self._prepare()
         except sqlite3.DatabaseError as error:
             self._close_quietly()
-            if error.sqlite_errorcode & 0xFF in _SURROUNDINGS:
+            if error.sqlite_errorcode & 0xFF in SURROUNDINGS:
                 raise unusable(path, error) from error
             raise LedgerDamaged(str(error)) from error
         except LedgerDamaged:
@@ -112,6 +99,7 @@ class Ledger:
                 for statement in SCHEMA.split(";\n"):
                     db.execute(statement)
                 db.execute(f"PRAGMA application_id={APPLICATION_ID}")
+                db.execute(NAMES)
                 db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
             return
         if version != SCHEMA_VERSION:
@@ -121,6 +109,8 @@ class Ledger:
         verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise LedgerDamaged(verdict)
+        if "names" not in tables:
+            self._db.execute(NAMES)
 
     def _close_quietly(self) -> None:
         with contextlib.suppress(AttributeError, sqlite3.Error):
@@ -171,18 +161,33 @@ class Ledger:
         """As ``create_job``, and forget all that was noted of the dataset before: its folder is gone."""
         job = uuid.uuid4().hex
         with self._write() as db:
-            for table in ("parts", "artifacts", "meta"):
+            for table in ("parts", "artifacts", "names", "meta"):
                 db.execute(f"DELETE FROM {table}")  # noqa: S608
             _put(db, {"job": job, "name": name, **values})
         return job
 
     def totals(self) -> Totals:
-        """Counts over all parts, a member replaced by a newer part counted once."""
+        """Counts over all parts, a member replaced by a newer part counted once: as counted when the parts were all
+        packed (``settled``), before that as planned."""
+        settled = self.settled()
         row = self._rows(
             "SELECT count(*), coalesce(sum(state = 'released'), 0), coalesce(sum(samples - superseded_samples), 0),"
             " coalesce(sum(files - superseded_files), 0), coalesce(sum(size), 0) FROM parts"
         )[0]
-        return Totals(*(int(value) for value in row))
+        parts, released, samples, files, size = (int(value) for value in row)
+        if settled:
+            samples, files = settled["samples"], settled["files"]
+        return Totals(parts, released, samples, files, size)
+
+    def contents(self) -> str:
+        """Changes whenever any part's bytes do."""
+        rows = self._rows("SELECT number, sha256, state = 'planned' FROM parts ORDER BY number")
+        return hashlib.sha256(repr(rows).encode()).hexdigest()
+
+    def settled(self) -> dict[str, Any]:
+        """What ``settling.settle`` noted about the parts as they are now; empty when that is still to be done."""
+        noted: dict[str, Any] = self.get("settled", {})
+        return noted if noted and noted["contents"] == self.contents() else {}
 
     def planned_bytes(self) -> int:
         """The size of all parts planned so far, those not packed yet as estimated."""
@@ -264,6 +269,7 @@ class Ledger:
             db.execute(
                 "UPDATE selections SET data = ? WHERE number = ?", (encode_selection(part.selection), part.number)
             )
+            put_names(db, part.number, part.names)
 
     def restamp(self, number: int, changes: Mapping[bytes, int]) -> None:
         """Note other change stamps of a packed part's files, by path; everything else stays."""
@@ -369,6 +375,22 @@ class Ledger:
                 ),
             )
             db.execute("INSERT INTO selections VALUES (?, ?)", (part.number, encode_selection(part.selection)))
+            put_names(db, part.number, part.names)
+
+    # -- the members' names ---------------------------------------------------------------------------------------
+
+    def note_names(self, number: int, facts: NameFacts) -> None:
+        with self._write() as db:
+            put_names(db, number, facts)
+
+    def names(self) -> dict[int, tuple[dict[str, Any], bytes]]:
+        """(trouble, fields) of every part whose names are known, by number, oldest first."""
+        rows = self._rows("SELECT number, trouble, fields FROM names ORDER BY number")
+        return {number: (json.loads(trouble), fields) for number, trouble, fields in rows}
+
+    def open_column(self, number: int, column: str) -> sqlite3.Blob:
+        """A part's ``names`` or ``folders`` column, to be read piece by piece."""
+        return self._db.blobopen("names", column, number, readonly=True)
 
     # -- the small files beside the parts ------------------------------------------------------------------------
 
@@ -400,13 +422,3 @@ def _part(row: tuple[Any, ...]) -> LedgerPart:
     session = UploadSession(file_id, uri, created, offset) if uri else None
     number, state, *rest = columns
     return LedgerPart(number, PartState(state), *rest, file_id, session, repairs)  # type: ignore[call-arg]
-
-
-def _create_private(path: Path) -> None:
-    """SQLite gives its journal files the mode of the database, so the mode must be right before it is opened."""
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    except FileExistsError:  # perhaps from a backup that lost its mode
-        if os.name != "nt" and path.stat().st_mode & 0o077:
-            with contextlib.suppress(OSError):
-                path.chmod(0o600)

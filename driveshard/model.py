@@ -128,6 +128,18 @@ class PartSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class NameFacts:
+    """What ``member_names`` finds in a part's member names: members a kind of trouble, a few of them as text, and
+    columns of hashes (of names or keys, of folders, of fields) to compare with other parts'."""
+
+    counts: Mapping[str, int]
+    examples: Mapping[str, tuple[str, ...]]
+    names: bytes
+    folders: bytes
+    fields: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """A finished zip part. ``selection`` is what really went in: files that could not be read are out of it and in
     ``failed``. ``first`` and ``last`` are its first and last member's paths. ``exhausted`` says that an open-ended
@@ -147,6 +159,7 @@ class Part:
     exhausted: bool = False
     seconds: float = field(default=0.0, compare=False)
     computing: float = field(default=0.0, compare=False)
+    names: NameFacts | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from driveshard.model import Part, PartSpec
+from driveshard.member_names import facts_of, paths_in
+from driveshard.model import Part, PartSpec, SampleRange
 from driveshard.sources.base import Packed, Source
-from driveshard.zipwriter import ZipSummary, ZipWriter
+from driveshard.zipwriter import MOST_MEMBERS, ZipSummary, ZipWriter
 
 
 def build_part(
@@ -32,11 +34,32 @@ def build_part(
     """
     began, computed = time.perf_counter(), time.thread_time()
     with ZipWriter(target, max_bytes=max_bytes, check=check, spare_core=spare_core) as writer:
-        packed = source.pack(spec.selection, writer, spec.part_size)
+        open_ended = isinstance(spec.selection, SampleRange) and spec.selection.stop is None
+        packed = source.pack(spec.selection, _Ending(writer) if open_ended else writer, spec.part_size)
         summary = writer.close() if writer.members else ZipSummary(0, "", "")
     part = _describe(spec, packed, summary, writer)
     computing = time.thread_time() - computed + writer.computing_beside
     return replace(part, seconds=time.perf_counter() - began, computing=computing)
+
+
+class _Ending:
+    """The writer of an open-ended part: it says that it is full before it has more members than any zip tool reads.
+
+    A source asks for the size once a sample, which tells how many members a sample has.
+    """
+
+    def __init__(self, writer: ZipWriter) -> None:
+        self._writer = writer
+        self.add, self.add_file, self.crcs = writer.add, writer.add_file, writer.crcs
+        self._before = self._a_sample = 0
+
+    @property
+    def size(self) -> int:
+        """As the writer's; beyond every limit when another sample like the largest so far is not to go in."""
+        members = self._writer.members
+        self._a_sample = max(self._a_sample, members - self._before)
+        self._before = members
+        return sys.maxsize if members + self._a_sample > MOST_MEMBERS else self._writer.size
 
 
 def _describe(spec: PartSpec, packed: Packed, summary: ZipSummary, writer: ZipWriter) -> Part:
@@ -53,6 +76,7 @@ def _describe(spec: PartSpec, packed: Packed, summary: ZipSummary, writer: ZipWr
         selection=packed.selection,
         failed=packed.failed,
         exhausted=packed.exhausted,
+        names=facts_of(paths_in(writer.directory), by_key=isinstance(packed.selection, SampleRange)),
     )
 
 

@@ -20,7 +20,7 @@ from driveshard.planner import Cut
 from driveshard.sources.base import printable
 from driveshard.sources.folder import FolderSource, Row, in_words
 from driveshard.text import human_size, plural
-from driveshard.zipwriter import EMPTY_ZIP, ZIP64_END, member_cost, members_cost
+from driveshard.zipwriter import EMPTY_ZIP, MOST_MEMBERS, ZIP64_END, member_cost, members_cost
 
 _4GIB = 2**32
 _ZIP64_A_MEMBER = 12  # bytes more for a member that begins beyond 4 GiB
@@ -260,7 +260,8 @@ def _run_rows(ledger: Ledger, numbers: list[int]) -> Iterator[Known]:
 
 
 class Cutter:
-    """Cuts rows in path order into parts of at most ``part_size`` bytes as a zip, or ``part_samples`` samples.
+    """Cuts rows in path order into parts of at most ``part_size`` bytes as a zip, and of ``part_samples`` samples
+    or, where that was not asked for, as many members as any zip tool reads.
 
     A sample is never split: one larger than a part becomes a part of its own. ``few`` rows are not worth looking at
     together.
@@ -301,7 +302,7 @@ class Cutter:
         """Take all of ``rows`` into the part at hand; False, and none is taken, when they do not fit."""
         paths, sizes, mtimes, changes = zip(*rows, strict=True)
         cost = members_cost(paths, sizes)
-        if self._cost + cost > self._limit:
+        if self._cost + cost > self._limit or len(self._paths) + len(paths) > MOST_MEMBERS:
             return False
         key = _key(paths[-1])
         start = len(paths) - 1
@@ -324,7 +325,9 @@ class Cutter:
             if key != self._key:
                 self._key, self._key_start, self._key_cost = key, len(self._paths), 0
                 self._samples += 1
-            over = self._cost + cost > self._limit or (self._most_samples and self._samples > self._most_samples)
+            over = self._cost + cost > self._limit or (
+                self._samples > self._most_samples if self._most_samples else len(self._paths) >= MOST_MEMBERS
+            )
             if over and self._key_start:
                 yield self._take(self._key_start, self._key_cost)
             self._paths.append(path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from driveshard.clock import Clock
 from driveshard.errors import DriveshardError, SourceMissing, UsageError
@@ -11,7 +11,8 @@ from driveshard.events import Emit, Planned, Scanned
 from driveshard.ledger import Ledger
 from driveshard.model import Part, SampleRange
 from driveshard.planner import Cut
-from driveshard.sources.estimate import SizedSource, estimate_sample_bytes
+from driveshard.sources.estimate import Measure, SizedSource, estimate_sample
+from driveshard.zipwriter import MOST_MEMBERS
 
 _SPREAD = 1.15  # parts of equal counts differ in size; room is set aside for one this much above the mean
 _POLL = 0.5
@@ -30,7 +31,7 @@ class RangePlanner:
         ledger: Ledger,
         cut: Cut,
         emit: Emit,
-        measure: Callable[[Callable[[SizedSource], int]], int] | None = None,
+        measure: Measure | None = None,
     ) -> None:
         self._source = source
         self._measure = measure or (lambda how: how(source))
@@ -68,8 +69,9 @@ class RangePlanner:
         noted = self._ledger.get("part_samples")
         if noted and noted["asked"] == asked:
             return int(noted["sample_bytes"]), int(noted["a_part"])
-        sample_bytes = self._measure(estimate_sample_bytes)
-        a_part = self._cut.part_samples or max(1, self._cut.part_size // sample_bytes)
+        sample_bytes, members = self._measure(estimate_sample)
+        fit = max(1, min(self._cut.part_size // sample_bytes, MOST_MEMBERS // members))
+        a_part = self._cut.part_samples or fit
         if not self._cut.part_samples:
             parts = -(-length // a_part)
             a_part = -(-length // parts)  # equal parts: no short one at the end

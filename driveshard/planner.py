@@ -6,7 +6,7 @@ What was planned once is never cut again: files that are new, or changed, since 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from driveshard.events import Emit
 from driveshard.ledger import Ledger
 from driveshard.model import Part, PartSpec, Selection
 from driveshard.sources.base import Source
-from driveshard.sources.estimate import SizedSource
+from driveshard.sources.estimate import Measure
 from driveshard.sources.folder import FolderSource
 
 MOST = 1 << 53  # bytes; where nobody knows how much room there is
@@ -63,7 +63,7 @@ def planner_for(
     clock: Clock,
     emit: Emit,
     *,
-    measure: Callable[[Callable[[SizedSource], int]], int] | None = None,
+    measure: Measure | None = None,
     checksum: bool = False,
 ) -> Planner:
     """The planner that suits the source. ``measure`` calls, somewhere else, a function that makes samples of it; with

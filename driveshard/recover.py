@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from driveshard import member_names
 from driveshard.destination import Destination
 from driveshard.errors import Mismatch, Unavailable, UsageError
 from driveshard.events import Emit, Notice
@@ -154,7 +155,7 @@ class Recovery:
         return listed if listed.md5 is not None else self._retry.call(look, doing=f"looking at {listed.name}")
 
     def _adopt_part(self, facts: Facts, remote: RemoteFile) -> None:
-        selection, first, last = self._selection(facts, remote)
+        selection, first, last, paths = self._selection(facts, remote)
         part = Part(
             number=facts.number,
             file_name=remote.name,
@@ -166,16 +167,18 @@ class Recovery:
             first=first,
             last=last,
             selection=selection,
+            names=member_names.facts_of(paths, by_key=isinstance(selection, SampleRange)),
         )
         self._ledger.adopt(part, remote.id, self._generation, facts.replaces)
 
-    def _selection(self, facts: Facts, remote: RemoteFile) -> tuple[Selection, str, str]:
+    def _selection(self, facts: Facts, remote: RemoteFile) -> tuple[Selection, str, str, list[bytes]]:
         members = self._members(remote)
         self._count_generation(members)
         first = printable(members[0][0]) if members else ""
         last = printable(members[-1][0]) if members else ""
+        paths = [path for path, _, _ in members]
         if facts.range is not None:
-            return SampleRange(*facts.range), first, last
+            return SampleRange(*facts.range), first, last, paths
         if not isinstance(self._source, FolderSource):
             raise UsageError(
                 f"the folder of that name on Drive was made from another kind of source than {self._source.describe()}",
@@ -184,8 +187,8 @@ class Recovery:
         root = self._source.root
         mtimes = array("q", [_mtime_if_same(root, path, size, crc) for path, size, crc in members])
         self._matched = bool(self._matched) or any(mtime != _UNKNOWN for mtime in mtimes)
-        paths = b"\0".join([path for path, _, _ in members])
-        return FileList(paths, array("q", [size for _, size, _ in members]), mtimes), first, last
+        sizes = array("q", [size for _, size, _ in members])
+        return FileList(b"\0".join(paths), sizes, mtimes), first, last, paths
 
     def _count_generation(self, members: list[tuple[bytes, int, int]]) -> None:
         """Which runs cut which parts is not recorded; parts whose paths go on in order may share a generation."""

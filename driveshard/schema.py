@@ -23,3 +23,12 @@ CREATE TABLE parts (
 CREATE TABLE selections (number INTEGER PRIMARY KEY REFERENCES parts ON DELETE CASCADE, data BLOB NOT NULL);
 CREATE TABLE artifacts (name TEXT PRIMARY KEY, file_id TEXT NOT NULL, md5 TEXT) WITHOUT ROWID;
 """
+
+# Added to ledgers that were made without it: nobody misreads a table that it does not know. Columns of hashes, sorted.
+NAMES = """
+CREATE TABLE IF NOT EXISTS names (
+    number INTEGER PRIMARY KEY REFERENCES parts ON DELETE CASCADE,
+    trouble TEXT NOT NULL,            -- JSON: counts and examples a kind
+    fields BLOB NOT NULL, names BLOB NOT NULL, folders BLOB NOT NULL
+)
+"""

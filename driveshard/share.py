@@ -30,6 +30,7 @@ from driveshard.manifest import Manifest, ManifestPart
 from driveshard.model import RemoteFile, sample_key
 from driveshard.remote_zip import leading_members
 from driveshard.retry import Retry
+from driveshard.settling import sentences
 from driveshard.text import human_size, plural
 
 T = TypeVar("T")
@@ -65,7 +66,7 @@ class Publisher:
         preview = self._preview_if_readable(manifest)
         if preview is not None:
             self._put(PREVIEW, preview, "image/jpeg")
-        self._put(CARD, card(manifest, preview is not None), "text/markdown")
+        self._put(CARD, card(manifest, preview is not None, sentences(self._ledger)), "text/markdown")
         self._put(manifests.NAME, data, "application/json")
         return manifest
 
@@ -217,8 +218,9 @@ def _spread(items: Sequence[T], count: int) -> list[T]:
     return [items[round(index * (len(items) - 1) / max(1, count - 1))] for index in range(count)]
 
 
-def card(manifest: Manifest, has_preview: bool) -> bytes:
-    """The dataset card: what this is and how to get it, with and without driveshard."""
+def card(manifest: Manifest, has_preview: bool, names: Sequence[str] = ()) -> bytes:
+    """The dataset card: what this is and how to get it, with and without driveshard, and which ``names`` of members
+    make trouble, a sentence a kind."""
     out = io.StringIO()
     out.write(f"# {manifest.name}\n\n")
     out.write(
@@ -230,6 +232,7 @@ def card(manifest: Manifest, has_preview: bool) -> bytes:
     out.write("## Use it\n\n")
     out.write("Every part is a plain zip: download the parts and open them with any zip tool, in the order of their\n")
     out.write("numbers (a member in a later part replaces one of the same name in an earlier part).\n\n")
+    out.write("".join(f"- Mind: `{line}`.\n" for line in names) + ("\n" if names else ""))
     out.write("With driveshard, LINK being this folder's link:\n\n")
     out.write("    driveshard ls LINK\n    driveshard cat LINK MEMBER > FILE\n    driveshard verify LINK\n\n")
     out.write("`manifest.json` lists the parts with their sizes, md5 and sha256 checksums.\n\n")

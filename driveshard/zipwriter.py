@@ -29,6 +29,9 @@ from driveshard.errors import PartTooLarge, SourceChanged, TempFull, UsageError
 EMPTY_ZIP = 22
 """Bytes of a zip without members: its end record."""
 
+MOST_MEMBERS = 65_534
+"""Members a zip can have without zip64 records, which busybox and older tools do not read."""
+
 ZIP64_END = 76
 """Bytes more at the end of a zip with 65,535 members or more, or whose directory is not all below 4 GiB."""
 
@@ -162,6 +165,11 @@ class ZipWriter:
     def size(self) -> int:
         """Bytes the finished zip would have if it were closed now, central directory included."""
         return self._size_of(self._offset, len(self._central), self.members, self._central)
+
+    @property
+    def directory(self) -> bytes:
+        """The zip's central directory so far, also after ``close()``."""
+        return bytes(self._central)
 
     @property
     def computing_beside(self) -> float:

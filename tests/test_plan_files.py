@@ -101,10 +101,20 @@ def test_cutting_on_after_some_parts_cuts_as_if_nothing_had_happened(
     assert begun + list(cut_of(cut, rows[done:], 5, 2)) == whole
 
 
+@pytest.mark.parametrize("block", [1000, 10**6])
+def test_a_part_has_no_more_members_than_any_zip_tool_reads(block: int) -> None:
+    rows = [(b"%06d" % number, 0, 0, False) for number in range(65_540)]
+    assert [len(files) for files, _, _ in cut_of(Cut("d", 10**9), rows, block)] == [65_534, 6]
+    pairs = [(b"%06d.%s" % (number, end), 0, 0, False) for number in range(32_768) for end in (b"a", b"b")]
+    assert [len(files) for files, _, _ in cut_of(Cut("d", 10**9), pairs, block)] == [65_534, 2]
+    whole = [(b"a.%06d" % number, 0, 0, False) for number in range(65_540)]
+    assert [len(files) for files, _, _ in cut_of(Cut("d", 10**9), whole, block)] == [65_540]  # one sample stays whole
+
+
 def test_a_part_of_very_many_members_is_sized_exactly() -> None:
     rows = [(b"%06d" % number, 0, 0, False) for number in range(65_540)]
     for count in (65_534, 65_535, 65_540):
-        ((files, estimate, _),) = cut_of(Cut("d", 10**9), rows[:count])
+        ((files, estimate, _),) = cut_of(Cut("d", 10**9, 10**6), rows[:count])
         assert estimate == sizes_of(files)
 
 

@@ -76,6 +76,8 @@ def ranges(ledger: Ledger) -> list[tuple[int, int | None]]:
         (10, Cut("d", 10**6), [(0, 10)]),
         (1, Cut("d", 1), [(0, 1)]),
         (3, Cut("d", 1), [(0, 1), (1, 2), (2, 3)]),
+        (65_535, Cut("d", 10**9), [(0, 32_768), (32_768, 65_535)]),  # no more members than any zip tool reads
+        (65_535, Cut("d", 10**9, 65_535), [(0, 65_535)]),
         (10, Cut("d", 4 * 190), [(0, 4), (4, 8), (8, 10)]),  # a sample takes 190 bytes in a zip
         (9, Cut("d", 4 * 190), [(0, 3), (3, 6), (6, 9)]),  # equal parts, and no short one at the end
     ],

@@ -331,11 +331,51 @@ SOURCES = """
 """
 
 
+REPEATS = """
+from driveshard import Sample
+class repeats:
+    def __len__(self): return 20
+    def __getitem__(self, i): return Sample(f"k/{i % 5}", {"txt": "x" * 40})
+def repeated_stream():
+    for i in range(20): yield Sample(f"k/{i % 5}", {"txt": "x" * 40})
+"""
+
+PAIRS = """
+from driveshard import Sample
+def pairs():
+    for i in range(10): yield Sample(f"k/{i}", {"a": "x", "b": "y"})
+"""
+
+
 @pytest.fixture
 def code(tmp_path: Path) -> Path:
     file = tmp_path / "code.py"
     file.write_text(textwrap.dedent(SOURCES))
     return file
+
+
+@pytest.mark.parametrize("kind", ["repeats", "repeated_stream"])
+@pytest.mark.parametrize("part_size", [400, 10**6])
+def test_keys_that_come_again_count_once_whatever_the_parts(
+    bench: Bench, tmp_path: Path, kind: str, part_size: int
+) -> None:
+    file = tmp_path / "again.py"
+    file.write_text(REPEATS)
+    result = done(bench.push(PythonSource(f"{file}:{kind}"), part_size=part_size))
+    assert (result.samples, result.files, bool(result.failed)) == (5, 5, True)
+    assert len(bench.members(result)) == 5
+    assert done(bench.push(PythonSource(f"{file}:{kind}"), part_size=part_size)).samples == 5
+
+
+def test_an_iterables_part_has_no_more_members_than_any_zip_tool_reads(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("driveshard.packer.MOST_MEMBERS", 7)
+    file = tmp_path / "pairs.py"
+    file.write_text(PAIRS)
+    result = done(bench.push(PythonSource(f"{file}:pairs"), part_size=10**6))
+    counts = [len(zipfile.ZipFile(io.BytesIO(data)).infolist()) for data in bench.parts(result).values()]
+    assert counts == [6, 6, 6, 2]
 
 
 @pytest.mark.parametrize("kind", ["indexed", "endless"])
@@ -431,6 +471,47 @@ def test_parts_are_no_larger_than_the_temp_limit(bench: Bench, make_tree: MakeTr
     result = done(bench.push(root, temp_limit=100 * KIB, part_size=512 * KIB))
     assert result.parts > 1
     assert len(bench.members(result)) == 10
+
+
+def test_a_changed_file_that_cannot_be_packed_replaces_nothing(bench: Bench, make_tree: MakeTree) -> None:
+    root = make_tree({"d1/00001.jpg": b"old"})
+    done(bench.push(root))
+    make_tree({"d1/00001.jpg": b"changed", "d1/00002.jpg": b"new"})
+    result = bench.push(Vanishing(root))
+    assert (result.samples, result.files) == (2, 2)
+    check(bench, result, {b"d1/00001.jpg": b"old", b"d1/00002.jpg": b"new"})
+
+
+def test_a_label_added_later_makes_no_second_sample(bench: Bench, make_tree: MakeTree) -> None:
+    root = make_tree({f"{number}.jpg": b"x" for number in range(10)})
+    done(bench.push(root))
+    make_tree({f"{number}.json": b"{}" for number in range(10)})
+    result = done(bench.push(root))
+    assert (result.samples, result.files) == (10, 20)
+    assert Manifest.decode(bench.read(bench.files(result)["manifest.json"][0])).samples == 10
+
+
+def test_a_file_that_became_a_folder_is_told_and_in_the_card(bench: Bench, make_tree: MakeTree) -> None:
+    root = make_tree({"a": b"old", "z": b"z"})
+    done(bench.push(root))
+    (root / "a").unlink()
+    make_tree({"a/b.txt": b"new", "con": b"reserved"})
+    result = done(bench.push(root))
+    assert result.names == {"folders": 1, "windows": 1}
+    card = bench.read(bench.files(result)["README.md"][0]).decode()
+    for line in ("1 name of a file and of a folder at once", "(such as a)", "1 name that Windows", "(such as con)"):
+        assert line in card
+        assert line in bench.notices()
+    assert done(bench.push(root)).names == result.names  # also when nothing is new
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a name that is not UTF-8")
+def test_a_name_that_is_not_utf8_is_told(bench: Bench, make_tree: MakeTree) -> None:
+    root = make_tree({"a": b"a"})
+    Path(os.fsdecode(os.fsencode(root) + b"/caf\xe9")).write_bytes(b"b")
+    assert done(bench.push(root)).names == {"encoding": 1}
+    assert "in another encoding than UTF-8: Java" in bench.notices()
+    assert "caf\\xe9" in bench.notices()
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs a file that may not be read")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from array import array
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -27,27 +28,38 @@ class SizedSource(Protocol):
     def pack(self, selection: Selection, writer: MemberWriter, part_size: int) -> Packed: ...
 
 
+Measure = Callable[[Callable[[SizedSource], tuple[int, int]]], tuple[int, int]]
+"""Calls a function that makes samples of a source, with that source, where parts are built."""
+
+
 def member_bytes(path: bytes, size: int) -> int:
     """What one stored member of ``size`` bytes adds to a zip: both headers, the name twice, the data."""
     return _LOCAL_HEADER + _CENTRAL_HEADER + 2 * len(path) + size
 
 
 def estimate_sample_bytes(source: SizedSource, n: int = 16) -> int:
-    """Mean bytes a sample takes in a zip part, over ``n`` samples spread over the whole source; at least 1.
+    """Mean bytes a sample takes in a zip part, as ``estimate_sample`` finds."""
+    return estimate_sample(source, n)[0]
+
+
+def estimate_sample(source: SizedSource, n: int = 16) -> tuple[int, int]:
+    """(mean bytes a sample takes in a zip part, members that the largest has), each at least 1, over ``n`` samples
+    spread over the whole source.
 
     The same source gives the same figure. Raises SourceMissing when none of them can be made.
     """
     meter = _Meter()
-    good = 0
+    good, members = 0, 1
     why = "it is empty"
     for index in _spread(len(source), n):
         packed = source.pack(SampleRange(index, index + 1), meter, 0)
         good += packed.samples
+        members = max(members, packed.files)
         if packed.failed:
             why = f"{packed.failed[-1].path}: {packed.failed[-1].why}"
     if not good:
         raise SourceMissing(f"No sample of {source.describe()} can be made: {why}")
-    return max(1, math.ceil(meter.size / good))
+    return max(1, math.ceil(meter.size / good)), members
 
 
 def _spread(length: int, n: int) -> list[int]:

@@ -32,11 +32,11 @@ from pathlib import Path
 from harness import Ratio, measure, parser, report
 from PIL import Image, ImageChops
 
-from driveshard.drawing import draw_backgrounds, draw_foregrounds
-from driveshard.model import PartSpec, SampleRange
-from driveshard.packer import build_part
-from driveshard.sources.composite import CompositeSource
-from driveshard.sources.pictures import list_pictures, load_background
+from driveshard.cli.demo.objects import draw_backgrounds, draw_foregrounds
+from driveshard.core.model import PartSpec, SampleRange
+from driveshard.sources.composite.images import list_pictures, load_background
+from driveshard.sources.composite.source import CompositeSource
+from driveshard.upload.pack.build import build_part
 
 BAR = 6.0
 SIZE = 200

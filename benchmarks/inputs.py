@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageChops
 
-from driveshard.drawing import draw_backgrounds, draw_foregrounds
+from driveshard.cli.demo.objects import draw_backgrounds, draw_foregrounds
 
 
 def make_tree(root: Path, count: int, size: int, in_directory: int = 1000) -> None:

@@ -24,15 +24,16 @@ import harness
 import runs
 from inputs import make_job
 
-from driveshard.api import prepare
-from driveshard.budget import Budget
-from driveshard.destination import open_destination
-from driveshard.events import ignore
-from driveshard.job import Job, PushResult
-from driveshard.ledger import Ledger
-from driveshard.model import RemoteFile
-from driveshard.spool import Spool
-from driveshard.uploader import Uploader
+from driveshard.core.events import ignore
+from driveshard.core.model import RemoteFile
+from driveshard.storage.registry import open_destination
+from driveshard.storage.throttle import Budget
+from driveshard.upload.ledger.ledger import Ledger
+from driveshard.upload.push import prepare
+from driveshard.upload.result import PushResult
+from driveshard.upload.run import Job
+from driveshard.upload.send.uploader import Uploader
+from driveshard.upload.spool import Spool
 
 BAR = 1.1
 

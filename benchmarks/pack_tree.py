@@ -25,11 +25,11 @@ from pathlib import Path
 import harness
 from inputs import make_tree
 
-from driveshard.engine import open_engine
-from driveshard.model import Part, PartSpec
-from driveshard.plan_files import Cutter
-from driveshard.planner import Cut
+from driveshard.core.model import Part, PartSpec
 from driveshard.sources.folder import FolderSource
+from driveshard.upload.pack.engine import open_engine
+from driveshard.upload.plan.base import Cut
+from driveshard.upload.plan.files import Cutter
 
 
 def cut(source: FolderSource, part_size: int) -> Iterator[PartSpec]:

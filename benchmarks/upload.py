@@ -33,14 +33,16 @@ def cpu(work: Callable[[], object]) -> float:
 
 def upload_ours(file: Path, url: str) -> float:
     """CPU seconds of one upload of ``file`` by Transfer."""
-    from driveshard.budget import Budget
-    from driveshard.caution import Caution
-    from driveshard.clock import Clock
-    from driveshard.config import settings_from
-    from driveshard.destination import open_destination
-    from driveshard.events import ignore
-    from driveshard.retry import Patience, Retry
-    from driveshard.transfer import ChunkSizer, Fleet, Transfer
+    from driveshard.config.settings import settings_from
+    from driveshard.core.clock import Clock
+    from driveshard.core.events import ignore
+    from driveshard.storage.registry import open_destination
+    from driveshard.storage.retry import Patience, Retry
+    from driveshard.storage.throttle import Budget
+    from driveshard.upload.send.caution import Caution
+    from driveshard.upload.send.chunk_size import ChunkSizer
+    from driveshard.upload.send.slow_sessions import Fleet
+    from driveshard.upload.send.transfer import Transfer
 
     clock = Clock()
     destination = open_destination("drive:", settings_from({"DRIVESHARD_DRIVE_URL": url, "DRIVESHARD_HOME": "unused"}))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import harness
 
-from driveshard.zipwriter import ZipWriter
+from driveshard.archive.zip_writer import ZipWriter
 
 
 def make_members(count: int, size: int) -> list[tuple[str, bytes]]:

@@ -14,14 +14,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from driveshard.api import push
-    from driveshard.errors import DriveshardError
-    from driveshard.model import Sample
+    from driveshard.core.errors import DriveshardError
+    from driveshard.core.model import Sample
+    from driveshard.upload.push import push
 
 __version__ = "0.1.0"
 __all__ = ["DriveshardError", "Sample", "__version__", "push"]
 
-_HOMES = {"DriveshardError": "driveshard.errors", "Sample": "driveshard.model", "push": "driveshard.api"}
+_HOMES = {
+    "DriveshardError": "driveshard.core.errors",
+    "Sample": "driveshard.core.model",
+    "push": "driveshard.upload.push",
+}
 
 
 def __getattr__(name: str) -> Any:

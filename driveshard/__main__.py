@@ -10,7 +10,7 @@ if sys.path and not sys.flags.safe_path and os.path.realpath(sys.path[0]) == os.
     if os.path.realpath(os.path.dirname(os.path.dirname(__file__))) == os.path.realpath(os.curdir):  # noqa: PTH120
         sys.path.append(_current)
 
-from driveshard.cli import main
+from driveshard.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

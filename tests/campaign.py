@@ -38,11 +38,11 @@ from pathlib import Path
 import psutil
 from PIL import Image
 
-from driveshard.planner import Cut
 from driveshard.sources.base import Source
-from driveshard.sources.composite import CompositeSource
+from driveshard.sources.composite.source import CompositeSource
 from driveshard.sources.folder import FolderSource
-from driveshard.sources.python import PythonSource
+from driveshard.sources.python.source import PythonSource
+from driveshard.upload.plan.base import Cut
 from tests.rig import Server, Shelf, fill, members_of, start_push, undisturbed
 
 WORDS = (

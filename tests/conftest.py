@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
-from wires import Wire
 
-from driveshard.clock import Clock
-from driveshard.drive.auth import EmulatorCredentials
-from driveshard.drive.client import DriveClient
+from driveshard.core.clock import Clock
 from driveshard.emulator import Emulator
+from driveshard.storage.drive.client import DriveClient
+from driveshard.storage.drive.credentials import EmulatorCredentials
+from tests.wires import Wire
 
 MakeTree = Callable[..., Path]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from driveshard.clock import Clock
-from driveshard.events import Event
+from driveshard.core.clock import Clock
+from driveshard.core.events import Event
 
 
 class FakeClock(Clock):

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import sys
 
-from driveshard import cli, config, transfer
-from driveshard.retry import Patience
+from driveshard.cli.main import main as cli
+from driveshard.config.settings import settings as config
+from driveshard.storage.retry import Patience
+from driveshard.upload.send import chunk_size
 
 
 def quick_patience() -> Patience:
@@ -15,5 +17,5 @@ def quick_patience() -> Patience:
 
 if __name__ == "__main__":
     config.Patience = quick_patience  # type: ignore[assignment,misc]
-    transfer.FIRST_CHUNK = 256 * 1024
+    chunk_size.FIRST_CHUNK = 256 * 1024
     sys.exit(cli.main(sys.argv[1:]))

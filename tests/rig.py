@@ -23,17 +23,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
-from driveshard.clock import Clock
-from driveshard.config import PushOptions, Settings
+from driveshard.config.settings import PushOptions, Settings
+from driveshard.core.clock import Clock
+from driveshard.core.events import Emit, Event, Notice, Waiting, ignore
 from driveshard.emulator import Emulator
-from driveshard.events import Emit, Event, Notice, Waiting, ignore
-from driveshard.job import PushResult, push
-from driveshard.ledger import Ledger
-from driveshard.packer import build_part
-from driveshard.planner import Cut, planner_for
-from driveshard.retry import Patience
 from driveshard.sources.base import Source
 from driveshard.sources.folder import FolderSource
+from driveshard.storage.retry import Patience
+from driveshard.upload.ledger.ledger import Ledger
+from driveshard.upload.pack.build import build_part
+from driveshard.upload.plan.base import Cut
+from driveshard.upload.plan.registry import planner_for
+from driveshard.upload.result import PushResult
+from driveshard.upload.run import push
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 UNIT = 256 * 1024

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from driveshard import errors
-from driveshard.cli import driveshard
+from driveshard.cli.main import driveshard
+from driveshard.core import errors
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -49,7 +49,7 @@ def test_links_between_the_pages_lead_somewhere() -> None:
 def test_the_transcript_is_what_the_demo_says() -> None:
     shown = re.search(r"<!-- transcript: demo -->\s*```text\n(.*?)```", README, re.S)
     assert shown is not None
-    from driveshard import demo
+    from driveshard.cli.demo import demo
 
     source = Path(demo.__file__).read_text(encoding="utf-8")
     for phrase in ("Packed and uploaded", "Verified:", "Shared with anyone who has the link"):

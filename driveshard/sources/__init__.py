@@ -1,1 +1,1 @@
-"""What to pack: a folder of files, a generator of composed images, or a Python object."""
+"""What can be packed: a folder, Python code, composed images."""

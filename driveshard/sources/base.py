@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from driveshard.model import Failure, Selection
+from driveshard.core.model import Failure, Selection
 
 
 class MemberWriter(Protocol):
@@ -63,11 +63,3 @@ class Source(Protocol):
     def pack(self, selection: Selection, writer: MemberWriter, part_size: int) -> Packed:
         """Write the selection's members into ``writer`` in order. One file or sample that cannot be read is noted
         as a Failure and left out; an error of the writer (disk full, limit) passes through."""
-
-
-def printable(path: bytes) -> str:
-    """A path for the user and for JSON: what is not UTF-8, or would move the cursor, stands as ``\\x..`` escapes."""
-    text = path.decode("utf-8", "backslashreplace")
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from driveshard.errors import SourceMissing
-from driveshard.model import SampleRange, Selection
+from driveshard.core.errors import SourceMissing
+from driveshard.core.model import SampleRange, Selection
 from driveshard.sources.base import MemberWriter, Packed
 
 _LOCAL_HEADER = 30

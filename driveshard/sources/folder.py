@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from driveshard.errors import Defect, SourceChanged, SourceMissing, UsageError
-from driveshard.model import Failure, FileList, Selection
-from driveshard.sources.base import MemberWriter, Packed, printable
+from driveshard.core.errors import Defect, SourceChanged, SourceMissing, UsageError
+from driveshard.core.formatting import printable
+from driveshard.core.model import Failure, FileList, Selection
+from driveshard.sources.base import MemberWriter, Packed
 from driveshard.sources.descent import HAS_DIR_FD, OPEN_FILE, Contents, Descent
 from driveshard.sources.globs import Globs, normal
 from driveshard.sources.stamps import MASK, Stamps, folded

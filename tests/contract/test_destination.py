@@ -17,19 +17,12 @@ from typing import Any
 
 import pytest
 
-from driveshard.config import settings_from
-from driveshard.destination import Destination, Held, Stored, open_destination
+from driveshard.config.settings import settings_from
+from driveshard.core.errors import IdInUse, NotFound, SessionGone, ShareRefused, Throttled, Unavailable, UsageError
+from driveshard.core.model import RemoteFile, UploadSession
 from driveshard.emulator import Emulator
-from driveshard.errors import (
-    IdInUse,
-    NotFound,
-    SessionGone,
-    ShareRefused,
-    Throttled,
-    Unavailable,
-    UsageError,
-)
-from driveshard.model import RemoteFile, UploadSession
+from driveshard.storage.base import Destination, Held, Stored
+from driveshard.storage.registry import open_destination
 
 NAME = f"driveshard-contract-{random.SystemRandom().randrange(10**9)}"
 LAG = 300.0  # seconds that a list of Google's may lag behind

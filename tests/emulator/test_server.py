@@ -8,7 +8,7 @@ from dataclasses import fields
 
 import pytest
 
-from driveshard.cli import driveshard
+from driveshard.cli.main import driveshard
 from driveshard.emulator.__main__ import build_parser, parse_rate
 from driveshard.emulator.limits import WriteLimit
 from driveshard.emulator.options import Options

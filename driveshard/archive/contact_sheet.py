@@ -1,0 +1,144 @@
+"""A picture of many small pictures: what a dataset looks like at a glance."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from driveshard.archive.zip_reader import leading_members
+from driveshard.core.decoding import strict
+from driveshard.core.model import sample_key
+
+MOST_TILES = 240
+MOST_COLUMNS = 24
+
+_PAPER = "#f3f4f6"
+_CARD = "#ffffff"
+_RIM = "#d8dce3"
+_INK = "#3d4655"
+_GAP = 14
+_PAD = 6
+_ROUND = 6
+_FINER = 4  # cards and their corners are drawn this much larger, since Pillow's drawing has no smooth edges
+_CAPTION = 11  # size of the caption's letters in pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One sample: its caption, its encoded image, and its encoded mask if it has one."""
+
+    label: str
+    image: bytes
+    mask: bytes | None = None
+
+
+def contact_sheet(tiles: Sequence[Tile], *, columns: int = 6, tile: int = 160, format: str = "JPEG") -> bytes:  # noqa: A002
+    """The samples as cards on one sheet, encoded as ``format`` (``JPEG`` or ``PNG``).
+
+    Each image is shown whole, in a square of ``tile`` pixels, with its mask beside it when any sample has one. What
+    cannot be decoded is left out; at most MOST_TILES samples are shown. No sample gives a sheet that says so. The
+    same tiles give the same bytes.
+    """
+    shown = [pictures for one in tiles[:MOST_TILES] if (pictures := _decode(one, tile)) is not None]
+    beside = any(mask is not None for _, _, mask in shown)
+    card = Image.new("RGB", ((2 if beside else 1) * (tile + _PAD) + _PAD, tile + 2 * _PAD + _CAPTION + 8), _PAPER)
+    across = max(1, min(columns, MOST_COLUMNS, len(shown)))
+    down = max(1, -(-len(shown) // across))
+    sheet = Image.new("RGB", (across * (card.width + _GAP) + _GAP, down * (card.height + _GAP) + _GAP), _PAPER)
+    _draw_card(card)
+    for number, (label, image, mask) in enumerate(shown):
+        row, column = divmod(number, across)
+        corner = (_GAP + column * (card.width + _GAP), _GAP + row * (card.height + _GAP))
+        sheet.paste(_filled(card, label, image, mask, tile), corner)
+    if not shown:
+        ImageDraw.Draw(sheet).text((_GAP + _PAD, _GAP + _PAD), "no images", fill=_INK, font=_font())
+    return _encode(sheet, format)
+
+
+def _decode(tile: Tile, edge: int) -> tuple[str, Image.Image, Image.Image | None] | None:
+    """The tile's label and pictures at their size on the sheet; None when its image cannot be decoded."""
+    image = _open(tile.image, edge)
+    if image is None:
+        return None
+    return tile.label, image, None if tile.mask is None else _open(tile.mask, edge)
+
+
+def _open(data: bytes, edge: int) -> Image.Image | None:
+    try:
+        with strict, Image.open(io.BytesIO(data)) as image:
+            image.draft(image.mode, (edge, edge))
+            upright = ImageOps.exif_transpose(image).convert("RGBA")
+            factor = edge / max(upright.size)
+            shown = (max(1, round(upright.width * factor)), max(1, round(upright.height * factor)))
+            return upright.resize(shown, Image.Resampling.LANCZOS)
+    except MemoryError:
+        raise
+    except Exception:  # Pillow's decoders raise nearly anything on bad bytes; a preview shows what it can
+        return None
+
+
+def _draw_card(card: Image.Image) -> None:
+    """A white card with round corners and a thin rim."""
+    large = Image.new("L", (card.width * _FINER, card.height * _FINER))
+    box = (0, 0, large.width - 1, large.height - 1)
+    ImageDraw.Draw(large).rounded_rectangle(box, _ROUND * _FINER, fill=255)
+    card.paste(_RIM, (0, 0), large.reduce(_FINER))
+    inner = (_FINER, _FINER, large.width - 1 - _FINER, large.height - 1 - _FINER)
+    ImageDraw.Draw(large).rectangle(box, fill=0)
+    ImageDraw.Draw(large).rounded_rectangle(inner, (_ROUND - 1) * _FINER, fill=255)
+    card.paste(_CARD, (0, 0), large.reduce(_FINER))
+
+
+def _filled(card: Image.Image, label: str, image: Image.Image, mask: Image.Image | None, tile: int) -> Image.Image:
+    filled = card.copy()
+    for place, picture in enumerate((image, mask)):
+        if picture is not None:
+            x = _PAD + place * (tile + _PAD) + (tile - picture.width) // 2
+            filled.paste(picture, (x, _PAD + (tile - picture.height) // 2), picture)
+    draw = ImageDraw.Draw(filled)
+    caption = _shortened(label, filled.width - 2 * _PAD, draw)
+    draw.text((filled.width / 2, filled.height - _PAD - 5), caption, fill=_INK, font=_font(), anchor="mm")
+    return filled
+
+
+def _shortened(label: str, width: int, draw: ImageDraw.ImageDraw) -> str:
+    """The caption, cut at its front, where keys are all alike, until it fits."""
+    text = "".join(mark if mark.isprintable() else "?" for mark in label[-200:])
+    cut = text
+    while len(cut) > 1 and draw.textlength(cut, _font()) > width:
+        cut = "…" + cut.removeprefix("…")[1:]
+    return cut
+
+
+@lru_cache(maxsize=1)
+def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    return ImageFont.load_default(_CAPTION)
+
+
+def _encode(sheet: Image.Image, format: str) -> bytes:  # noqa: A002
+    buffer = io.BytesIO()
+    if format.upper() in ("JPEG", "JPG"):
+        sheet.save(buffer, "JPEG", quality=88, optimize=True)
+    else:
+        sheet.save(buffer, format)
+    return buffer.getvalue()
+
+
+_IMAGES = (".jpg", ".jpeg", ".png", ".webp")
+
+
+def tiles_of(head: bytes) -> list[Tile]:
+    """The image samples at the head of a part."""
+    images: dict[str, bytes] = {}
+    masks: dict[str, bytes] = {}
+    for path, content in leading_members(head):
+        name = path.decode("utf-8", "replace")
+        if not name.lower().endswith(_IMAGES):
+            continue
+        is_mask = "mask" in name[len(sample_key(name)) :].lower()
+        (masks if is_mask else images).setdefault(sample_key(name), content)
+    return [Tile(key, image, masks.get(key)) for key, image in images.items()]

@@ -1,0 +1,92 @@
+"""The flags that commands share, made from the one table of options; and how the command at hand talks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from driveshard import __version__
+from driveshard.cli.console import Manner
+from driveshard.config.options import FLAGS, PUSH, Option, read_values
+from driveshard.core.paths import path_of
+
+manner = Manner()
+"""Of the command that runs; set while its options are read."""
+
+
+def _note(field: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    def note(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+        if value is not None and value is not False:
+            setattr(manner, field, value)
+
+    return note
+
+
+def common(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options that every command has."""
+    switches = {
+        "--json": ("as_json", "JSON", "Print one JSON object with the result as the last line of stdout."),
+        "-q/--quiet": ("quiet", "QUIET", "Say only what went wrong."),
+        "-v/--verbose": ("verbose", "VERBOSE", "Show every request, and the causes of errors."),
+    }
+    add = click.version_option(__version__, "--version", message="driveshard %(version)s")
+    command = add(command)
+    for names, (field, variable, text) in reversed(switches.items()):
+        command = click.option(
+            *names.split("/"),
+            field,
+            is_flag=True,
+            expose_value=False,
+            callback=_note(field),
+            envvar=f"DRIVESHARD_{variable}",
+            help=text,
+        )(command)
+    return click.option(
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        expose_value=False,
+        callback=_note("log_format"),
+        envvar="DRIVESHARD_LOG_FORMAT",
+        help="Form of what is said on stderr; json is one event a line.",
+    )(command)
+
+
+def push_flags(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options of the table; their values come as they were typed, None when they were not."""
+    for option in reversed(PUSH):
+        command = click.option(f"--{option.name}", option.field, **_form(option), help=f"{option.help}.")(command)
+    return command
+
+
+def _form(option: Option) -> dict[str, Any]:
+    if option.switch:
+        return {"is_flag": True, "default": None}
+    return {"metavar": option.metavar, "multiple": option.many}
+
+
+def given_flags(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The push options that were typed, parsed. Raises UsageError."""
+    typed = {option.name: arguments[option.field] for option in PUSH if arguments[option.field] not in (None, ())}
+    return read_values(typed, PUSH, FLAGS)
+
+
+def option(*names: str, **form: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A flag of one command, which can stand in the environment, too."""
+    long = next(name for name in names if name.startswith("--"))
+    return click.option(*names, envvar="DRIVESHARD_" + long[2:].replace("-", "_").upper(), **form)
+
+
+class AnyPath(click.Path):
+    """A path by the rule that all of them follow; it need not be there."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        return path_of(os.fsdecode(super().convert(value, param, ctx)))
+
+
+def examples(text: str) -> str:
+    """An epilog that keeps its lines."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in text.strip().splitlines())

@@ -1,0 +1,294 @@
+"""The one table of what can be set: it serves the flags, the job file, the config file and the environment."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from driveshard.core.errors import ConfigError, DriveshardError, UsageError
+from driveshard.core.paths import path_of
+from driveshard.core.units import parse_size
+from driveshard.sources.globs import matcher
+from driveshard.storage.rate_limits import parse_bwlimit
+
+_LARGEST = 2**60  # bytes; more than any disk, and well within what SQLite counts
+_LEAST, _MOST = 0.001, 1_000_000_000  # what clocks and sockets can wait, in seconds, and its inverse
+_SIDE_BY_SIDE = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option by its long name. ``parse`` takes a text or a TOML value and raises ValueError or UsageError; ``many``
+    are given several times; ``rebase`` says which path a value means, relative to the folder of the file it was written
+    in (None: to the current one)."""
+
+    name: str
+    parse: Callable[[Any], Any]
+    metavar: str
+    help: str
+    many: bool = False
+    rebase: Callable[[Any, Path | None], Any] | None = None
+
+    @property
+    def field(self) -> str:
+        """The name in Python."""
+        return self.name.replace("-", "_")
+
+    @property
+    def variable(self) -> str:
+        """The name in the environment."""
+        return "DRIVESHARD_" + self.field.upper()
+
+    @property
+    def switch(self) -> bool:
+        """Given without a value."""
+        return self.parse is switch
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where values were written: the error to raise, how an option is spelled there, and the folder that relative
+    paths start from."""
+
+    error: type[DriveshardError]
+    spell: Callable[[str], str]
+    base: Path | None = None
+
+
+FLAGS = Origin(UsageError, lambda name: f"--{name}")
+ENVIRONMENT = Origin(ConfigError, lambda name: "DRIVESHARD_" + name.replace("-", "_").upper())
+WITH = Origin(UsageError, lambda _: "--with")
+KEYWORDS = Origin(UsageError, lambda name: name.replace("-", "_"))
+
+
+def in_file(path: Path) -> Origin:
+    """Values of a config or job file."""
+    return Origin(ConfigError, lambda name: f"{path}: {name}", path.parent)
+
+
+def read_values(given: Mapping[str, Any], table: Iterable[Option], origin: Origin) -> dict[str, Any]:
+    """``given`` parsed, by field name. Raises the origin's error for a key that is not in ``table``, with the nearest
+    one that is, and for a bad value."""
+    known = {option.name: option for option in table}
+    values = {}
+    for key, value in given.items():
+        option = known.get(key.replace("_", "-"))
+        if option is None:
+            raise origin.error(f"{origin.spell(key)} is not an option", advice=nearest(key, known))
+        values[option.field] = _read(option, value, origin)
+    return values
+
+
+def read_environment(environment: Mapping[str, str], table: Iterable[Option]) -> dict[str, Any]:
+    """What the environment says about the options of ``table``; an empty variable counts as unset."""
+    given: dict[str, Any] = {}
+    for option in table:
+        text = environment.get(option.variable)
+        if text:
+            given[option.name] = _split(text, option) if option.many else text
+    return read_values(given, table, ENVIRONMENT)
+
+
+def _split(text: str, option: Option) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ConfigError(f"{option.variable}: {text!r} cannot be split into words ({error})") from error
+
+
+def _read(option: Option, value: Any, origin: Origin) -> Any:
+    try:
+        parsed = option.parse(value)
+    except UsageError as error:
+        raise origin.error(f"{origin.spell(option.name)}: {error}", advice=error.advice) from error
+    except ValueError as error:
+        raise origin.error(f"{origin.spell(option.name)}: {repr(value)[:80]} is not {error}") from error
+    return option.rebase(parsed, origin.base) if option.rebase else parsed
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Advice that names the known word that was probably meant, or all of them."""
+    words = sorted(known)
+    close = difflib.get_close_matches(word.replace("_", "-"), words, 1)
+    return f"Did you mean {close[0]}?" if close else f"Known are: {', '.join(words)}."
+
+
+# -- kinds of value --------------------------------------------------------------------------------------------------
+
+
+def text(value: Any) -> str:
+    """Words that are not empty."""
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError("a text")
+    return value
+
+
+def size(value: Any) -> int:
+    """Bytes."""
+    number = value if type(value) is int else parse_size(text(value))
+    if number < 1:
+        raise ValueError("a size above 0")
+    if number > _LARGEST:
+        raise ValueError("a size of at most 1 EiB")
+    return number
+
+
+def count(value: Any) -> int:
+    """A whole number from 1 on."""
+    number = value if type(value) is int else int(value) if isinstance(value, str) and value.isdecimal() else 0
+    if not 1 <= number <= 2**31:
+        raise ValueError("a whole number above 0")
+    return number
+
+
+def some(value: Any) -> int:
+    """A whole number of things that are done side by side."""
+    number = count(value)
+    if number > _SIDE_BY_SIDE:
+        raise ValueError(f"a whole number from 1 to {_SIDE_BY_SIDE:,}")
+    return number
+
+
+def number(value: Any) -> float:
+    """A number above 0."""
+    try:
+        parsed = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        parsed = math.nan
+    if not 0 < parsed < math.inf:
+        raise ValueError("a number above 0")
+    if not _LEAST <= parsed <= _MOST:
+        raise ValueError(f"a number from {_LEAST} to {_MOST:,}")
+    return parsed
+
+
+def switch(value: Any) -> bool:
+    """Yes or no."""
+    if isinstance(value, bool):
+        return value
+    known = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if not isinstance(value, str) or value.lower() not in known:
+        raise ValueError("yes or no")
+    return known[value.lower()]
+
+
+def globs(value: Any) -> tuple[str, ...]:
+    """One glob or several."""
+    found = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list | tuple) else ("",)
+    if not all(isinstance(one, str) and one for one in found):
+        raise ValueError("a glob or a list of globs")
+    try:
+        matcher(found)
+    except re.error as error:
+        raise ValueError(f"a glob ({error.msg})") from error
+    return found
+
+
+def folder(value: Any) -> str:
+    """A path, as it is written: ``rebase`` says which one it means."""
+    return text(str(value) if isinstance(value, Path) else value)
+
+
+def who(value: Any) -> str:
+    """Who may read."""
+    given = text(value)
+    if given in ("anyone", "nobody") or re.fullmatch(r"domain:[^\s:@]+\.[^\s:@]+|user:[^\s@]+@[^\s@]+", given):
+        return given
+    raise ValueError("anyone, domain:D, user:EMAIL or nobody")
+
+
+def rate(value: Any) -> str:
+    """A rate or a timetable, checked and kept as it is written."""
+    written = str(value) if type(value) is int else text(value)
+    parse_bwlimit(written)
+    return written
+
+
+def engine(value: Any) -> str:
+    """The name of an engine."""
+
+    if value not in ENGINES:
+        raise ValueError(f"one of {', '.join(ENGINES)}")
+    return str(value)
+
+
+def where(value: Any) -> str:
+    """A destination, by its form."""
+    from driveshard.storage.registry import split_where
+
+    split_where(text(value))
+    return str(value)
+
+
+def _rebase_where(value: str, base: Path | None) -> str:
+    scheme, colon, rest = value.partition(":")
+    return f"{scheme}{colon}{path_of(rest, base)}" if scheme == "file" and rest else value
+
+
+PUSH: tuple[Option, ...] = (
+    Option(
+        "to",
+        where,
+        "WHERE",
+        "Where to: drive: (a new folder made by driveshard; the default), drive:FOLDER_ID or a folder link (a parent to"
+        " put it in), or file:DIR (a plain directory)",
+        rebase=_rebase_where,
+    ),
+    Option("name", text, "NAME", "The dataset's name (default: the source's)"),
+    Option("part-size", size, "SIZE", "Size of a zip part (default 512MiB)"),
+    Option("part-samples", count, "N", "At most this many samples in a part"),
+    Option("temp", folder, "DIR", "Where parts wait for their upload", rebase=path_of),
+    Option("temp-limit", size, "SIZE", "Most bytes there at any time (default: room for the parts under way)"),
+    Option("workers", some, "N", "Processes that pack (default: one for each CPU)"),
+    Option("uploads", some, "N", "Parts uploaded side by side (default 3)"),
+    Option(
+        "share", who, "WHO", "Who may read: anyone, domain:D, user:EMAIL or nobody (default: as it is, at first nobody)"
+    ),
+    Option("include", globs, "GLOB", "Only files that match, such as '*.jpg' or 'raw/**' (may be repeated)", many=True),
+    Option("exclude", globs, "GLOB", "No files that match (may be repeated)", many=True),
+    Option(
+        "bwlimit",
+        rate,
+        "RATE|TIMETABLE",
+        "Upload no faster: 2M, or by the time of day '08:00,512K 18:00,10M 23:00,off'",
+    ),
+    Option(
+        "max-transfer",
+        size,
+        "SIZE",
+        "End the run when it has sent this much (one chunk at least); the next one goes on",
+    ),
+    Option("writes-per-second", number, "R", "Pace of new files (default 2.5; Drive takes about 3)"),
+    Option("engine", engine, "NAME", "What packs: processes (default), threads or serial"),
+    Option(
+        "recreate", switch, "", "If the dataset's folder was deleted: begin anew, in a new folder (kept if it is there)"
+    ),
+    Option(
+        "checksum",
+        switch,
+        "",
+        "Read every file again and pack those whose content changed, also where size and dates say it did not",
+    ),
+    Option("dry-run", switch, "", "Say what would be packed, and send nothing"),
+    Option("wait", switch, "", "If another run has this dataset, wait for it"),
+)
+
+SETTINGS: tuple[Option, ...] = (
+    Option("timeout", number, "SECONDS", "Longest wait for the network in one step (default 60)"),
+    Option("retries", count, "N", "Failures in a row that are borne (default 12)"),
+    Option("throttle-patience", number, "SECONDS", "How long 'slow down' is borne before it counts as the day's cap"),
+    Option("list-lag", number, "SECONDS", "How far Drive's lists may lag, should the ledger be lost (default 15)"),
+    Option("credentials", folder, "FILE", "The OAuth client's file for `login`", rebase=path_of),
+    Option("service-account", folder, "FILE", "A service account's key file", rebase=path_of),
+    Option("subject", text, "EMAIL", "The person a service account acts for"),
+    Option("api-key", text, "KEY", "Reads what is shared with anyone, without a login"),
+)
+
+
+ENGINES = ("processes", "threads", "serial")

@@ -1,0 +1,160 @@
+"""What can be set, and where it comes from: defaults < config file < job file < environment < flags."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from driveshard.config.options import PUSH, SETTINGS, in_file, read_environment, read_values
+from driveshard.core.clock import Clock
+from driveshard.core.errors import ConfigError
+from driveshard.core.paths import path_of
+from driveshard.storage.rate_limits import DEFAULT_WRITES_PER_SECOND
+from driveshard.storage.retry import Patience
+
+MIB = 1024 * 1024
+
+
+@dataclass
+class Settings:
+    """The surroundings of a run: where things are kept and which Drive is talked to."""
+
+    home: Path
+    drive_url: str | None = None
+    clock: Clock = field(default_factory=Clock)
+    patience: Patience = field(default_factory=Patience)
+    timeout: float = 60.0
+    list_lag: float = 15.0
+    credentials: Path | None = None
+    service_account: Path | None = None
+    subject: str | None = None
+    api_key: str | None = None
+    anonymous: bool = False
+
+    @property
+    def token_file(self) -> Path:
+        return self.home / "token.json"
+
+    @property
+    def client_file(self) -> Path:
+        return self.credentials or self.home / "credentials.json"
+
+    @property
+    def ledgers(self) -> Path:
+        return self.home / "ledgers"
+
+    @property
+    def account_file(self) -> Path:
+        return self.home / "account.sqlite"
+
+    @property
+    def anchors(self) -> Path:
+        return self.home / "folders"
+
+    @property
+    def spools(self) -> Path:
+        return self.home / "spool"
+
+
+@dataclass
+class PushOptions:
+    """Options of ``push``, as in its help. Sizes in bytes."""
+
+    source: str
+    to: str = "drive:"
+    name: str | None = None
+    part_size: int = 512 * MIB
+    part_samples: int | None = None
+    temp: Path | None = None
+    temp_limit: int | None = None
+    workers: int | None = None
+    uploads: int = 3
+    share: str | None = None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    bwlimit: str | None = None
+    max_transfer: int | None = None
+    writes_per_second: float = DEFAULT_WRITES_PER_SECOND
+    engine: str = "processes"
+    recreate: bool = False
+    checksum: bool = False
+    dry_run: bool = False
+    wait: bool = False
+
+
+def settings_from(environment: Mapping[str, str] | None = None) -> Settings:
+    """Settings from the config file and, over it, ``DRIVESHARD_*`` variables; the home folder is the platform's own
+    unless DRIVESHARD_HOME is set. Raises ConfigError."""
+    given = os.environ if environment is None else environment
+    home = home_folder(given)
+    url = given.get("DRIVESHARD_DRIVE_URL") or None
+    values = read_config(home)[1] | read_environment(given, SETTINGS)
+    patience = Patience()
+    if "retries" in values:
+        patience = replace(patience, attempts=values.pop("retries"))
+    if "throttle_patience" in values:
+        patience = replace(patience, throttled=values.pop("throttle_patience"))
+    return Settings(home, url if url is None or url.endswith("/") else url + "/", patience=patience, **values)
+
+
+def home_folder(environment: Mapping[str, str]) -> Path:
+    """Where config, token, ledgers and cache are kept. Raises ConfigError when nobody knows."""
+    home = environment.get("DRIVESHARD_HOME")
+    if home:
+        return path_of(home).absolute()
+    try:
+        return Path(platformdirs.user_data_dir("driveshard", appauthor=False))
+    except (RuntimeError, KeyError) as error:
+        raise ConfigError(
+            "this user has no home folder: neither HOME nor the system names one",
+            advice="Name a folder for driveshard's own files in DRIVESHARD_HOME.",
+        ) from error
+
+
+def require_home(home: Path) -> None:
+    """Make the home folder. Raises ConfigError when it cannot be, or cannot be written."""
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        why = "" if os.access(home, os.W_OK) else "permission denied"
+    except OSError as error:
+        why = error.strerror or str(error)
+    if why:
+        raise ConfigError(
+            f"the home folder {home} cannot be written: {why}", advice="Name another one in DRIVESHARD_HOME."
+        )
+
+
+def read_config(home: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(push options, settings) of ``config.toml`` in the home folder, empty without one. Raises ConfigError."""
+    path = home / "config.toml"
+    document = read_toml(path) if path.exists() else {}
+    both = read_values(document, (*PUSH, *SETTINGS), in_file(path))
+    pushing = {option.field for option in PUSH}
+    return (
+        {field: value for field, value in both.items() if field in pushing},
+        {field: value for field, value in both.items() if field not in pushing},
+    )
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Raises ConfigError that says where the file is broken."""
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not a TOML file: {error}") from error
+
+
+def push_options(
+    source: str, flags: Mapping[str, Any], job: Mapping[str, Any], home: Path, environment: Mapping[str, str]
+) -> PushOptions:
+    """The options of one push from all five places. ``flags`` and ``job`` are parsed, by field name; a source that is
+    given with its own include or exclude has them in ``job``. Raises ConfigError."""
+    return PushOptions(source, **(read_config(home)[0] | dict(job) | read_environment(environment, PUSH) | dict(flags)))

@@ -1,0 +1,1 @@
+"""Every background with every foreground."""

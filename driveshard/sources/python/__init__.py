@@ -1,0 +1,1 @@
+"""Samples from the user's code."""

@@ -1,0 +1,1 @@
+"""Where parts can go, and how politely."""

@@ -1,0 +1,94 @@
+"""The protocol of a place that takes parts, and the table that finds one by its scheme.
+
+The contract, which ``tests/contract`` runs against every implementation:
+
+- ``begin`` may be called again for the same id as long as no file with that id is stored; the older session may die.
+- ``send`` and ``query`` report what the *place* holds, never what was sent. Bytes already held are skipped.
+- A finished session goes on answering ``query`` with the stored file for a while; afterwards it raises SessionGone.
+- ``begin`` or ``send`` raise IdInUse when a file with the id exists. The caller gets that file and compares.
+- ``begin``, ``put`` and ``make_folder`` raise IdRefused when the place does not take the id, as for a file deleted for
+  good. The caller reserves another id and tries once more.
+- ``get`` sees a file as soon as it is stored; ``children`` may lag behind by minutes.
+- Failures that may pass raise Unavailable or Throttled and are not retried inside: the caller owns the one retry loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from driveshard.core.model import RemoteFile, UploadSession
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The place holds the first ``offset`` bytes of an unfinished upload."""
+
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The upload is finished; ``file`` is the place's own description, checksums perhaps still missing."""
+
+    file: RemoteFile
+
+
+Progress = Held | Stored
+
+
+class Destination(Protocol):
+    """A place that takes parts. All methods may be called from several threads at once."""
+
+    @property
+    def identity(self) -> str:
+        """What makes it another place: two runs with equal identities write to the same one."""
+
+    @property
+    def chunk_unit(self) -> int:
+        """Every chunk but the last is a multiple of this many bytes."""
+
+    @property
+    def requests(self) -> int:
+        """Requests made so far."""
+
+    def describe(self) -> str:
+        """A few words for the user."""
+
+    def reserve_ids(self, count: int) -> list[str]:
+        """Ids for files that are to be made; a file made twice with one id is refused the second time."""
+
+    def find_folders(self, name: str) -> list[RemoteFile]:
+        """Dataset folders of that name that driveshard made here, trashed ones left out."""
+
+    def make_folder(self, file_id: str, name: str, properties: Mapping[str, str]) -> RemoteFile:
+        """Make the dataset's folder. Raises IdInUse when it exists under that id."""
+
+    def begin(self, file_id: str, folder_id: str, name: str, size: int, properties: Mapping[str, str]) -> UploadSession:
+        """Begin an upload of ``size`` bytes."""
+
+    def send(self, session: UploadSession, offset: int, data: bytes | memoryview, size: int) -> Progress:
+        """Send ``data`` as bytes ``offset``... of ``size``."""
+
+    def query(self, session: UploadSession, size: int) -> Progress:
+        """What the place holds of that session. Raises SessionGone."""
+
+    def get(self, file_id: str) -> RemoteFile:
+        """Raises NotFound, also for a file in the trash."""
+
+    def children(self, folder_id: str) -> list[RemoteFile]:
+        """The files in a folder, trashed ones left out."""
+
+    def put(self, file_id: str, folder_id: str, name: str, data: bytes, mime_type: str, *, replace: bool) -> RemoteFile:
+        """Store a small file whole under a reserved id, or replace that file's content."""
+
+    def read(self, file_id: str, start: int, length: int) -> bytes:
+        """Bytes ``start``... of a stored file; fewer than ``length`` at its end."""
+
+    def remove(self, file_id: str) -> None:
+        """Delete a file for good; one that is not there is fine."""
+
+    def share(self, folder_id: str, who: str, before_write: Callable[[], None] = lambda: None) -> str:
+        """Set who may read: ``anyone``, ``domain:D``, ``user:EMAIL`` or ``nobody``; what is so already costs no write.
+        ``before_write`` waits for the turn of each. Returns who may read now. Raises ShareRefused."""

@@ -1,0 +1,315 @@
+"""Where parts are built: in this process, in worker processes, or on any other ``concurrent.futures.Executor``.
+
+Worker processes never outlive the coordinator, not even one that was killed: each holds the reading end of a pipe, the
+lifeline, whose writing end only the coordinator has. Nothing is ever sent through it; its end is the message. (Linux's
+parent-death signal would not do: a worker's parent is the fork server, and that lives for as long as its children.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import BrokenExecutor, Executor, Future, wait
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from driveshard.config.options import ENGINES
+from driveshard.core.errors import Interrupted, UsageError, WorkersKilled
+from driveshard.core.formatting import error_text
+from driveshard.core.model import Part, PartSpec
+from driveshard.sources.base import Source
+from driveshard.upload.pack.build import build_part
+from driveshard.upload.pack.workers import (
+    FOR_ALL,
+    DaemonThreads,
+    bare_start,
+    how_it_died,
+    not_interrupted,
+    process_pool,
+    processes_of,
+)
+
+T = TypeVar("T")
+
+WorkerLost = BrokenExecutor
+"""What a part's Future raises when a worker died: submit the part again."""
+
+
+_LOSSES = 5  # of the workers that build one part, before it is given up
+_STARTS = 5  # tries to start workers before another way is taken
+_STARTED_WITHIN = 60.0  # seconds for the first of them
+_ENDED_WITHIN = 2.0  # seconds for workers to end by themselves, and then for those that were told to
+_REAPED_WITHIN = 0.1  # seconds that a killed process may still seem to be there
+_MEASURING = -1  # stands for a part's number
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108  (looked at, not written)
+_PRELOAD = ["driveshard.upload.pack.engine", "driveshard.sources.folder"]
+
+
+@dataclass(frozen=True)
+class Crew:
+    """A running executor. ``arguments`` go to build_part after the usual ones; ``stop`` ends running builds at once."""
+
+    executor: Executor
+    stop: Callable[[], None]
+    arguments: tuple[Any, ...] = ()
+
+
+class Engine:
+    """Builds parts on the executors that ``start`` makes: one, and another whenever its workers were lost.
+
+    When it cannot make any, ``otherwise`` makes them from then on, and ``tell`` hears why. What is started imports
+    nothing from the folders ``away``.
+    Thread-safe. Left as a context manager it waits for running builds, or stops them when leaving by an exception.
+    """
+
+    def __init__(
+        self,
+        start: Callable[[], Crew],
+        workers: int = 1,
+        *,
+        otherwise: Callable[[], Crew] | None = None,
+        tell: Callable[[str], None] = lambda _: None,
+        away: Iterable[str | os.PathLike[str]] = (),
+    ) -> None:
+        self.workers = workers
+        self._start = start
+        self._otherwise = otherwise
+        self._tell = tell
+        self._away = tuple(away)
+        self._crew: Crew | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+        self._losses: Counter[int] = Counter()  # workers lost while building a part, by its number
+        self._running: set[Future[Any]] = set()
+        self._death: str | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.close(cancel=kind is not None)
+
+    def warm_up(self) -> None:
+        """Start the workers in the background, while the caller still prepares the first part. Never needed."""
+        with contextlib.suppress(RuntimeError):  # no more threads: whoever needs one says so
+            threading.Thread(target=self._warm_up, name="warm-up", daemon=True).start()
+
+    def submit(self, spec: PartSpec, source: Source, target: Path, max_bytes: int) -> Future[Part]:
+        """Build a part soon, as packer.build_part does; its errors come out of the Future.
+
+        The Future raises WorkerLost when a worker died (the temporary file may then be left behind, for the caller to
+        sweep), and Interrupted or WorkerLost after ``close(cancel=True)``. Raises Interrupted when already closed, and
+        WorkersKilled when workers were lost again and again while building this part, or cannot be started.
+        """
+        if self._losses[spec.number] >= _LOSSES:
+            raise self._given_up(f"{spec.file_name} was built")
+        return self._run(
+            spec.number, lambda crew: partial(build_part, spec, source, target, max_bytes, *crew.arguments)
+        )
+
+    def measure(self, measure: Callable[[Any], T], source: Any) -> T:
+        """``measure(source)``, called where parts are built, since samples that end their process do so there too.
+
+        Raises what it raises, and as ``submit``."""
+        for _ in range(_LOSSES):
+            try:
+                return self._run(_MEASURING, lambda _: partial(measure, source)).result()
+            except BrokenExecutor:
+                continue
+        raise self._given_up("its first samples were made")
+
+    def _given_up(self, when: str) -> WorkersKilled:
+        return WorkersKilled(f"A worker process {self._death or 'was killed'} {_LOSSES} times while {when}.")
+
+    def _run(self, number: int, work: Callable[[Crew], Callable[[], T]]) -> Future[T]:
+        with self._lock:
+            if self._closed:
+                raise Interrupted("Stopped before all parts were built.")
+            future = self._submit_to_the_living(work)
+            self._running.add(future)
+            crew = self._crew
+        future.add_done_callback(partial(self._note_end, number, crew))
+        return future
+
+    def _submit_to_the_living(self, work: Callable[[Crew], Callable[[], T]]) -> Future[T]:
+        first: BaseException | None = None
+        tries = 0
+        while True:
+            try:
+                crew = self._living()
+                with bare_start(self._away), not_interrupted():
+                    return crew.executor.submit(work(crew))
+            except (BrokenExecutor, OSError, EOFError, RuntimeError, ImportError) as error:
+                # The workers were lost, or what starts them was, which the system takes a moment to tell.
+                self._dismiss()
+                first, tries = first or error, tries + 1
+                if tries >= _STARTS:
+                    self._change_over(first)
+                    tries = 0
+                elif not isinstance(error, BrokenExecutor):
+                    time.sleep(_REAPED_WITHIN)
+
+    def _living(self) -> Crew:
+        """The crew at work or a new one, of which one worker at least is proved to start."""
+        if self._crew is None:
+            with bare_start(self._away):
+                crew = self._crew = self._start()
+                with not_interrupted():
+                    started = crew.executor.submit(_nothing)
+                started.result(_STARTED_WITHIN)
+        return self._crew
+
+    def _change_over(self, error: BaseException) -> None:
+        why = error_text(error) + _hint(error)
+        if self._otherwise is None:
+            raise WorkersKilled(
+                f"Nothing that builds parts can be started: {why}",
+                advice="A limit of this machine or container is reached (see `ulimit -a`): raise it, or --workers 1",
+            ) from error
+        self._start, self._otherwise = self._otherwise, None
+        self._tell(f"Worker processes cannot be started ({why}): parts are built in threads, as by --engine threads")
+
+    def close(self, cancel: bool = False) -> None:
+        """Let running and waiting builds end; with ``cancel``, end them now, in the middle of a part too.
+
+        Workers that go on after that, for a thread of the source's or in a call that never returns, are ended, too.
+        """
+        with self._lock:
+            self._closed = True
+            crew, running = self._crew, list(self._running)
+        if crew is None:
+            return
+        if cancel:
+            crew.stop()
+        else:
+            wait(running)
+        left = processes_of(crew.executor)
+        ending = threading.Thread(target=crew.executor.shutdown, kwargs={"cancel_futures": cancel}, daemon=True)
+        ending.start()
+        ending.join(_ENDED_WITHIN)
+        crew.stop()
+        ending.join(_ENDED_WITHIN)
+        for process in left if ending.is_alive() else ():
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                process.kill()
+        with self._lock:
+            self._crew = None
+
+    def _warm_up(self) -> None:
+        with self._lock, contextlib.suppress(BrokenExecutor, OSError, EOFError, RuntimeError, ImportError):
+            if not self._closed:
+                crew = self._living()
+                with bare_start(self._away), not_interrupted():
+                    for _ in range(1, self.workers):
+                        crew.executor.submit(_nothing)
+
+    def _dismiss(self) -> None:
+        if self._crew is not None:
+            self._crew.stop()
+            self._crew.executor.shutdown(wait=False)
+            self._crew = None
+
+    def _note_end(self, number: int, crew: Crew | None, future: Future[Any]) -> None:
+        """A part's losses are its own: others that come out well say nothing about the memory this one takes."""
+        self._running.discard(future)
+        if future.cancelled() or not isinstance(future.exception(), BrokenExecutor):
+            self._losses.pop(number, None)
+        elif not self._closed:
+            self._losses[number] += 1
+            if crew is not None:
+                self._death = how_it_died(crew.executor) or self._death
+
+
+def _hint(error: BaseException) -> str:
+    """What to look at, where the system's own words do not say."""
+    if "AF_UNIX" in str(error):
+        return "; the path in TMPDIR is too long"
+    if sys.platform == "linux" and not os.access(_SHARED_MEMORY, os.W_OK):
+        return f"; {_SHARED_MEMORY} is missing or cannot be written"
+    return ""
+
+
+def _nothing() -> None:
+    """The first thing a worker does: having been started."""
+
+
+def open_engine(
+    name: str,
+    workers: int,
+    *,
+    tell: Callable[[str], None] = lambda _: None,
+    away: Iterable[str | os.PathLike[str]] = (),
+) -> Engine:
+    """An engine by its name: ``processes`` is fastest; ``threads`` and ``serial`` stay in this process, ``serial``
+    with one thread, for sources that can only be gone through once. Where no process can be started, threads build,
+    and ``tell`` hears why. Processes import nothing from the current folder and those ``away``.
+
+    Raises UsageError for another name."""
+    if name == "processes":
+        processes, threads = partial(_start_processes, workers), partial(_start_threads, workers)
+        return Engine(processes, workers, otherwise=threads, tell=tell, away=away)
+    if name in ("threads", "serial"):
+        workers = workers if name == "threads" else 1
+        return Engine(partial(_start_threads, workers), workers)
+    raise UsageError(f"There is no engine {name!r}.", advice=f"Choose one of: {', '.join(ENGINES)}.")
+
+
+def default_workers() -> int:
+    """The number of CPUs this process may use."""
+    if sys.version_info >= (3, 13):
+        return os.process_cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _spare_core(workers: int) -> bool:
+    return workers < default_workers()
+
+
+def _start_threads(workers: int) -> Crew:
+    stopped = threading.Event()
+
+    def check() -> None:
+        if stopped.is_set():
+            raise Interrupted("Stopped in the middle of a part.")
+
+    return Crew(DaemonThreads(workers, "pack"), stopped.set, (check, _spare_core(workers)))
+
+
+def _start_processes(workers: int) -> Crew:
+    # Forking this process would copy its threads' locks as they happen to be; the fork server has no threads.
+    server = "forkserver" in multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if server else "spawn")
+    if server:
+        context.set_forkserver_preload(_PRELOAD)
+        with not_interrupted():
+            # Else it is started by the fork server's start, and unblocks SIGINT there.
+            resource_tracker.ensure_running()
+    lifeline, held = context.Pipe(duplex=False)
+    executor = process_pool(workers, context, _start_worker, lifeline)
+    return Crew(executor, held.close, (None, _spare_core(workers)))
+
+
+def _start_worker(lifeline: Connection) -> None:
+    for number in FOR_ALL:
+        signal.signal(number, signal.SIG_IGN)  # Ctrl-C reaches everybody; what it means, the coordinator decides
+    threading.Thread(target=_exit_at_end_of, args=(lifeline,), name="lifeline", daemon=True).start()
+
+
+def _exit_at_end_of(lifeline: Connection) -> None:
+    with contextlib.suppress(EOFError, OSError):
+        lifeline.recv_bytes()
+    os._exit(1)

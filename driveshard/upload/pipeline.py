@@ -1,0 +1,372 @@
+"""A run of ``push``: source -> planner -> packer -> spool -> uploader, then publish and share.
+
+    planner thread --numbers--> packer threads --numbers--> upload threads
+                    (bounded)        |            (bounded)       |
+                                 engine, spool               destination
+                                     ^                            |
+                                     +---- a part whose file ------+
+                                           was lost comes back
+
+Every step is in the ledger before the next begins, so that a run may end anywhere and another one goes on. The first
+error that no retry mends ends the run: nothing new is started, uploads under way are finished if they can be.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from driveshard.core.clock import Clock
+from driveshard.core.errors import Interrupted, PartTooLarge, TempFull, TempLost, WorkersKilled
+from driveshard.core.events import Emit, Notice, PackStarted, PartDropped, PartPacked, Planned, SourceFailed, Waiting
+from driveshard.core.files import md5_of
+from driveshard.core.formatting import error_text
+from driveshard.core.model import Failure, FileList, Part, PartSpec, PartState
+from driveshard.sources.base import Source
+from driveshard.sources.folder import FolderSource
+from driveshard.upload.bottleneck import TimeSpent
+from driveshard.upload.bounded_queue import Channel, Closed
+from driveshard.upload.ledger.ledger import Ledger
+from driveshard.upload.pack.engine import Engine, WorkerLost
+from driveshard.upload.pack.workers import deaf
+from driveshard.upload.plan.base import Planner
+from driveshard.upload.send.uploader import Uploader
+from driveshard.upload.spool import Spool
+
+_PLANNED_AHEAD = 1000  # numbers only; what the parts hold is in the ledger
+_MOST_REBUILDS = 5  # of one part in one run
+_GRACE = 2.0  # seconds that a stop leaves to requests under way
+_SLACK = 64 * 1024  # bytes that files may grow between planning and packing before a part needs more room
+
+
+class Pipeline:
+    """Takes every part that is not released to *released*.
+
+    ``uploads`` threads send side by side, ``packers`` parts are built side by side.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        planner: Planner,
+        ledger: Ledger,
+        spool: Spool,
+        engine: Engine,
+        uploader: Uploader,
+        clock: Clock,
+        emit: Emit,
+        *,
+        uploads: int,
+    ) -> None:
+        self._source = source
+        self._planner = planner
+        self._ledger = ledger
+        self._spool = spool
+        self._engine = engine
+        self._uploader = uploader
+        self._clock = clock
+        self._emit = emit
+        self._uploads = uploads
+        # One more than workers, so that a worker finds its next part waiting while the last one is noted down.
+        self._packers = 1 if planner.sequential else engine.workers + 1
+        self.to_pack: Channel[int] = Channel(_PLANNED_AHEAD)
+        self.to_upload: Channel[int] = Channel(uploads)
+        self._lock = threading.Lock()
+        self._open_parts = 0
+        self._planned_all = False
+        self._warm = False
+        self._rebuilds: dict[int, int] = {}
+        self._unproved: set[int] = set()
+        self._idle = threading.Event()
+        self._uploading = 0
+        self._idle_since = 0.0
+        self.spent = TimeSpent()
+        self.failed: list[Failure] = []
+        self.error: BaseException | None = None
+
+    def run(self, stop_requests: Callable[[], None]) -> None:
+        """Run until all is released, or an error ends it. ``stop_requests`` breaks requests under way and is called
+        when a stop was asked for and threads do not end by themselves.
+
+        Raises the first error, Interrupted after a stop. Nothing goes on after it, a Ctrl-C that comes as
+        KeyboardInterrupt (in a script or a notebook) included: whoever called lets go of lock and ledger next.
+        """
+        self._take_over_spool()
+        threads = [
+            threading.Thread(target=self._guard, args=(work,), name=name, daemon=True) for name, work in self._rooms()
+        ]
+        try:
+            self._run(threads, stop_requests)
+        except KeyboardInterrupt as interrupt:
+            self._clock.stop.set()
+            with deaf():
+                self._halt(interrupt)
+                self._shut(threads, stop_requests)
+            raise
+        if self._clock.stop.is_set() and not isinstance(self.error, Interrupted):
+            raise Interrupted("stopped; run the same command again to go on")
+        if self.error is not None:
+            raise self.error
+
+    def _run(self, threads: list[threading.Thread], stop_requests: Callable[[], None]) -> None:
+        began = self._idle_since = self._clock.monotonic()
+        try:
+            for thread in threads:
+                thread.start()
+        except RuntimeError as error:
+            self._halt(_no_thread(error))
+        self._wait_until_idle()
+        self.spent.wall = self._clock.monotonic() - began
+        self._shut(threads, stop_requests)
+
+    def _rooms(self) -> Iterable[tuple[str, Callable[[], None]]]:
+        yield "planner", self._plan
+        for index in range(self._packers):
+            yield f"packer-{index}", self._pack_all
+        for index in range(self._uploads):
+            yield f"upload-{index}", self._upload_all
+
+    def _wait_until_idle(self) -> None:
+        """Until all parts are done, an error halted the run, or a stop was asked for."""
+        while not self._idle.wait(0.2):
+            if self._clock.stop.is_set():
+                return
+
+    def _shut(self, threads: list[threading.Thread], stop_requests: Callable[[], None]) -> None:
+        halted = self.error is not None or self._clock.stop.is_set()
+        self._planner.halt()
+        if halted:
+            self._spool.halt()
+        self.to_pack.close(discard=halted)
+        self.to_upload.close(discard=halted)
+        self._engine.close(cancel=halted)
+        self._join(threads)
+        if any(thread.is_alive() for thread in threads):
+            stop_requests()
+            for thread in filter(threading.Thread.is_alive, threads):
+                thread.join(0.5)
+
+    def _join(self, threads: list[threading.Thread]) -> None:
+        """Wait for all threads. Uploads under way may take long; a stop, now or meanwhile, leaves them two seconds."""
+        deadline: float | None = None
+        while any(thread.is_alive() for thread in threads):
+            if self._clock.stop.is_set():
+                deadline = deadline or self._clock.monotonic() + _GRACE
+                if self._clock.monotonic() > deadline:
+                    return
+            next(thread for thread in threads if thread.is_alive()).join(0.1)
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Closed:
+            return
+        except BaseException as error:  # a thread's error is the run's: it is raised again by run()
+            self._halt(error)
+
+    def _halt(self, error: BaseException) -> None:
+        with self._lock:
+            if self.error is None or isinstance(self.error, Interrupted):
+                self.error = error
+        self.to_pack.close(discard=True)
+        self.to_upload.close(discard=True)
+        self._idle.set()
+
+    # -- counting what is open -----------------------------------------------------------------------------------
+
+    def _opened(self) -> None:
+        with self._lock:
+            self._open_parts += 1
+
+    def _finished(self) -> None:
+        with self._lock:
+            self._open_parts -= 1
+            done = self._planned_all and self._open_parts == 0
+        if done:
+            self._idle.set()
+
+    # -- rooms ---------------------------------------------------------------------------------------------------
+
+    def _take_over_spool(self) -> None:
+        """Count and keep the parts an earlier run left in the temp folder, remove everything else."""
+        unfinished = self._ledger.parts(unfinished=True)
+        waiting = [part for part in unfinished if part.state in (PartState.PACKED, PartState.BEGUN, PartState.STORED)]
+        self._spool.sweep(part.file_name for part in waiting)
+        for part in waiting:
+            if self._spool.adopt(part.number, part.file_name):
+                self._unproved.add(part.number)
+
+    def _plan(self) -> None:
+        """First what earlier runs packed, since it takes room in the temp folder; then what they planned; then what is
+        new."""
+        unfinished = self._ledger.parts(unfinished=True)
+        if self._ledger.totals().parts == 0:
+            self._warm_up()  # a first push has parts to pack for certain, and the look at its source takes a moment
+        for part in sorted(unfinished, key=lambda part: part.state is PartState.PLANNED):
+            self._opened()
+            self._emit(Planned(part.number, part.size or part.estimate))
+            if part.state is PartState.PLANNED:
+                self._hand_to_packers(part.number)
+            else:
+                self.to_upload.put(part.number)
+        for number in self._planner.numbers():
+            self._opened()
+            self._hand_to_packers(number)
+        with self._lock:
+            self._planned_all = True
+            done = self._open_parts == 0
+        if done:
+            self._idle.set()
+
+    def _hand_to_packers(self, number: int) -> None:
+        self._warm_up()
+        self.to_pack.put(number)
+
+    def _warm_up(self) -> None:
+        if not self._warm:
+            self._warm = True
+            self._engine.warm_up()
+
+    def _pack_all(self) -> None:
+        while True:
+            self._pack(self.to_pack.get())
+
+    def _pack(self, number: int) -> None:
+        spec = self._ledger.spec(number)
+        part = self._build(spec)
+        if part.files == 0:
+            self._spool.cancel(number)
+            self._ledger.drop(number)
+            self._emit(PartDropped(number))
+        else:
+            self._note_packed(part)
+        self._note_failures(part.failed)
+        self._planner.packed(part)
+        if part.files == 0:
+            self._finished()
+        else:
+            self.to_upload.put(number)
+
+    def _build(self, spec: PartSpec) -> Part:
+        """Build the part into the spool under its final name, with more room or another worker if it takes that."""
+        room = first = self._bounded(spec, spec.estimate + _SLACK)
+        tries = 0
+        while tries < _MOST_REBUILDS:
+            self._spool.reserve(spec.number, room, on_wait=self._tell_full)
+            self._emit(PackStarted(spec.number))
+            try:
+                part = self._engine.submit(spec, self._source, self._spool.building(spec.number), room).result()
+                if part.files:
+                    self._spool.commit(spec.number, spec.file_name, part.size)
+                return part
+            except WorkerLost:  # the engine says when that is enough
+                self._clock.check()
+                self._spool.cancel(spec.number)
+                continue
+            except PartTooLarge as error:
+                self._spool.cancel(spec.number)
+                if room >= self._spool.limit:
+                    return self._grown(spec, error)
+                # Nearly always enough. The whole limit would have to wait until no other part is held.
+                room = min(2 * room, self._spool.limit) if room == first else self._spool.limit
+            except TempLost:
+                self._clock.check()
+                self._spool.cancel(spec.number)
+            except TempFull as error:
+                self._spool.cancel(spec.number)
+                if not error.vanished:
+                    raise
+            except BaseException:
+                self._spool.cancel(spec.number)
+                raise
+            tries += 1
+        raise TempFull(f"{spec.file_name} could not be built in {self._spool.directory} in {_MOST_REBUILDS} tries")
+
+    def _grown(self, spec: PartSpec, error: PartTooLarge) -> Part:
+        """An empty part, so that its files are planned anew, when some of them outgrew the temp folder since they were
+        planned; these are its failures. Raises ``error`` when it is none of that."""
+        grown = self._source.grown(spec.selection) if isinstance(self._source, FolderSource) else ()
+        if not grown:
+            raise error
+        return Part(spec.number, spec.file_name, 0, "", "", 0, 0, "", "", FileList(), grown)
+
+    def _bounded(self, spec: PartSpec, room: int) -> int:
+        """The slack must not make a part that just fits look too large."""
+        return min(room, self._spool.limit) if spec.estimate <= self._spool.limit else room
+
+    def _tell_full(self) -> None:
+        self._emit(Waiting("the temp folder is full of parts that wait for their upload", 0.0))
+
+    def _note_packed(self, part: Part) -> None:
+        before = self._ledger.part(part.number)
+        if before.sha256 not in (None, part.sha256):
+            self._emit(Notice(f"{part.file_name}: its source changed since it was packed, so its upload starts afresh"))
+        self._ledger.packed(part)
+        with self._lock:
+            self.spent.building += part.seconds
+            self.spent.computing += part.computing
+        self._emit(PartPacked(part.number, part.file_name, part.size, part.samples, part.files))
+
+    def _note_failures(self, failed: Iterable[Failure]) -> None:
+        for failure in failed:
+            self._emit(SourceFailed(failure.path, failure.why))
+            with self._lock:
+                self.failed.append(failure)
+
+    def _upload_all(self) -> None:
+        while True:
+            number = self.to_upload.get()
+            try:
+                with self._counted_upload():
+                    self._upload(number)
+            except TempLost as lost:
+                self._rebuild(number, lost)
+            else:
+                self._finished()
+
+    @contextmanager
+    def _counted_upload(self) -> Iterator[None]:
+        """Notes how long uploads take, and how long none was under way."""
+        began = self._clock.monotonic()
+        with self._lock:
+            if self._uploading == 0:
+                self.spent.starved += began - self._idle_since
+            self._uploading += 1
+        try:
+            yield
+        finally:
+            ended = self._clock.monotonic()
+            with self._lock:
+                self._uploading -= 1
+                self._idle_since = ended
+                self.spent.uploading += ended - began
+
+    def _upload(self, number: int) -> None:
+        part = self._ledger.part(number)
+        path = self._spool.path(part.file_name)
+        if number in self._unproved:
+            self._unproved.discard(number)
+            if md5_of(path) != part.md5:
+                path.unlink(missing_ok=True)
+        if not path.exists() and self._uploader.settle(part):
+            return
+        self._uploader.upload(number)
+
+    def _rebuild(self, number: int, lost: TempLost) -> None:
+        """Send a part back to the packers because its file is gone."""
+        with self._lock:
+            count = self._rebuilds[number] = self._rebuilds.get(number, 0) + 1
+        if count > _MOST_REBUILDS:
+            raise lost
+        self._emit(Notice(f"{lost}; it is built again"))
+        self._spool.release(number, self._ledger.part(number).file_name)
+        self.to_pack.put_first(number)
+
+
+def _no_thread(error: RuntimeError) -> WorkersKilled:
+    return WorkersKilled(
+        f"No more threads can be started: {error_text(error)}",
+        advice="A limit of this machine or container is reached (see `ulimit -u`): raise it, or give fewer --workers"
+        " and --uploads.",
+    )

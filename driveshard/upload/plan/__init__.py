@@ -1,0 +1,1 @@
+"""Cuts a source into parts."""

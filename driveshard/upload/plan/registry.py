@@ -1,0 +1,35 @@
+"""The planner for a source."""
+
+from __future__ import annotations
+
+from driveshard.core.clock import Clock
+from driveshard.core.events import Emit
+from driveshard.sources.base import Source
+from driveshard.sources.estimate import Measure
+from driveshard.sources.folder import FolderSource
+from driveshard.upload.ledger.ledger import Ledger
+from driveshard.upload.plan.base import Cut, Planner
+
+
+def planner_for(
+    source: Source,
+    ledger: Ledger,
+    cut: Cut,
+    clock: Clock,
+    emit: Emit,
+    *,
+    measure: Measure | None = None,
+    checksum: bool = False,
+) -> Planner:
+    """The planner that suits the source. ``measure`` calls, somewhere else, a function that makes samples of it; with
+    ``checksum`` known files are read again."""
+    if isinstance(source, FolderSource):
+        from driveshard.upload.plan.files import FilePlanner, forget_outgrown
+
+        forget_outgrown(ledger, cut)
+        return FilePlanner(source, ledger, cut, clock, emit, checksum=checksum)
+    from driveshard.upload.plan.samples import RangePlanner, StreamPlanner
+
+    if getattr(source, "indexable", True):
+        return RangePlanner(source, ledger, cut, emit, measure)  # type: ignore[arg-type]
+    return StreamPlanner(ledger, cut, clock)

@@ -1,0 +1,45 @@
+"""What a push achieved."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from driveshard.core.errors import (
+    DriveshardError,
+)
+from driveshard.core.model import Failure
+
+
+@dataclass
+class PushResult:
+    """What ``push --json`` prints. Counts and bytes are the whole dataset's; ``sent_bytes``, ``requests`` and
+    ``seconds`` this run's; ``resume_after`` is a POSIX time in seconds or None. ``shared`` says who may read now; it is
+    None when sharing was asked for and refused, and ``share_refusal`` says why. ``names`` counts the member names that
+    other tools and systems have trouble with, by kind (``member_names``)."""
+
+    name: str
+    state: str = "incomplete"
+    folder_id: str | None = None
+    link: str | None = None
+    parts: int = 0
+    samples: int = 0
+    files: int = 0
+    bytes: int = 0
+    sent_bytes: int = 0
+    requests: int = 0
+    seconds: float = 0.0
+    failed: list[Failure] = field(default_factory=list)
+    resume_after: float | None = None
+    shared: str | None = "nobody"
+    names: dict[str, int] = field(default_factory=dict)
+    error: DriveshardError | None = None
+    share_refusal: DriveshardError | None = None
+    held_back_by: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields that scripts rely on, in their order."""
+        document = asdict(self)
+        del document["error"], document["share_refusal"], document["held_back_by"]
+        document["seconds"] = round(self.seconds, 3)
+        return document

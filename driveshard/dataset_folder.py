@@ -15,7 +15,7 @@ from typing import Any
 
 from driveshard.budget import Budget
 from driveshard.clock import Clock
-from driveshard.destination import Destination
+from driveshard.destination import Destination, folder_gone
 from driveshard.durable import write_whole
 from driveshard.errors import IdInUse, IdRefused, NotFound, Refused, SourceMissing
 from driveshard.events import Emit, Notice, Waiting
@@ -117,20 +117,7 @@ class DatasetFolder:
         try:
             return self._retry.call(lambda: self._destination.get(folder_id), doing="looking for the dataset's folder")
         except NotFound as error:
-            raise self._gone(trashed=error.trashed) from error
-
-    def _gone(self, *, trashed: bool) -> NotFound:
-        anew = "to begin anew, in a new folder with a new link, push with --recreate, or under another --name"
-        if trashed:
-            return NotFound(
-                f"the folder of the dataset {self._name} is in Drive's trash",
-                advice=f"Restore it there, then run the same command again; {anew}.",
-                trashed=True,
-            )
-        return NotFound(
-            f"the folder of the dataset {self._name} is gone from {self._destination.describe()}",
-            advice=f"Is it the right login, or is the disk connected? If the folder was deleted: {anew}.",
-        )
+            raise folder_gone(self._name, self._destination, trashed=error.trashed) from error
 
     def _begin_anew(self, wanted: dict[str, Any], facts: dict[str, Any]) -> None:
         self._check_not_empty()

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from driveshard.errors import UsageError
+from driveshard.errors import NotFound, UsageError
 from driveshard.model import RemoteFile, UploadSession
 from driveshard.paths import path_of
 
@@ -119,8 +119,26 @@ def open_destination(where: str, settings: Any) -> Destination:
 
         if not rest:
             raise UsageError("file: needs a directory", advice="Write file:DIR, for example file:/mnt/nas/datasets.")
+        if "\0" in rest:
+            raise UsageError(f"{where!r} names no directory", advice="Leave out the zero byte.")
         return FolderDestination(path_of(rest))
     from driveshard.drive.destination import open_drive
 
     drive: Destination = open_drive(rest, settings)
     return drive
+
+
+def folder_gone(name: str, place: Destination, *, trashed: bool) -> NotFound:
+    """What is said when the folder of the dataset ``name`` is not found: whose it was, and what to do. A destination
+    knows no more of it than an id."""
+    anew = "to begin anew, in a new folder with a new link, push with --recreate, or under another --name"
+    if trashed:
+        return NotFound(
+            f"the folder of the dataset {name} is in Drive's trash",
+            advice=f"Restore it there, then run the same command again; {anew}.",
+            trashed=True,
+        )
+    return NotFound(
+        f"the folder of the dataset {name} is gone from {place.describe()}",
+        advice=f"Is it the right login, or is the disk connected? If the folder was deleted: {anew}.",
+    )

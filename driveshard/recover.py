@@ -33,8 +33,10 @@ _UNKNOWN = -1  # an mtime that no file has: the file counts as changed
 
 
 def find_folder(name: str, destination: Destination, retry: Retry) -> RemoteFile | None:
-    """The dataset folder of that name, None without one. Raises UsageError when several have the name."""
-    folders = retry.call(lambda: destination.find_folders(name), doing="looking for an earlier upload")
+    """The dataset folder of that name, None without one; one that does not say whose it is, is none. Raises UsageError
+    when several have the name."""
+    found = retry.call(lambda: destination.find_folders(name), doing="looking for an earlier upload")
+    folders = [one for one in found if one.properties.get("job")]
     if len(folders) > 1:
         raise UsageError(
             f"there are {len(folders)} dataset folders named {name}, and no ledger that says which is meant",

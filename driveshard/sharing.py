@@ -8,8 +8,8 @@ from driveshard.account import AccountTally
 from driveshard.budget import Budget
 from driveshard.config import Settings
 from driveshard.console import Manner, put_result
-from driveshard.destination import open_destination
-from driveshard.errors import SourceMissing
+from driveshard.destination import folder_gone, open_destination
+from driveshard.errors import NotFound, SourceMissing
 from driveshard.events import Emit
 from driveshard.ledger import Ledger
 from driveshard.lock import hold
@@ -24,7 +24,7 @@ def share(name: str, who: str, settings: Settings, emit: Emit, *, wait: bool = F
     """Set who may read the dataset's folder: ``anyone``, ``domain:D``, ``user:EMAIL`` or ``nobody``. Returns the
     folder's id and link, and who may read now.
 
-    Raises SourceMissing, Busy, ShareRefused, and the errors of the way to Drive.
+    Raises SourceMissing, NotFound, Busy, ShareRefused, and the errors of the way to Drive.
     """
     record = find_record(settings, name)
     if record.folder_id is None:
@@ -41,7 +41,10 @@ def share(name: str, who: str, settings: Settings, emit: Emit, *, wait: bool = F
             closing(Ledger(record.path)) as ledger,
         ):
             folder_id = record.folder_id
-            folder = retry.call(lambda: destination.get(folder_id), doing="looking for the dataset's folder")
+            try:
+                folder = retry.call(lambda: destination.get(folder_id), doing="looking for the dataset's folder")
+            except NotFound as error:
+                raise folder_gone(record.name, destination, trashed=error.trashed) from error
             shared = Publisher(destination, folder_id, ledger, budget, retry, emit).grant(who)
             return folder_id, folder.link, shared
     finally:

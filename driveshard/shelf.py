@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from driveshard import manifest as manifests
 from driveshard.config import Settings
-from driveshard.destination import Destination, open_destination
+from driveshard.destination import Destination, folder_gone, open_destination
 from driveshard.errors import Mismatch, NotFound, SourceMissing
 from driveshard.events import Emit
 from driveshard.manifest import Manifest, ManifestPart
@@ -50,21 +50,28 @@ class Shelf(Protocol):
 
 
 class FolderShelf:
-    """A folder on a destination."""
+    """A folder on a destination; ``name`` is the dataset's, when this machine pushed it."""
 
-    def __init__(self, destination: Destination, folder_id: str, retry: Retry) -> None:
+    def __init__(self, destination: Destination, folder_id: str, retry: Retry, name: str | None = None) -> None:
         self._destination = destination
         self._folder_id = folder_id
         self._retry = retry
+        self._name = name
 
     def describe(self) -> str:
         return f"folder {self._folder_id} on {self._destination.describe()}"
 
     def files(self) -> list[RemoteFile]:
-        found = self._retry.call(lambda: self._destination.children(self._folder_id), doing="listing the folder")
-        if not found:  # a folder that is not there may list as empty, too
-            self._retry.call(lambda: self._destination.get(self._folder_id), doing="looking for the folder")
-        return found
+        """As ``Shelf``. Raises NotFound, by the dataset's name when it is known."""
+        try:
+            found = self._retry.call(lambda: self._destination.children(self._folder_id), doing="listing the folder")
+            if not found:  # a folder that is not there may list as empty, too
+                self._retry.call(lambda: self._destination.get(self._folder_id), doing="looking for the folder")
+            return found
+        except NotFound as error:
+            if self._name is None:
+                raise
+            raise folder_gone(self._name, self._destination, trashed=error.trashed) from error
 
     def find(self, part: ManifestPart) -> RemoteFile | None:
         try:
@@ -171,7 +178,7 @@ def _named(what: str, settings: Settings, emit: Emit) -> Shelf:
         raise SourceMissing(f"{what} has no folder yet", advice="Push it first.")
     settings = settings_for(record, settings)
     retry = Retry(settings.clock, settings.patience, emit)
-    return FolderShelf(open_destination(record.to, settings), record.folder_id, retry)
+    return FolderShelf(open_destination(record.to, settings), record.folder_id, retry, record.name)
 
 
 def _reaching(link: str, settings: Settings) -> Settings:

@@ -32,6 +32,7 @@ for name in ("fork", "forkpty", "register_at_fork", "getuid", "geteuid", "getgid
              "O_NOFOLLOW", "O_DIRECTORY", "O_NONBLOCK", "O_CLOEXEC", "O_NOATIME", "O_PATH", "O_DSYNC", "O_NOCTTY"):
     if hasattr(os, name):
         delattr(os, name)
+os.process_cpu_count = os.cpu_count  # what it is there
 os.supports_dir_fd = set()
 os.supports_fd = set()
 def refuse(*_, **__):

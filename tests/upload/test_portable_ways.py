@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 # Taken away from what is loaded later, so from our modules: Python's own and others' libraries go by the platform's
 # name, and keep all there is.
@@ -50,7 +50,7 @@ multiprocessing.get_all_start_methods = lambda: ["spawn"]
 WORK = """
 if __name__ == "__main__":
     import contextlib, io, json, pathlib
-    from driveshard import cli
+    from driveshard.cli import main as cli
     from driveshard.emulator import Emulator
 
     work = pathlib.Path(sys.argv[1])

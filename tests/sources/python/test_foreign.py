@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from driveshard.sources.composite.images import _filters
+from driveshard.core.decoding import strict
 from driveshard.upload.pack.workers import bare_start, process_pool
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -414,7 +414,7 @@ def test_threads_that_decode_side_by_side_leave_the_warnings_as_they_were() -> N
     before, first, second, left = list(warnings.filters), threading.Event(), threading.Event(), threading.Event()
 
     def one() -> None:
-        with _filters:
+        with strict:
             first.set()
             second.wait(10)
         left.set()
@@ -422,7 +422,7 @@ def test_threads_that_decode_side_by_side_leave_the_warnings_as_they_were() -> N
     thread = threading.Thread(target=one)
     thread.start()
     first.wait(10)
-    with _filters:
+    with strict:
         second.set()
         left.wait(10)
         assert list(warnings.filters) != before

@@ -279,14 +279,12 @@ def test_a_folder_of_certificates_will_do(tmp_path: Path) -> None:
 def test_httplib2_is_not_left_to_read_its_own_variable(tmp_path: Path, value: str) -> None:
     """It does so while it is imported, and a folder or a file that is not there is an exception to it."""
     value = str(tmp_path) if value == "a folder" else value
-    code = (
-        "import json, os; from driveshard.storage.drive import client, network"
-    )
+    code = "import json, os; from driveshard.storage.drive import client, network"
     code += (
         "\ntry: found = network.certificates()\nexcept Exception as error: found = f'{type(error).__name__}: {error}'"
     )
     code += "\nprint(json.dumps([found, os.environ['HTTPLIB2_CA_CERTS']]))"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "HTTPLIB2_CA_CERTS": value}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "HTTPLIB2_CA_CERTS": value}
     environment |= {"REQUESTS_CA_BUNDLE": "", "SSL_CERT_FILE": ""}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

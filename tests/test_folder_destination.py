@@ -283,6 +283,17 @@ def test_a_planted_record_is_none(nas: Nas, tmp_path: Path, planted: dict[str, o
     assert (nas.root / "d" / "sub" / "precious").read_bytes() == b"mine"
 
 
+def test_a_planted_record_of_anothers_file_does_not_take_it_along(nas: Nas) -> None:
+    file_id = nas.store()
+    (nas.root / "d" / ".driveshard" / "evil.json").write_text(json.dumps(RECORD))
+    nas.open().remove("evil")
+    assert nas.place.read(file_id, 0, len(DATA)) == DATA
+    with pytest.raises(NotFound):
+        nas.place.get("evil")
+    nas.place.remove(file_id)
+    assert nas.visible() == {".driveshard"}
+
+
 @pytest.mark.skipif(os.name == "nt", reason="links take rights on Windows")
 @pytest.mark.parametrize("planted", ["a.zip", ".driveshard/{id}.partial", ".driveshard/{id}.new", ".driveshard"])
 def test_a_planted_link_leads_nowhere(nas: Nas, tmp_path: Path, planted: str) -> None:

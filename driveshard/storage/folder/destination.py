@@ -35,6 +35,7 @@ from driveshard.storage.folder.records import (
     Record,
     began,
     checksums_of,
+    claimed,
     create_own,
     is_damaged,
     is_id,
@@ -259,7 +260,7 @@ class FolderDestination:
             if place is None:
                 return
             record = Record.read(record_path(place, file_id))
-            if record is not None and is_stored(place, file_id, record):
+            if record is not None and is_stored(place, file_id, record) and not claimed(place, file_id, record.name):
                 (place / record.name).unlink(missing_ok=True)
             partial_path(place, file_id).unlink(missing_ok=True)
             record_path(place, file_id).unlink(missing_ok=True)

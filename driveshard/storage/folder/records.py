@@ -176,6 +176,11 @@ def make_room(place: Path, name: str, file_id: str, properties: Mapping[str, str
         (place / name).rename(place / beside)
 
 
+def claimed(place: Path, file_id: str, name: str) -> bool:
+    """Whether a record other than that of ``file_id`` says that the file of that name is its; no two of ours do."""
+    return any(other != file_id and record.stored and record.name == name for other, record in records(place))
+
+
 def _unused_name(place: Path, name: str) -> str:
     stem, dot, suffix = name.rpartition(".")
     count = 1

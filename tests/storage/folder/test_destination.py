@@ -158,7 +158,7 @@ def test_a_name_is_there_once_and_the_file_that_had_it_is_kept_beside(nas: Nas) 
     assert nas.visible() == {"a.kept-2.zip", "a.zip", ".driveshard"}
 
 
-@pytest.mark.parametrize("what", ["file", "link", "folder"])
+@pytest.mark.parametrize("what", ["file", "link", "dead link", "folder"])
 def test_what_nobody_knows_of_is_kept_beside(nas: Nas, tmp_path: Path, what: str) -> None:
     """Somebody put it there under a part's name, or its record is gone."""
     (tmp_path / "theirs").write_bytes(b"theirs")
@@ -167,12 +167,17 @@ def test_what_nobody_knows_of_is_kept_beside(nas: Nas, tmp_path: Path, what: str
         there.write_bytes(b"theirs")
     elif what == "link":
         there.symlink_to(tmp_path / "theirs")
+    elif what == "dead link":
+        there.symlink_to(tmp_path / "nothing")
     else:
         there.mkdir()
         (there / "x").write_bytes(b"theirs")
     nas.store()
     kept = nas.root / "d" / "a.kept-1.zip"
-    assert (kept / "x" if what == "folder" else kept).read_bytes() == b"theirs"
+    if what == "dead link":
+        assert kept.readlink() == tmp_path / "nothing"
+    else:
+        assert (kept / "x" if what == "folder" else kept).read_bytes() == b"theirs"
     assert there.read_bytes() == DATA and not there.is_symlink()
     assert (tmp_path / "theirs").read_bytes() == b"theirs"
 
@@ -284,6 +289,17 @@ def test_a_planted_record_is_none(nas: Nas, tmp_path: Path, planted: dict[str, o
     nas.place.remove(nas.folder)
     assert precious.read_bytes() == b"mine"
     assert (nas.root / "d" / "sub" / "precious").read_bytes() == b"mine"
+
+
+def test_a_planted_record_of_anothers_file_does_not_take_it_along(nas: Nas) -> None:
+    file_id = nas.store()
+    (nas.root / "d" / ".driveshard" / "evil.json").write_text(json.dumps(RECORD))
+    nas.open().remove("evil")
+    assert nas.place.read(file_id, 0, len(DATA)) == DATA
+    with pytest.raises(NotFound):
+        nas.place.get("evil")
+    nas.place.remove(file_id)
+    assert nas.visible() == {".driveshard"}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links take rights on Windows")

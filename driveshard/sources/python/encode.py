@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from PIL import Image
 
-from driveshard.sources.pixels import eight_bit, in_srgb, is_deep, sixteen_bit, unmultiplied, upright
+from driveshard.core.pixels import eight_bit, in_srgb, is_deep, sixteen_bit, unmultiplied, upright
 
 _JPEG_QUALITY = 90
 _FORMATS = {"jpg": "JPEG", "jpeg": "JPEG", "png": "PNG", "webp": "WEBP"}

@@ -123,13 +123,8 @@ def in_srgb(image: Image.Image) -> Image.Image:
     A picture without a profile, or with one that says what sRGB says, or that does not fit or cannot be used, stays
     as it is.
     """
-    profile = image.info.get("icc_profile")
-    if not (profile or image.mode == "LAB") or not features.check("littlecms2"):
-        return image
-    mode = _mode_of(profile) if isinstance(profile, bytes) and profile else "LAB"
-    if (mode in ("CMYK", "LAB") or image.mode in ("CMYK", "LAB")) and image.mode != mode:
-        return image
-    convert = None if image.mode in ("1", "HSV") or mode is None else _conversion(profile, mode)
+    profile, mode = _profile_of(image)
+    convert = None if mode is None else _conversion(profile, mode)
     if convert is None or mode is None:
         return image
     image = unmultiplied(image)
@@ -141,6 +136,22 @@ def in_srgb(image: Image.Image) -> Image.Image:
     if clear is not None:
         converted.putalpha(clear)
     return converted
+
+
+def is_special(image: Image.Image) -> bool:
+    """Whether ``eight_bit`` or ``in_srgb`` has something to do, as far as the header tells."""
+    profile, mode = _profile_of(image)
+    return is_deep(image) or (mode is not None and _conversion(profile, mode) is not None)
+
+
+def _profile_of(image: Image.Image) -> tuple[bytes | None, str | None]:
+    """(the profile, the mode of the pixels that it is for); None for the mode when it is of no use."""
+    profile = image.info.get("icc_profile") or None
+    if not (profile or image.mode == "LAB") or image.mode in ("1", "HSV") or not features.check("littlecms2"):
+        return None, None
+    mode = _mode_of(profile) if isinstance(profile, bytes) else "LAB"
+    fits = image.mode == mode or not {"CMYK", "LAB"} & {mode, image.mode}
+    return profile, mode if fits else None
 
 
 def unmultiplied(image: Image.Image) -> Image.Image:

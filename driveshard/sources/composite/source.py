@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from driveshard.core.errors import BrokenPicture, ConfigError, SourceMissing
-from driveshard.core.formatting import plural
 from driveshard.core.model import Failure, SampleRange, Selection
 from driveshard.sources.base import MemberWriter, Packed
 from driveshard.sources.composite.images import (
@@ -147,7 +146,7 @@ class CompositeSource:
         ):
             skipped = look_through(folder, role, other).skipped
             if skipped:
-                yield f"left out of the {role}: {plural(len(skipped), 'file')} that are no images: {listed(skipped)}"
+                yield f"left out: {len(skipped):,} of the {role}' files, hidden or no image ({listed(skipped)})"
         yield from remarks(stage.foregrounds, max(1, round(self.max_scale * self.size)))
 
     def members(self, index: int) -> list[tuple[bytes, bytes]]:

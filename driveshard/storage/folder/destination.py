@@ -36,6 +36,7 @@ from driveshard.storage.folder.records import (
     began,
     checksums_of,
     create_own,
+    is_damaged,
     is_id,
     is_stored,
     kind_of,
@@ -58,7 +59,8 @@ class FolderDestination:
     chunk_unit = 256 * 1024
 
     def __init__(self, directory: Path) -> None:
-        self._root = directory.resolve()
+        # Not Path.resolve(), which raises a RuntimeError for a loop of links before Python 3.13.
+        self._root = Path(os.path.realpath(directory))
         self._places: dict[str, Path] = {}  # id -> the dataset's folder it was last seen in, or is
         self._stripes = [threading.RLock() for _ in range(_STRIPES)]
         self._naming = threading.RLock()
@@ -95,6 +97,11 @@ class FolderDestination:
             if self._find_folder(file_id) is not None:
                 raise IdInUse(f"{self._root} has a dataset with that id")
             place = self._root / plain(name)
+            if is_damaged(place):
+                raise Refused(
+                    f"{place} holds a dataset, but its record {place / STATE / FOLDER} is damaged",
+                    advice="Restore that file from a backup, or push under another --name.",
+                )
             if place.exists() and any(one.name != STATE for one in place.iterdir()):
                 raise Refused(f"{place} is there already and is not empty", advice="Give another --name.")
             if (place / STATE / FOLDER).exists():

@@ -15,12 +15,26 @@ from pathlib import Path
 import pytest
 
 from driveshard.core import files as durable
-from driveshard.core.errors import DriveshardError, IdInUse, NotFound, Refused, SessionGone, StorageFull, Unavailable
+from driveshard.core.clock import Clock
+from driveshard.core.errors import (
+    DriveshardError,
+    IdInUse,
+    NotFound,
+    Refused,
+    SessionGone,
+    StorageFull,
+    Unavailable,
+    UsageError,
+)
+from driveshard.core.events import ignore
 from driveshard.core.model import UploadSession
 from driveshard.storage.base import Held, Stored
 from driveshard.storage.folder import destination as folder_destination
 from driveshard.storage.folder import records as folder_records
 from driveshard.storage.folder.destination import FolderDestination
+from driveshard.storage.registry import open_destination
+from driveshard.storage.retry import Patience, Retry
+from driveshard.upload.dataset_folder.find_or_create import find_folder
 
 UNIT = FolderDestination.chunk_unit
 DATA = bytes(range(256)) * (UNIT // 256) + b"end"
@@ -456,3 +470,64 @@ def test_a_kill_at_any_point_costs_nothing_that_was_stored(tmp_path: Path) -> No
         }
         assert nas.visible() == {"a.zip", "m.json", ".driveshard"}
     assert step > 15
+
+
+DAMAGED = [
+    b"",
+    b"{}",
+    b"[]",
+    b"null",
+    b"garbage",
+    b'{"id": 5, "properties": {}}',
+    b'{"id": "x"}trailing',
+    b'{"id": "x", "properties": {"job": 1}}',
+    b'{"id": "x", "properties": []}',
+    b'{"properties": {}}',
+    b"[" * 100_000,
+    b"\xff\xfe",
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGED, ids=[repr(one[:40]) for one in DAMAGED])
+def test_a_damaged_record_of_a_folder_is_named(nas: Nas, damage: bytes) -> None:
+    """It is no dataset any more, and what is there is neither taken over nor written into."""
+    record = nas.root / "d" / ".driveshard" / "folder.json"
+    folder, stored = nas.folder, nas.store()
+    record.write_bytes(damage)
+    place = nas.open()
+    assert place.find_folders("d") == []
+    for look in (place.get, place.children):
+        with pytest.raises(NotFound):
+            look(folder)
+    with pytest.raises(NotFound):
+        place.get(stored)
+    with pytest.raises(Refused, match=r"folder\.json is damaged") as caught:
+        place.make_folder(place.reserve_ids(1)[0], "d", {"driveshard": "folder"})
+    assert "backup" in caught.value.advice and "--name" in caught.value.advice
+    assert (record.read_bytes(), (nas.root / "d" / "a.zip").read_bytes()) == (damage, DATA)
+
+
+def test_a_folder_that_does_not_say_whose_it_is_is_not_taken_over(nas: Nas) -> None:
+    record = nas.root / "d" / ".driveshard" / "folder.json"
+    record.write_text('{"id": "x", "properties": {}}')
+    assert find_folder("d", nas.open(), Retry(Clock(), Patience(), ignore)) is None
+
+
+@pytest.mark.parametrize("what", ["too long", "a file", "a loop"])
+def test_a_path_that_can_never_be_a_folder_is_no_matter_of_the_disk(tmp_path: Path, what: str) -> None:
+    path = tmp_path / ("n" * 300 if what == "too long" else "there")
+    if what == "a file":
+        path.write_bytes(b"mine")
+    if what == "a loop":
+        path.symlink_to(path)
+    place = FolderDestination(path)
+    with pytest.raises(Refused) as caught:
+        place.find_folders("d")
+        place.make_folder(place.reserve_ids(1)[0], "d", {"driveshard": "folder"})
+    assert "cannot be a folder" in str(caught.value) and "still connected" not in str(caught.value)
+    assert "--" in caught.value.advice
+
+
+def test_a_zero_byte_is_in_no_path() -> None:
+    with pytest.raises(UsageError, match="names no directory"):
+        open_destination("file:a\0b", None)

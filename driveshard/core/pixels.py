@@ -110,8 +110,8 @@ def sixteen_bit(image: Image.Image) -> Image.Image:
         return image
     whole = image.convert("I")
     low, high = whole.getextrema()
-    assert isinstance(low, int)
-    assert isinstance(high, int)
+    assert isinstance(low, int | float)
+    assert isinstance(high, int | float)
     if low < 0 or high > _WHITES[-1]:
         raise ValueError(f"it has values from {low} to {high}, and 16 bits hold 0 to 65535")
     return whole.convert("I;16")

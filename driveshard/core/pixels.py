@@ -70,12 +70,30 @@ def eight_bit(image: Image.Image) -> Image.Image:
     """
     if not is_deep(image):
         return image
-    deep = (image.convert("I") if image.mode.startswith("I;16") else image).convert("F")
+    deep = _as_floats(image)
     black, white = _black_and_white(image.mode, *_extremes(deep))
     factor = 255.0 / ((white - black) or 1.0)
     scaled = deep.point(lambda value: value * factor + (0.5 - black * factor)).convert("L")
     scaled.info.pop("transparency", None)  # a level of the deep picture
     return scaled
+
+
+def _as_floats(image: Image.Image) -> Image.Image:
+    return (image.convert("I") if image.mode.startswith("I;16") else image).convert("F")
+
+
+def _was_scaled_otherwise(image: Image.Image) -> bool:
+    """Whether the first rule there was (16 bits, 8 bits, or stretched) made other levels of it."""
+    try:
+        low, high = _extremes(_as_floats(image))
+    except ValueError:
+        return True
+    before = (low, high)
+    if image.mode.startswith("I;16") or (low >= 0 and _WHITES[0] < high <= _WHITES[-1]):
+        before = (0.0, _WHITES[-1])
+    elif low >= 0 and high <= _WHITES[0]:
+        before = (0.0, _WHITES[0])
+    return _black_and_white(image.mode, low, high) != before
 
 
 def _extremes(deep: Image.Image) -> tuple[float, float]:
@@ -139,9 +157,10 @@ def in_srgb(image: Image.Image) -> Image.Image:
 
 
 def is_special(image: Image.Image) -> bool:
-    """Whether ``eight_bit`` or ``in_srgb`` has something to do, as far as the header tells."""
+    """Whether ``eight_bit`` or ``in_srgb`` makes of it what older versions of driveshard did not. Decodes deep grey."""
     profile, mode = _profile_of(image)
-    return is_deep(image) or (mode is not None and _conversion(profile, mode) is not None)
+    converts = mode is not None and _conversion(profile, mode) is not None
+    return converts or (is_deep(image) and _was_scaled_otherwise(image))
 
 
 def _profile_of(image: Image.Image) -> tuple[bytes | None, str | None]:

@@ -162,7 +162,8 @@ def check_picture(picture: Picture) -> None:
 
 @lru_cache(maxsize=8)
 def any_special(pictures: tuple[Picture, ...]) -> bool:
-    """Whether the levels or colours of any of them are put right, which was not done once. Reads headers."""
+    """Whether the levels or colours of any of them are put right, which was not done once. Reads headers, and pixels
+    of deep grey."""
     return any(map(_is_special, pictures))
 
 

@@ -242,3 +242,11 @@ def test_a_huge_folder_is_looked_at_here_and_there(tmp_path: Path) -> None:
     for number in range(450):
         (tmp_path / f"{number:03d}.png").write_bytes(buffer.getvalue())
     assert said(tmp_path).startswith("150 foregrounds with no transparency (000.png, 003.png, 006.png and 147 more)")
+
+
+@pytest.mark.parametrize(("brightest", "generator"), [(65535, 1), (20000, 1), (4095, 2), (90, 2)])
+def test_a_dataset_goes_on_where_deep_pictures_are_as_they_were(tmp_path: Path, brightest: int, generator: int) -> None:
+    drawn(tmp_path / "fg" / "a.png")
+    (tmp_path / "bg").mkdir()
+    Image.fromarray(np.tile(np.linspace(0, brightest, 64).astype(np.uint16), (64, 1))).save(tmp_path / "bg" / "a.png")
+    assert CompositeSource(tmp_path / "bg", tmp_path / "fg", placements=1).settings()["generator"] == generator

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 
-from driveshard.archive.zip_reader import leading_members
+from driveshard.archive.zip_reader import whole_members
 from driveshard.core.decoding import strict
 from driveshard.core.model import sample_key
+from driveshard.core.pixels import eight_bit, in_srgb, upright
 
 MOST_TILES = 240
 MOST_COLUMNS = 24
@@ -71,10 +72,10 @@ def _open(data: bytes, edge: int) -> Image.Image | None:
     try:
         with strict, Image.open(io.BytesIO(data)) as image:
             image.draft(image.mode, (edge, edge))
-            upright = ImageOps.exif_transpose(image).convert("RGBA")
-            factor = edge / max(upright.size)
-            shown = (max(1, round(upright.width * factor)), max(1, round(upright.height * factor)))
-            return upright.resize(shown, Image.Resampling.LANCZOS)
+            whole = in_srgb(eight_bit(upright(image))).convert("RGBA")
+            factor = edge / max(whole.size)
+            shown = (max(1, round(whole.width * factor)), max(1, round(whole.height * factor)))
+            return whole.resize(shown, Image.Resampling.LANCZOS)
     except MemoryError:
         raise
     except Exception:  # Pillow's decoders raise nearly anything on bad bytes; a preview shows what it can
@@ -128,16 +129,17 @@ def _encode(sheet: Image.Image, format: str) -> bytes:  # noqa: A002
     return buffer.getvalue()
 
 
-_IMAGES = (".jpg", ".jpeg", ".png", ".webp")
+IMAGES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
+"""What the name of a member that is an image ends in."""
 
 
-def tiles_of(head: bytes) -> list[Tile]:
-    """The image samples at the head of a part."""
+def tiles_of(data: bytes) -> list[Tile]:
+    """The image samples that lie whole in some bytes of a part."""
     images: dict[str, bytes] = {}
     masks: dict[str, bytes] = {}
-    for path, content in leading_members(head):
+    for path, content in whole_members(data):
         name = path.decode("utf-8", "replace")
-        if not name.lower().endswith(_IMAGES):
+        if not name.lower().endswith(IMAGES):
             continue
         is_mask = "mask" in name[len(sample_key(name)) :].lower()
         (masks if is_mask else images).setdefault(sample_key(name), content)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from struct import Struct
 
@@ -28,6 +29,13 @@ PAIR = np.dtype([("fold", "<u8"), ("rest", "<u8")])
 _LENGTHS = Struct("<HH")  # of a directory entry's name and extra field
 _STEP_BYTES = 255  # ext4, APFS and NTFS take no longer step of a path
 _MOST_FIELDS = 1000
+
+OTHER = ""
+"""The kind of members whose field or suffix is odd, or one of very many."""
+
+_MOST_KINDS = 50
+_KIND = re.compile(rb"[\w+-]+(?:\.[\w+-]+)*")
+_KIND_BYTES = 40
 
 # A name is refused or changed by Windows for a letter in it, for its end, or for being a device's.
 _WINDOWS = re.compile(
@@ -76,7 +84,23 @@ def facts_of(paths: Sequence[bytes], *, by_key: bool) -> NameFacts:
         _column(folded(names), _hashes(names)),
         _column(folded([one for one, _ in folders]), _hashes([one for _, one in folders])),
         _hashes(sorted(fields)).tobytes() if len(fields) <= _MOST_FIELDS else b"",
+        kinds_of(paths, by_key=by_key),
     )
+
+
+def kinds_of(paths: Iterable[bytes], *, by_key: bool) -> dict[str, int]:
+    """Members by what they are: made ones by field (``image.jpg``), a folder's files by suffix (``jpg``)."""
+    counted = Counter(_halves(path)[1] for path in paths) if by_key else Counter(map(_suffix, paths))
+    kinds: Counter[str] = Counter()
+    for kind, count in counted.most_common():
+        usual = len(kinds) < _MOST_KINDS and len(kind) <= _KIND_BYTES and _KIND.fullmatch(kind)
+        kinds[kind.decode("ascii").lower() if usual else OTHER] += count
+    return dict(kinds)
+
+
+def _suffix(path: bytes) -> bytes:
+    dot = path.rfind(b".")
+    return path[dot + 1 :] if dot > path.rfind(b"/") + 1 else b""
 
 
 def _single(paths: Sequence[bytes]) -> tuple[dict[str, int], dict[str, tuple[str, ...]]]:

@@ -49,6 +49,7 @@ def damage_in_words(error: Exception) -> str:
 _BLOCK = 256 * 1024
 _LOCAL = struct.Struct("<4sHHHHHLLLHH")
 _UTF8_FLAG = 0x800
+_SIGNATURE = b"PK\3\4"
 
 
 class RangedFile(io.RawIOBase):
@@ -102,17 +103,28 @@ def directory_of(read: Read, size: int) -> list[tuple[bytes, int, int]]:
         return [(member_path(info), info.file_size, info.CRC) for info in archive.infolist()]
 
 
-def leading_members(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """(path, content) of the stored members that lie whole in the first bytes of a part that driveshard packed."""
-    position = 0
+def leading_members(data: bytes, position: int = 0) -> Iterator[tuple[bytes, bytes]]:
+    """(path, content) of the stored members that lie whole in ``data``, from ``position`` on: bytes of a part that
+    driveshard packed."""
     while position + _LOCAL.size <= len(data):
         signature, _, flags, method, _, _, crc, stored, size, name_length, extra_length = _LOCAL.unpack_from(
             data, position
         )
         begin = position + _LOCAL.size + name_length + extra_length
-        if signature != b"PK\3\4" or method or flags & 8 or stored != size or begin + size > len(data):
+        if signature != _SIGNATURE or method or flags & 8 or stored != size or begin + size > len(data):
             return
         content = data[begin : begin + size]
         if zlib.crc32(content) == crc:
             yield data[position + _LOCAL.size : position + _LOCAL.size + name_length], content
         position = begin + size
+
+
+def whole_members(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """As ``leading_members``, of bytes from anywhere in a part: members follow the first header that is really one."""
+    at = data.find(_SIGNATURE)
+    while at >= 0:
+        found = False
+        for member in leading_members(data, at):
+            found = True
+            yield member
+        at = -1 if found else data.find(_SIGNATURE, at + 1)

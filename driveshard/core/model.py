@@ -130,13 +130,15 @@ class PartSpec:
 @dataclass(frozen=True, slots=True)
 class NameFacts:
     """What ``member_names`` finds in a part's member names: members a kind of trouble, a few of them as text, and
-    columns of hashes (of names or keys, of folders, of fields) to compare with other parts'."""
+    columns of hashes (of names or keys, of folders, of fields) to compare with other parts'. ``kinds`` counts its
+    members by field or suffix."""
 
     counts: Mapping[str, int]
     examples: Mapping[str, tuple[str, ...]]
     names: bytes
     folders: bytes
     fields: bytes
+    kinds: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,7 @@ def put_names(db: sqlite3.Connection, number: int, facts: NameFacts | None) -> N
     if facts is None:
         db.execute("DELETE FROM names WHERE number = ?", (number,))
         return
-    trouble = json.dumps({"counts": dict(facts.counts), "examples": dict(facts.examples)}, sort_keys=True)
+    told = {"counts": dict(facts.counts), "examples": dict(facts.examples), "kinds": dict(facts.kinds)}
+    trouble = json.dumps(told, sort_keys=True)
     row = (number, trouble, facts.fields, facts.names, facts.folders)
     db.execute("INSERT OR REPLACE INTO names VALUES (?, ?, ?, ?, ?)", row)

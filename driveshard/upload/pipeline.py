@@ -82,7 +82,7 @@ class Pipeline:
         self._uploading = 0
         self._idle_since = 0.0
         self.spent = TimeSpent()
-        self.failed: list[Failure] = []
+        self.failed: dict[str, Failure] = {}
         self.error: BaseException | None = None
 
     def run(self, stop_requests: Callable[[], None]) -> None:
@@ -309,10 +309,13 @@ class Pipeline:
         self._emit(PartPacked(part.number, part.file_name, part.size, part.samples, part.files))
 
     def _note_failures(self, failed: Iterable[Failure]) -> None:
+        told = {failure.path for failure in getattr(self._planner, "failures", ())}
         for failure in failed:
-            self._emit(SourceFailed(failure.path, failure.why))
             with self._lock:
-                self.failed.append(failure)
+                if failure.path in told or failure.path in self.failed:  # one picture may spoil samples of every part
+                    continue
+                self.failed[failure.path] = failure
+            self._emit(SourceFailed(failure.path, failure.why))
 
     def _upload_all(self) -> None:
         while True:

@@ -324,7 +324,7 @@ class Job:
         try:
             pipeline.run(getattr(self.destination, "abort", lambda: None))
         finally:
-            self.result.failed = [*getattr(planner, "failures", []), *pipeline.failed]
+            self.result.failed = [*getattr(planner, "failures", []), *pipeline.failed.values()]
             pipeline.spent.paced, pipeline.spent.limited = budget.seconds_paced, budget.seconds_limited
             self.result.held_back_by = held_back_by(pipeline.spent)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import threading
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from hashlib import blake2b
 from pathlib import Path
@@ -15,10 +14,19 @@ from typing import Any, ClassVar, NamedTuple
 from driveshard.core.errors import BrokenPicture, ConfigError, SourceMissing
 from driveshard.core.model import Failure, SampleRange, Selection
 from driveshard.sources.base import MemberWriter, Packed
-from driveshard.sources.composite.images import Picture, check_picture, digest, list_pictures
+from driveshard.sources.composite.images import (
+    Picture,
+    any_special,
+    digest,
+    find_broken,
+    list_pictures,
+    look_through,
+)
+from driveshard.sources.composite.remarks import listed, none_is_good, remarks
 from driveshard.sources.composite.renderer import SCALE_STEPS, Studio
 
 _GENERATOR = 1  # raised whenever the same settings would give other bytes
+_SPECIAL_GENERATOR = 2  # the same for images whose levels or colours are put right (ICC profiles, deep grey)
 _FOLDERS = ("backgrounds", "foregrounds")
 _THREE_DRAWS = struct.Struct("<QQQ")
 _LABEL = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True)
@@ -46,7 +54,9 @@ class CompositeSource:
     ``backgrounds`` and ``foregrounds`` are folders of images; file names in byte order give the numbers in a key. A
     background is cropped to its centred square and resized to ``size`` pixels. A foreground keeps its shape; its
     longer edge becomes a seeded one of nine even steps from ``min_scale`` to ``max_scale`` of ``size``, and it lies at
-    a seeded place fully inside. A foreground without transparency counts as a whole rectangle.
+    a seeded place fully inside. A foreground without transparency counts as a whole rectangle. Images are taken from
+    subfolders, too; one that cannot be decoded, or a foreground on which there is nothing to see, keeps its number and
+    costs its own samples.
 
     Index order is path order, so that a part is any run of indices: flipped (``f``) comes before original (``o``).
     """
@@ -91,10 +101,10 @@ class CompositeSource:
         return (2 if self.flip else 1) * self.placements
 
     def _list_backgrounds(self) -> tuple[Picture, ...]:
-        return list_pictures(self.backgrounds, "backgrounds")
+        return list_pictures(self.backgrounds, "backgrounds", self.foregrounds)
 
     def _list_foregrounds(self) -> tuple[Picture, ...]:
-        return list_pictures(self.foregrounds, "foregrounds")
+        return list_pictures(self.foregrounds, "foregrounds", self.backgrounds)
 
     def describe(self) -> str:
         return f"images of {self.foregrounds} on {self.backgrounds}"
@@ -102,21 +112,42 @@ class CompositeSource:
     def settings(self) -> Mapping[str, Any]:
         """The numbers, and what the images are by content: no path. Reads every image; raises as ``check``."""
         numbers = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in _FOLDERS}
+        backgrounds, foregrounds = self._list_backgrounds(), self._list_foregrounds()
+        special = any_special(backgrounds) or any_special(foregrounds)
         return {
             "kind": self.kind,
-            "generator": _GENERATOR,
+            "generator": _SPECIAL_GENERATOR if special else _GENERATOR,
             **numbers,
-            "backgrounds": _identity(self._list_backgrounds()),
-            "foregrounds": _identity(self._list_foregrounds()),
+            "backgrounds": _identity(backgrounds),
+            "foregrounds": _identity(foregrounds),
         }
 
     def check(self) -> None:
-        """Raise SourceMissing for a missing or empty folder, and BrokenPicture for a file that is not an image.
+        """Raise SourceMissing for a missing or empty folder, and BrokenPicture when none of its files is an image.
 
         Reads headers and checksums, not pixels: a picture cut off half way may still come to light in ``pack``.
         """
-        for picture in (*self._list_backgrounds(), *self._list_foregrounds()):
-            check_picture(picture)
+        for pictures in (self._list_backgrounds(), self._list_foregrounds()):
+            bad = find_broken(pictures)
+            if len(bad) == len(pictures):
+                raise bad[0] if len(bad) == 1 else none_is_good(bad)
+
+    def survey(self) -> tuple[list[Failure], Iterator[str]]:
+        """(the pictures that cannot be read, as ``pack`` names them; what else is to be told of the folders, which is
+        found while it is asked for). Raises SourceMissing."""
+        stage = self._stage()
+        bad = (*find_broken(stage.backgrounds), *find_broken(stage.foregrounds))
+        return [stage.failure(error.path, error.why) for error in bad], self._remarks(stage)
+
+    def _remarks(self, stage: _Stage) -> Iterator[str]:
+        for role, folder, other in (
+            ("backgrounds", self.backgrounds, self.foregrounds),
+            ("foregrounds", self.foregrounds, self.backgrounds),
+        ):
+            skipped = look_through(folder, role, other).skipped
+            if skipped:
+                yield f"left out: {len(skipped):,} of the {role}' files, hidden or no image ({listed(skipped)})"
+        yield from remarks(stage.foregrounds, max(1, round(self.max_scale * self.size)))
 
     def members(self, index: int) -> list[tuple[bytes, bytes]]:
         """Sample ``index`` as (path, data) pairs in path order. Raises BrokenPicture, and IndexError past the end."""
@@ -133,19 +164,19 @@ class CompositeSource:
                 f"Images were taken out of {self.backgrounds} or {self.foregrounds} since the parts were planned.",
                 advice="Put them back and run the same command again.",
             )
-        broken: Counter[tuple[str, str]] = Counter()
+        broken: dict[tuple[str, str], None] = {}
         samples = files = 0
         for index in range(selection.start, stop):
             try:
                 members = stage.members(index)
             except BrokenPicture as error:
-                broken[error.path, error.why] += 1
+                broken[error.path, error.why] = None
                 continue
             for path, data in members:
                 writer.add(path, data)
             samples += 1
             files += len(members)
-        failed = tuple(Failure(path, f"{why} ({left} samples left out)") for (path, why), left in broken.items())
+        failed = tuple(stage.failure(path, why) for path, why in broken)
         return Packed(SampleRange(selection.start, stop), samples, files, failed)
 
     def _stage(self) -> _Stage:
@@ -168,8 +199,8 @@ class _Stage:
     ) -> None:
         self.made_for = (source, backgrounds, foregrounds)
         self._source = source
-        self._backgrounds = backgrounds
-        self._foregrounds = foregrounds
+        self.backgrounds = backgrounds
+        self.foregrounds = foregrounds
         self._studio = Studio(source.size, source.quality, source.optimize, source.min_scale, source.max_scale)
         self._digits = tuple(
             max(least, len(str(count - 1)))
@@ -177,7 +208,7 @@ class _Stage:
         )
 
     def __len__(self) -> int:
-        return len(self._backgrounds) * len(self._foregrounds) * self._source._per_pair
+        return len(self.backgrounds) * len(self.foregrounds) * self._source._per_pair
 
     def place(self, index: int) -> Place:
         """Which pictures sample ``index`` is made of. Raises IndexError."""
@@ -188,8 +219,15 @@ class _Stage:
         if self._source.flip:
             rest, plain = divmod(rest, 2)
             flipped = not plain
-        background, foreground = divmod(rest, len(self._foregrounds))
+        background, foreground = divmod(rest, len(self.foregrounds))
         return Place(background, foreground, flipped, placement)
+
+    def failure(self, path: str, why: str) -> Failure:
+        """What is said of a picture, with the number of samples that it costs the whole source."""
+        name = Path(path)
+        costs = sum(one.path == name for one in self.backgrounds) * len(self.foregrounds)
+        costs += sum(one.path == name for one in self.foregrounds) * len(self.backgrounds)
+        return Failure(path, f"{why} ({costs * self._source._per_pair} samples left out)")
 
     def key(self, place: Place) -> str:
         wide, middle, narrow = self._digits
@@ -199,7 +237,7 @@ class _Stage:
     def members(self, index: int) -> list[tuple[bytes, bytes]]:
         """(path, bytes) of the sample's image, label and mask, in path order."""
         place = self.place(index)
-        background, foreground = self._backgrounds[place.background], self._foregrounds[place.foreground]
+        background, foreground = self.backgrounds[place.background], self.foregrounds[place.foreground]
         scale_draw, x_draw, y_draw = _draws(self._source.seed, index)
         shot = self._studio.shoot(background, foreground, place.flipped, scale_draw % SCALE_STEPS, x_draw, y_draw)
         label = {

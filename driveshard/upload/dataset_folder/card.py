@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from driveshard.archive.manifest import Manifest, ManifestPart
+from driveshard.archive.names import OTHER
 from driveshard.core.formatting import human_size, plural
 
 CARD, PREVIEW = "README.md", "preview.jpg"
+_MOST_KINDS = 30
 
 
-def card(manifest: Manifest, has_preview: bool, names: Sequence[str] = ()) -> bytes:
-    """The dataset card: what this is and how to get it, with and without driveshard, and which ``names`` of members
-    make trouble, a sentence a kind."""
+def card(
+    manifest: Manifest, has_preview: bool, names: Sequence[str] = (), kinds: Mapping[str, int] | None = None
+) -> bytes:
+    """The dataset card: what this is and how to get it, with and without driveshard, which ``names`` of members make
+    trouble, a sentence a kind, and how many members of each of ``kinds`` (``names.kinds_of``) there are."""
     out = io.StringIO()
     out.write(f"# {manifest.name}\n\n")
     out.write(
@@ -30,12 +34,23 @@ def card(manifest: Manifest, has_preview: bool, names: Sequence[str] = ()) -> by
     out.write("    driveshard ls LINK\n    driveshard cat LINK MEMBER > FILE\n    driveshard verify LINK\n\n")
     out.write("`manifest.json` lists the parts with their sizes, md5 and sha256 checksums.\n\n")
     out.write("## Samples\n\nFiles whose path is the same up to the first dot of the name belong to one sample.\n\n")
+    out.write(_kinds(kinds or {}))
     out.write("| part | samples | files | size | sha256 |\n|---|---|---|---|---|\n")
     for part in manifest.parts[:200]:
         out.write(_row(part))
     if len(manifest.parts) > 200:
         out.write(f"\n... and {len(manifest.parts) - 200:,} more in `manifest.json`.\n")
     return out.getvalue().encode("utf-8", "backslashreplace")
+
+
+def _kinds(kinds: Mapping[str, int]) -> str:
+    """A table, the most frequent first; nothing when nobody counted."""
+    rows = [(kind, count) for kind, count in kinds.items() if kind != OTHER]
+    rows.sort(key=lambda row: (-row[1], row[0]))
+    others = kinds.get(OTHER, 0) + sum(count for _, count in rows[_MOST_KINDS:])
+    lines = [f"| `{kind}` | {count:,} |\n" for kind, count in rows[:_MOST_KINDS]]
+    lines += [f"| others | {others:,} |\n"] if others else []
+    return f"| kind | files |\n|---|---|\n{''.join(lines)}\n" if lines else ""
 
 
 def _row(part: ManifestPart) -> str:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import TypeVar
 
 from driveshard.archive import manifest as manifests
-from driveshard.archive.contact_sheet import Tile, contact_sheet, tiles_of
 from driveshard.archive.manifest import Manifest, ManifestPart
 from driveshard.core.errors import (
     AuthError,
@@ -29,14 +26,10 @@ from driveshard.storage.retry import Retry
 from driveshard.storage.throttle import Budget
 from driveshard.upload.dataset_folder import publish
 from driveshard.upload.dataset_folder.card import CARD, PREVIEW, card
+from driveshard.upload.dataset_folder.preview import preview
 from driveshard.upload.dataset_folder.settling import sentences
 from driveshard.upload.ledger.ledger import Ledger
 
-T = TypeVar("T")
-
-_TILES = 24
-_PREVIEW_BYTES = 512 * 1024  # read from the head of a part
-_PREVIEW_PARTS = 6
 _TRIES = 3
 
 
@@ -60,10 +53,11 @@ class Publisher:
         known = self._ledger.artifact(manifests.NAME)
         if known is not None and known[1] == hashlib.md5(data, usedforsecurity=False).hexdigest():
             return manifest
-        preview = self._preview_if_readable(manifest)
-        if preview is not None:
-            self._put(PREVIEW, preview, "image/jpeg")
-        self._put(CARD, card(manifest, preview is not None, sentences(self._ledger)), "text/markdown")
+        picture = self._preview_if_readable(manifest)
+        if picture is not None:
+            self._put(PREVIEW, picture, "image/jpeg")
+        kinds = self._ledger.settled().get("kinds", {})
+        self._put(CARD, card(manifest, picture is not None, sentences(self._ledger), kinds), "text/markdown")
         self._put(manifests.NAME, data, "application/json")
         return manifest
 
@@ -178,28 +172,17 @@ class Publisher:
             return None
 
     def _preview(self, manifest: Manifest) -> bytes | None:
-        """A contact sheet from the heads of a few parts; None when the samples are not images."""
-        tiles: list[Tile] = []
-        chosen = _spread(manifest.parts, _PREVIEW_PARTS)
-        for part in chosen:
-            head = self._retry.call(
-                lambda part=part: self._destination.read(part.id, 0, min(part.size, _PREVIEW_BYTES)),  # type: ignore[misc]
-                doing="reading samples for the preview",
+        def read(part: ManifestPart, start: int, length: int) -> bytes:
+            return self._retry.call(
+                lambda: self._destination.read(part.id, start, length), doing="reading samples for the preview"
             )
-            tiles += _spread(list(tiles_of(head)), -(-_TILES // len(chosen)))
-        return contact_sheet(tiles[:_TILES]) if tiles else None
+
+        return preview(manifest, self._ledger.settled().get("kinds", {}), read)
 
 
 def not_shared(error: DriveshardError) -> str:
     """The sentence about a refusal to share."""
     return f"Not shared: {error}. {error.advice}"
-
-
-def _spread(items: Sequence[T], count: int) -> list[T]:
-    """Up to ``count`` items, evenly from first to last."""
-    if len(items) <= count:
-        return list(items)
-    return [items[round(index * (len(items) - 1) / max(1, count - 1))] for index in range(count)]
 
 
 def manifest_of(ledger: Ledger) -> Manifest:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from driveshard.archive.names import EXAMPLES, KINDS, PAIR, as_text, facts_of, folded, sentence
+from driveshard.archive.names import EXAMPLES, KINDS, PAIR, as_text, facts_of, folded, kinds_of, sentence
 from driveshard.core.model import FileList, sample_key
 from driveshard.upload.ledger.ledger import Ledger
 from driveshard.upload.plan.files import known_rows
@@ -60,6 +60,7 @@ def settle(ledger: Ledger) -> dict[int, int]:
             "files": files,
             "names": counts,
             "examples": examples,
+            "kinds": _kinds(ledger),
             "repeated": {str(number): count for number, count in clashes.repeated.items()},
         }
     )
@@ -187,6 +188,19 @@ def _counts(ledger: Ledger, clashes: Clashes) -> tuple[int, int]:
         runs[0] += 1
         runs[1] += sum(1 for _ in members)
     return runs[0], runs[1]
+
+
+def _kinds(ledger: Ledger) -> dict[str, int]:
+    """Members a kind; empty when some part was packed before that was counted. Of a folder's files each counts once."""
+    known = [trouble.get("kinds") for trouble, _ in ledger.names().values()]
+    if not all(known):
+        return {}
+    if len(ledger.generations()) > 1 and not _is_made(ledger):
+        return kinds_of((row[0] for row, _, _ in known_rows(ledger)), by_key=False)
+    counts: Counter[str] = Counter()
+    for kinds in known:
+        counts.update(kinds or {})
+    return dict(counts)
 
 
 def _trouble(ledger: Ledger, clashes: Clashes, *, made: bool) -> tuple[dict[str, int], dict[str, list[str]]]:

@@ -28,7 +28,7 @@ CREATE TABLE artifacts (name TEXT PRIMARY KEY, file_id TEXT NOT NULL, md5 TEXT) 
 NAMES = """
 CREATE TABLE IF NOT EXISTS names (
     number INTEGER PRIMARY KEY REFERENCES parts ON DELETE CASCADE,
-    trouble TEXT NOT NULL,            -- JSON: counts and examples a kind
+    trouble TEXT NOT NULL,            -- JSON: counts and examples a kind; members a field or suffix
     fields BLOB NOT NULL, names BLOB NOT NULL, folders BLOB NOT NULL
 )
 """

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from driveshard.archive.zip_size import MOST_MEMBERS
 from driveshard.core.clock import Clock
 from driveshard.core.errors import DriveshardError, SourceMissing, UsageError
-from driveshard.core.events import Emit, Planned, Scanned
-from driveshard.core.model import Part, SampleRange
+from driveshard.core.events import Emit, Notice, Planned, Scanned, SourceFailed
+from driveshard.core.model import Failure, Part, SampleRange
 from driveshard.sources.estimate import Measure, SizedSource, estimate_sample
 from driveshard.upload.ledger.ledger import Ledger
 from driveshard.upload.plan.base import Cut
@@ -38,6 +38,7 @@ class RangePlanner:
         self._ledger = ledger
         self._cut = cut
         self._emit = emit
+        self.failures: list[Failure] = []
 
     def packed(self, part: Part) -> None:
         """Ranges do not depend on each other."""
@@ -51,6 +52,7 @@ class RangePlanner:
         if not length:
             raise SourceMissing(f"{self._source.describe()} has no samples")
         missing = unplanned(self._ledger, length)
+        remarks = self._survey()
         if missing:
             sample_bytes, a_part = self._part_samples(length)
             _check_extent(self._source, sum(stop - start for start, stop in missing), a_part, sample_bytes)
@@ -62,6 +64,18 @@ class RangePlanner:
                 self._emit(Planned(number, int(estimate / _SPREAD)))
                 yield number
         self._emit(Scanned(length, 0, complete=True))
+        for text in remarks if missing else ():  # looked for while the parts are being packed
+            self._emit(Notice(text))
+
+    def _survey(self) -> Iterator[str]:
+        """Note what the source knows to be bad before anything is packed; gives what else it has to say."""
+        survey = getattr(self._source, "survey", None)
+        if survey is None:
+            return iter(())
+        self.failures, remarks = survey()
+        for failure in self.failures:
+            self._emit(SourceFailed(failure.path, failure.why))
+        return iter(remarks)
 
     def _part_samples(self, length: int) -> tuple[int, int]:
         """(bytes a sample, samples a part), decided once for the dataset and noted, so that every run cuts alike."""

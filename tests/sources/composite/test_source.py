@@ -70,7 +70,7 @@ def pack(source: Source, chosen: SampleRange, path: Path) -> tuple[bytes, object
 def tiny(folder: Path, *names: str, mode: str = "RGB", size: tuple[int, int] = (4, 4)) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
-        Image.new(mode, size, 90).save(folder / name)
+        Image.new(mode, size, (90, 200) if mode == "LA" else 90).save(folder / name)
     return folder
 
 
@@ -154,7 +154,7 @@ def test_the_label_is_compact_json_with_sorted_keys(drawn: Path) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1), (300, 2), (2, 300), (31, 30), (500, 500)])
 def test_the_patch_lies_fully_inside(tmp_path: Path, shape: tuple[int, int]) -> None:
-    tiny(tmp_path / "fg", "a.png", mode="RGBA", size=shape)
+    tiny(tmp_path / "fg", "a.png", mode="LA", size=shape)
     source = CompositeSource(tiny(tmp_path / "bg", "a.png"), tmp_path / "fg", size=48, max_scale=1.0, placements=60)
     labels = [json.loads(source.members(index)[1][1]) for index in range(len(source))]
     assert all(0 <= one["x"] <= 48 - one["width"] and 0 <= one["y"] <= 48 - one["height"] for one in labels)
@@ -254,12 +254,28 @@ def test_a_folder_that_is_missing_a_file_or_empty_is_named(inputs: Path) -> None
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image at all", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
-def test_check_names_a_file_that_is_no_image(inputs: Path, content: bytes) -> None:
-    (inputs / "bg" / "broken.png").write_bytes(content)
-    with pytest.raises(BrokenPicture, match=r"broken\.png") as caught:
+def test_a_file_that_is_no_image_is_named_and_left_out(inputs: Path, content: bytes) -> None:
+    bad = [inputs / "bg" / "broken.png", inputs / "fg" / "000_first.webp", inputs / "fg" / "zz.jpg"]
+    for path in bad:
+        path.write_bytes(content)
+    source = source_of(inputs)
+    source.check()
+    failures, _ = source.survey()
+    assert [failure.path for failure in failures] == [str(path) for path in bad]
+    assert [failure.why.rpartition(" (")[2] for failure in failures] == [
+        "20 samples left out)",
+        "12 samples left out)",
+        "12 samples left out)",
+    ]
+
+
+def test_a_folder_of_broken_images_alone_is_refused(inputs: Path) -> None:
+    for path in sorted((inputs / "bg").iterdir()):
+        path.write_bytes(b"no image")
+    with pytest.raises(BrokenPicture, match=r"none of the 2 images can be read: .*000_mountains\.jpg") as caught:
         source_of(inputs).check()
     assert caught.value.exit_code == 78
-    assert pickle.loads(pickle.dumps(caught.value)).path == str(inputs / "bg" / "broken.png")
+    assert pickle.loads(pickle.dumps(caught.value)).path == str(inputs / "bg" / "000_mountains.jpg")
 
 
 def test_check_finds_a_damaged_png(inputs: Path) -> None:
@@ -267,8 +283,8 @@ def test_check_finds_a_damaged_png(inputs: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
     path.write_bytes(data)
-    with pytest.raises(BrokenPicture, match="001_fish"):
-        source_of(inputs).check()
+    (failure,), _ = source_of(inputs).survey()
+    assert failure.path == str(path)
 
 
 def test_a_cut_off_image_costs_its_own_samples_only(inputs: Path, tmp_path: Path) -> None:

@@ -6,10 +6,13 @@ Source of the layout: PKWARE's APPNOTE 6.3.10, sections 4.3.7 (local header), 4.
 
 from __future__ import annotations
 
+import mmap
+import os
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +52,7 @@ _LOCATOR_64 = struct.Struct("<4sLQL")
 _END_64 = struct.Struct("<4sQHHLLQQQQ")
 _BLOCK = 1 << 16  # entries looked at together
 _LOCAL_HEADER = 30
+_RUNS = 1 << 13  # runs gathered together: few enough that their numbers stay in the CPU's cache
 _MAX_32 = 0xFFFFFFFF
 _ENCRYPTED, _DESCRIBED_BEHIND = 1, 8
 
@@ -92,6 +96,26 @@ class Place:
 
 def read_directory(read: Read, size: int) -> Directory:
     """The directory of the zip of ``size`` bytes behind ``read``. Raises BrokenDirectory."""
+    return _read(read, size)[0]
+
+
+def map_directory(path: Path) -> Directory:
+    """The directory of a zip on this machine, every place known. Raises BrokenDirectory, OSError."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        directory, place = _read(lambda start, length: _read_at(file, start, length), size)
+        if not (directory.begins < 0).any():
+            return directory
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return located(directory, np.frombuffer(mapped, np.uint8), place.start)
+
+
+def _read_at(file: BinaryIO, start: int, length: int) -> bytes:
+    file.seek(start)
+    return file.read(length)
+
+
+def _read(read: Read, size: int) -> tuple[Directory, Place]:
     tail_start = max(0, size - TAIL)
     tail = read(tail_start, size - tail_start)
     place = find_directory(tail, size)
@@ -99,7 +123,7 @@ def read_directory(read: Read, size: int) -> Directory:
     data = tail[inside : inside + place.length] if inside >= 0 else read(place.start, place.length)
     if len(data) != place.length:
         raise BrokenDirectory("the directory is cut short")
-    return parse_directory(data, place)
+    return parse_directory(data, place), place
 
 
 def find_directory(tail: bytes, size: int) -> Place:
@@ -128,7 +152,7 @@ def _find_64(tail: bytes, at: int, size: int) -> tuple[int, int, int, int] | Non
     begin = at - _LOCATOR_64.size
     if begin < _END_64.size or tail[begin : begin + 4] != b"PK\6\7":
         return None
-    begin = tail.rfind(b"PK\6\6", 0, begin)
+    begin = tail.rfind(b"PK\6\6", 0, begin - _END_64.size + 4)  # the whole record lies before the locator
     if begin < 0:
         raise BrokenDirectory("its zip64 record is missing")
     fields = _END_64.unpack_from(tail, begin)
@@ -198,9 +222,13 @@ def _columns(raw: NDArray[np.uint8], starts: NDArray[np.int64]) -> tuple[NDArray
 def gathered(raw: NDArray[np.uint8], begins: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.uint8]:
     """The runs of ``raw`` that begin at ``begins``, behind each other."""
     ends = np.cumsum(lengths)
-    total = int(ends[-1]) if len(ends) else 0
-    index = np.repeat(begins - (ends - lengths), lengths) + np.arange(total)
-    found: NDArray[np.uint8] = raw[index]
+    found = np.empty(int(ends[-1]) if len(ends) else 0, np.uint8)
+    for at in range(0, len(ends), _RUNS):
+        some = slice(at, at + _RUNS)
+        first, last = int(ends[at - 1]) if at else 0, int(ends[some][-1])
+        shifts = np.repeat(begins[some] - (ends[some] - lengths[some]) + first, lengths[some])
+        shifts += np.arange(last - first)
+        np.take(raw, shifts, out=found[first:last], mode="clip")  # any other mode copies once more
     return found
 
 
@@ -210,7 +238,8 @@ def _zip64(extra: bytes, size: int, stored: int, header: int) -> tuple[int, int,
     while at + 4 <= len(extra):
         kind, length = struct.unpack_from("<HH", extra, at)
         if kind == 1:
-            values = list(struct.unpack_from(f"<{length // 8}Q", extra[at + 4 : at + 4 + length]))
+            given = extra[at + 4 : at + 4 + length]
+            values = list(struct.unpack_from(f"<{len(given) // 8}Q", given))
             try:
                 size = values.pop(0) if size == _MAX_32 else size
                 stored = values.pop(0) if stored == _MAX_32 else stored
@@ -246,11 +275,30 @@ def _begins(
     return np.where(told, begins, -1)
 
 
-def begin_of(header: bytes, offset: int) -> int:
-    """Where a member's bytes begin whose local header, at ``offset`` of the file, is ``header`` (30 bytes).
+def located(directory: Directory, raw: NDArray[np.uint8], limit: int) -> Directory:
+    """The directory with the places filled in that only the local headers can tell. ``raw`` is the whole file, mapped;
+    no member reaches beyond ``limit``, where the directory begins. Raises BrokenDirectory."""
+    unknown = np.flatnonzero(directory.begins < 0)
+    if not len(unknown):
+        return directory
+    begins = directory.begins.copy()
+    for at in range(0, len(unknown), _BLOCK):
+        rows = unknown[at : at + _BLOCK]
+        begins[rows] = _behind_headers(raw, directory.headers[rows])
+    if (begins[unknown] + directory.stored[unknown] > limit).any():
+        raise BrokenDirectory("its members lie beyond its end")
+    return replace(directory, begins=begins)
 
-    Raises BrokenDirectory."""
-    if len(header) < _LOCAL_HEADER or header[:4] != b"PK\3\4":
-        raise BrokenDirectory(f"there is no member at byte {offset:,}")
-    name, extra = struct.unpack_from("<HH", header, 26)
-    return offset + _LOCAL_HEADER + int(name) + int(extra)
+
+def _behind_headers(raw: NDArray[np.uint8], headers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where the bytes behind the local headers at ``headers`` begin."""
+    if (headers + _LOCAL_HEADER > len(raw)).any():
+        raise BrokenDirectory("its members lie beyond its end")
+    fields = raw[headers[:, None] + np.array([0, 1, 2, 3, 26, 27, 28, 29])].astype(np.int64)
+    wrong = (fields[:, :4] != list(b"PK\3\4")).any(axis=1)
+    if wrong.any():
+        raise BrokenDirectory(f"there is no member at byte {headers[np.argmax(wrong)]:,}")
+    found: NDArray[np.int64] = (
+        headers + _LOCAL_HEADER + fields[:, 4] + fields[:, 6] + ((fields[:, 5] + fields[:, 7]) << 8)
+    )
+    return found

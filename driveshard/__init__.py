@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from driveshard.core.errors import DriveshardError
     from driveshard.core.model import Sample
+    from driveshard.dataset.dataset import Dataset
     from driveshard.upload.push import push
 
 __version__ = "0.1.0"
-__all__ = ["DriveshardError", "Sample", "__version__", "push"]
+__all__ = ["Dataset", "DriveshardError", "Sample", "__version__", "push"]
 
 _HOMES = {
+    "Dataset": "driveshard.dataset.dataset",
     "DriveshardError": "driveshard.core.errors",
     "Sample": "driveshard.core.model",
     "push": "driveshard.upload.push",

@@ -1,0 +1,38 @@
+"""Where a ``Dataset`` reads from: a directory, or a link whose parts come into a cache."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from driveshard.archive import manifest as manifests
+from driveshard.archive.index import Index
+from driveshard.config.settings import home_folder
+from driveshard.core.errors import SourceMissing
+from driveshard.dataset.find_index import index_in, parts_in
+from driveshard.dataset.parts import LocalParts, Parts
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a ``Dataset`` needs to know: the index is mapped from ``index_file``, None when it is in memory."""
+
+    name: str
+    parts: Parts
+    index: Index
+    index_file: Path | None
+
+
+def open_place(where: str, cache: str | os.PathLike[str] | None, limit: int | str | None) -> Place:
+    """The place that ``where`` means. Raises SourceMissing, Mismatch, and what the way to a link raises."""
+    kept = Path(cache).expanduser() if cache is not None else home_folder(os.environ) / "cache"
+    directory = Path(where.removeprefix("file:")).expanduser()
+    if directory.is_dir() and (where.startswith("file:") or _holds_parts(directory)):
+        parts = parts_in(directory)
+        return Place(directory.name, LocalParts(directory.absolute(), parts), *index_in(directory, parts, kept))
+    raise SourceMissing(f"{where} is no dataset", advice="Check the path.")
+
+
+def _holds_parts(directory: Path) -> bool:
+    return (directory / manifests.NAME).is_file() or any(directory.glob("*.zip"))

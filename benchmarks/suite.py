@@ -19,6 +19,7 @@ SCRIPTS = (
     "upload",
     "overlap",
     "nothing_to_do",
+    "reading",
     "loose_files",
     "growth",
     "full_job",

@@ -15,9 +15,12 @@ from driveshard.archive.checksums import crc32
 from driveshard.archive.directory import DEFLATED, STORED
 from driveshard.archive.index import Index
 from driveshard.core.errors import Mismatch
-from driveshard.dataset.parts import ADVICE, OpenParts
+from driveshard.dataset.parts import ADVICE, OpenParts, pread
 
 _NEAR = 512  # bytes between two members that are rather read than skipped
+ONE_READ = 1 << 24
+"""Bytes that are read before they are known to be there."""
+
 _SMALL = 1 << 16  # bytes of a member from which on it is read by a call of its own
 
 Columns = Sequence[memoryview]
@@ -139,7 +142,9 @@ def _read_all(parts: OpenParts, places: Places, rows: list[int], found: list[byt
     numbers, begins, lengths, opened = places.part.tolist(), begin.tolist(), stored.tolist(), parts.opened
     if len(cuts) == len(rows) + 1:
         for row, number, at, length in zip(rows, numbers, begins, lengths, strict=True):
-            found[row] = (opened[number] or parts.open(number)).read(at, length)
+            part = opened[number] or parts.open(number)
+            data = pread(part.descriptor, length, at) if length <= ONE_READ else b""
+            found[row] = data if len(data) == length else part.read(at, length)
         return
     for first, last in pairwise(cuts):
         part, start = parts.open(numbers[first]), begins[first]

@@ -28,9 +28,13 @@ _HOMES = {
     "Sample": "driveshard.core.model",
     "push": "driveshard.upload.push",
 }
+_MODULES = ("torch",)
+"""Not in ``__all__``, for they need what is not always installed."""
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"driveshard.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)

@@ -246,7 +246,9 @@ class Dataset:
 
     def _lied(self, error: Exception) -> NoReturn:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
-            raise Mismatch(f"{self._name} cannot be read: {error}", advice="Check the disk, or fetch it again.") from error
+            raise Mismatch(
+                f"{self._name} cannot be read: {error}", advice="Check the disk, or fetch it again."
+            ) from error
         raise Mismatch(f"the index of {self._name} is damaged", advice="Delete its index.npz.") from error
 
     def __repr__(self) -> str:

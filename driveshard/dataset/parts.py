@@ -7,10 +7,11 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from driveshard.archive.index import IndexedPart
+from driveshard.archive.index import Index, IndexedPart
 from driveshard.core.errors import Mismatch
 
 MOST_OPEN = 128
@@ -34,6 +35,16 @@ class Parts(Protocol):
 
     def ahead(self, numbers: Iterable[int]) -> None:
         """These will be wanted next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a ``Dataset`` needs to know: the index is mapped from ``index_file``, None when it is in memory."""
+
+    name: str
+    parts: Parts
+    index: Index
+    index_file: Path | None
 
 
 class LocalParts:

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from driveshard.archive import manifest as manifests
-from driveshard.archive.index import Index
 from driveshard.config.settings import home_folder
 from driveshard.core.errors import SourceMissing
+from driveshard.core.units import parse_size
 from driveshard.dataset.find_index import index_in, parts_in
-from driveshard.dataset.parts import LocalParts, Parts
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What a ``Dataset`` needs to know: the index is mapped from ``index_file``, None when it is in memory."""
-
-    name: str
-    parts: Parts
-    index: Index
-    index_file: Path | None
+from driveshard.dataset.link import open_link
+from driveshard.dataset.parts import LocalParts, Place
 
 
 def open_place(where: str, cache: str | os.PathLike[str] | None, limit: int | str | None) -> Place:
@@ -31,7 +21,12 @@ def open_place(where: str, cache: str | os.PathLike[str] | None, limit: int | st
     if directory.is_dir() and (where.startswith("file:") or _holds_parts(directory)):
         parts = parts_in(directory)
         return Place(directory.name, LocalParts(directory.absolute(), parts), *index_in(directory, parts, kept))
-    raise SourceMissing(f"{where} is no dataset", advice="Check the path.")
+    try:
+        return open_link(where, kept, parse_size(limit) if isinstance(limit, str) else limit)
+    except SourceMissing:
+        if directory.is_dir():
+            parts_in(directory)  # says what is missing there
+        raise
 
 
 def _holds_parts(directory: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,7 +16,6 @@ from driveshard.dataset.shuffle import WINDOW, epoch_order
 
 try:
     import torch.distributed
-    from torch.utils.data import Sampler as TorchSampler
     from torch.utils.data import get_worker_info
 except ImportError as missing:
     raise ImportError("driveshard.torch needs PyTorch: pip install 'driveshard[torch]'") from missing
@@ -23,7 +23,7 @@ except ImportError as missing:
 _FRAMES = 6  # between a sampler and the loader that asks it
 
 
-class Sampler(TorchSampler[Any]):
+class Sampler:
     """Numbers of samples in an order that is shuffled part by part, split among ranks (and workers, when it is asked
     inside of one) with none lost and none twice.
 
@@ -81,6 +81,7 @@ class Sampler(TorchSampler[Any]):
         if self._even(streams) is not None:
             numbers = numbers[: self._even(streams)]
         self._pass = _Pass(numbers, self.batch_size, streams, self)
+        self._pass.expect(self.dataset.part_numbers()[numbers], self.window)
         return self._pass
 
     def set_epoch(self, epoch: int) -> None:
@@ -149,6 +150,14 @@ class _Pass:
         self._loader: dict[str, Any] | None = None
         self._asking: object = None  # what the loader asks: another one when it begins another pass
         self._looked = False
+        self._expected: deque[tuple[int, int]] = deque()
+
+    def expect(self, parts: NDArray[np.int64], window: int) -> None:
+        """Parts are fetched half a window before their first sample is given. ``parts`` has one of each number."""
+        distinct, first = np.unique(parts, return_index=True)
+        before = len(parts) * window // (2 * max(1, len(distinct)))
+        order = np.argsort(first)
+        self._expected = deque(zip((first[order] - before).tolist(), distinct[order].tolist(), strict=True))
 
     def __iter__(self) -> _Pass:
         return self
@@ -159,6 +168,8 @@ class _Pass:
             self._asking = None if self._loader is None else self._loader.get("_sampler_iter")
         if self._given >= len(self._numbers):
             raise StopIteration
+        while self._expected and self._expected[0][0] <= self._given:
+            self._sampler.dataset.parts.ahead([self._expected.popleft()[1]])
         if self._batch_size is None:
             self._given += 1
             return int(self._numbers[self._given - 1])

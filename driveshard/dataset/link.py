@@ -1,0 +1,118 @@
+"""A dataset that is read where it is shared: its index at once, its parts as they are needed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from driveshard.archive import index as indexes
+from driveshard.archive.directory import BrokenDirectory, Directory, map_directory, read_directory
+from driveshard.archive.index import IndexedPart
+from driveshard.archive.index_builder import build_index
+from driveshard.archive.manifest import Manifest, ManifestPart
+from driveshard.config.settings import settings_from
+from driveshard.core.errors import Mismatch
+from driveshard.core.events import ignore
+from driveshard.core.model import RemoteFile
+from driveshard.dataset.cached_parts import CachedParts
+from driveshard.dataset.find_index import fitting, keep
+from driveshard.dataset.locate import Shelf, find_manifest, open_shelf
+from driveshard.dataset.parts import Place
+
+_BLOCK = 8 * 1024 * 1024
+_LARGEST_INDEX = 4 << 30
+
+
+class LinkReader:
+    """Reads parts where they lie. Every thread of every process has connections of its own."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self._local = threading.local()
+
+    def __reduce__(self) -> tuple[type[LinkReader], tuple[str]]:
+        return LinkReader, (self.what,)
+
+    def __call__(self, part: ManifestPart, start: int, length: int) -> bytes:
+        """As ``cached_parts.Reader``."""
+        shelf = self.shelf()
+        return shelf.read(shelf.id_of(part), start, length)
+
+    def shelf(self) -> Shelf:
+        """This thread's own."""
+        if getattr(self._local, "process", 0) != os.getpid():
+            self._local.opened = _Opened(open_shelf(self.what, settings_from(), ignore))
+            self._local.process = os.getpid()
+        found: Shelf = self._local.opened.shelf
+        return found
+
+
+class _Opened:
+    """A shelf that is closed when its thread, or the reader, is gone."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self.shelf = shelf
+
+    def __del__(self) -> None:
+        self.shelf.close()
+
+
+def open_link(what: str, cache: Path, limit: int | None) -> Place:
+    """The dataset that a link, id or name means. Raises SourceMissing, Mismatch, and errors of the way to it."""
+    reader = LinkReader(what)
+    shelf = reader.shelf()
+    files = shelf.files()
+    manifest = find_manifest(shelf, files)
+    rows = sorted(manifest.parts, key=lambda part: part.number)
+    directory = cache / hashlib.sha256(f"{manifest.name}\0{manifest.job}".encode()).hexdigest()[:24]
+    parts = CachedParts(directory, rows, reader, limit)
+    # Named for what it is the index of: once the dataset is published anew, another one is kept beside it.
+    file = directory / f"index-{_digest(manifest)}.npz"
+    index = fitting(file, parts.parts)
+    if index is None:
+        _fetch_index(shelf, files, file)
+        index = fitting(file, parts.parts)
+    if index is None:
+        index = build_index(_directories(parts, reader))
+        with contextlib.suppress(OSError):
+            keep(index, file)
+            index = fitting(file, parts.parts) or index
+    return Place(manifest.name, parts, index, file if file.is_file() else None)
+
+
+def _digest(manifest: Manifest) -> str:
+    return hashlib.sha256(manifest.encode()).hexdigest()[:24]
+
+
+def _fetch_index(shelf: Shelf, files: Sequence[RemoteFile], target: Path) -> None:
+    """The published index, if there is one; what it holds is looked at by whoever opens it."""
+    found = [one for one in files if one.name == indexes.NAME]
+    if not found or found[0].size > _LARGEST_INDEX:
+        return
+    temporary = target.with_name(f".new-{os.getpid()}-{threading.get_ident()}-{target.name}")
+    try:
+        with temporary.open("wb") as stream:
+            for start in range(0, found[0].size, _BLOCK):
+                stream.write(shelf.read(found[0].id, start, min(_BLOCK, found[0].size - start)))
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _directories(parts: CachedParts, reader: LinkReader) -> list[tuple[IndexedPart, Directory]]:
+    """The directory of each part, read by range; only a part of another program's making is fetched for it."""
+    found = []
+    for number, (part, row) in enumerate(zip(parts.parts, parts.manifest_parts, strict=True)):
+        try:
+            directory = read_directory(partial(reader, row), part.size)
+            if (directory.begins < 0).any():
+                directory = map_directory(parts.fetch(number))
+        except BrokenDirectory as error:
+            raise Mismatch(f"{part.name} is damaged: {error}", advice="`driveshard verify` tells more.") from error
+        found.append((part, directory))
+    return found

@@ -42,7 +42,7 @@ UNIT = 256 * 1024
 QUICK = Patience(attempts=12, first=0.02, longest=0.1, throttled=3.0)
 PLENTY = 1 << 40
 LISTS = 4  # the emulator's lists lag by three
-BESIDE = ("README.md", "manifest.json", "preview.jpg")
+BESIDE = ("README.md", "index.npz", "manifest.json", "preview.jpg")
 """The names that may lie beside the parts, each once."""
 
 

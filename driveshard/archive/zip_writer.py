@@ -14,6 +14,7 @@ import errno
 import os
 import stat
 import sys
+import zlib
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -190,6 +191,11 @@ class ZipWriter:
         summary = ZipSummary(size, *self._checksums.digests())
         self._checksums.end()
         return summary
+
+    def packed_end(self) -> bytes:
+        """The directory and the records behind it, compressed: what a reader of the closed zip looks for first."""
+        packer = zlib.compressobj(1)
+        return packer.compress(self._central) + packer.compress(self._end_records()) + packer.flush()
 
     def abort(self) -> None:
         """Close and remove the file. Does nothing after ``close()``."""

@@ -145,7 +145,8 @@ class NameFacts:
 class Part:
     """A finished zip part. ``selection`` is what really went in: files that could not be read are out of it and in
     ``failed``. ``first`` and ``last`` are its first and last member's paths. ``exhausted`` says that an open-ended
-    source ended within this part. ``seconds`` it took to build, ``computing`` of them on a core."""
+    source ended within this part. ``seconds`` it took to build, ``computing`` of them on a core. ``end``
+    is the zip's end from its directory on, compressed (zlib)."""
 
     number: int
     file_name: str
@@ -162,6 +163,7 @@ class Part:
     seconds: float = field(default=0.0, compare=False)
     computing: float = field(default=0.0, compare=False)
     names: NameFacts | None = field(default=None, compare=False, repr=False)
+    end: bytes = field(default=b"", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, BinaryIO
 
+from driveshard.archive import index as indexes
 from driveshard.archive import manifest as manifests
 from driveshard.archive.manifest import Manifest, ManifestPart
 from driveshard.archive.zip_reader import DAMAGED, damage_in_words, open_zip
@@ -20,7 +21,7 @@ from driveshard.core.model import RemoteFile
 from driveshard.dataset.locate import DirectoryShelf, Shelf, find_manifest
 
 _BLOCK = 8 * 1024 * 1024
-_SINGLE = (manifests.NAME, "README.md", "preview.jpg")
+_SINGLE = (manifests.NAME, indexes.NAME, "README.md", "preview.jpg")
 
 
 @dataclass

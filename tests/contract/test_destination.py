@@ -293,6 +293,18 @@ def test_a_small_file_is_put_and_replaced(place: Place) -> None:
     place.eventually(lambda: [child.id for child in place.destination.children(place.folder)], [file_id])
 
 
+@pytest.mark.parametrize("size", [4 << 20, (8 << 20) + 1])
+def test_a_file_too_large_for_one_request_is_put_and_replaced(place: Place, size: int) -> None:
+    file_id = place.new_id()
+    for seed, replaces in ((1, False), (2, True)):
+        data = content(size, seed)
+        stored = place.destination.put(file_id, place.folder, "index.npz", data, "application/zip", replace=replaces)
+        assert (stored.id, stored.name, stored.size) == (file_id, "index.npz", size)
+        assert place.destination.get(file_id).md5 == hashlib.md5(data).hexdigest()
+    with pytest.raises(IdInUse):
+        place.destination.put(file_id, place.folder, "index.npz", data, "application/zip", replace=False)
+
+
 def test_an_empty_file_is_put_and_read(place: Place) -> None:
     file_id = place.new_id()
 

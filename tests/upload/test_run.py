@@ -132,7 +132,9 @@ def check(bench: Bench, result: PushResult, files: Mapping[bytes, bytes], allowe
     done(result)
     listed = bench.files(result)
     assert {name: len(ones) for name, ones in listed.items() if len(ones) != 1} == {}
-    assert {name for name in listed if not name.endswith(".zip")} <= {"manifest.json", "README.md", "preview.jpg"}
+    assert {name for name in listed if not name.endswith(".zip")} <= {
+        *("manifest.json", "index.npz", "README.md", "preview.jpg")
+    }
     assert bench.members(result) == files
     manifest = Manifest.decode(bench.read(listed["manifest.json"][0]))
     assert {part.name: (part.id, part.size, part.md5, part.sha256) for part in manifest.parts} == {
@@ -922,7 +924,7 @@ def test_a_plain_folder_gets_the_same_parts(bench: Bench, make_tree: MakeTree, t
     folder = nas / "d"
     assert {one.name: one.read_bytes() for one in folder.glob("*.zip")} == there
     assert {one.name for one in folder.iterdir()} - set(there) <= {
-        *("manifest.json", "README.md", "preview.jpg"),
+        *("manifest.json", "index.npz", "README.md", "preview.jpg"),
         ".driveshard",
     }
     assert not list(folder.rglob("*.partial"))

@@ -43,6 +43,8 @@ from driveshard.storage.drive.resumable import (
 )
 
 _FIELDS = "id,name,mimeType,size,md5Checksum,sha256Checksum,webViewLink,trashed,appProperties,parents"
+_MULTIPART = 4 * 1024 * 1024  # bytes; Drive takes 5 MB in one request
+_CHUNK = 8 * 1024 * 1024
 
 
 def open_drive(rest: str, settings: Any) -> DriveDestination:
@@ -157,9 +159,12 @@ class DriveDestination:
         body = {"id": file_id, "name": name, "parents": [folder_id], "appProperties": dict(properties)}
         empty = MediaIoBaseUpload(io.BytesIO(), mimetype="application/zip", resumable=True)
         built = self._client.files.create(body=body, media_body=empty, fields=_FIELDS, supportsAllDrives=True)
+        return self._begun(file_id, built, size, "application/zip")
+
+    def _begun(self, file_id: str, built: HttpRequest, size: int, mime_type: str) -> UploadSession:
         headers = {
             "content-type": "application/json; charset=UTF-8",
-            "x-upload-content-type": "application/zip",
+            "x-upload-content-type": mime_type,
             "x-upload-content-length": str(size),
         }
         reply = self._client.send(Request(built.method, built.uri, headers_of(built, headers), built.body))
@@ -227,14 +232,29 @@ class DriveDestination:
         return item.as_remote()
 
     def put(self, file_id: str, folder_id: str, name: str, data: bytes, mime_type: str, *, replace: bool) -> RemoteFile:
-        """As ``destination.Destination``: one multipart request, for a few hundred KB at most."""
-        media = MediaInMemoryUpload(data, mimetype=mime_type, resumable=False)
+        """As ``destination.Destination``: one multipart request, or a session for what is too large for that."""
+        large = len(data) > _MULTIPART
+        media = MediaInMemoryUpload(b"" if large else data, mimetype=mime_type, resumable=large)
         if replace:
             built = self._client.files.update(fileId=file_id, media_body=media, fields=_FIELDS, supportsAllDrives=True)
         else:
             body = {"id": file_id, "name": name, "parents": [folder_id], "appProperties": {"driveshard": "artifact"}}
             built = self._client.files.create(body=body, media_body=media, fields=_FIELDS, supportsAllDrives=True)
+        if large:
+            return self._send_whole(self._begun(file_id, built, len(data), mime_type), data)
         return read_file(self._client.execute(built, translate if replace else refusal_of_create), file_id).as_remote()
+
+    def _send_whole(self, session: UploadSession, data: bytes) -> RemoteFile:
+        """All of it through one session; whatever goes wrong is the caller's to try again from the start."""
+        offset, size = 0, len(data)
+        while True:
+            chunk = memoryview(data)[offset : offset + _CHUNK]
+            progress = self.send(session, offset, chunk, size) if chunk else self.query(session, size)
+            if isinstance(progress, Stored):
+                return progress.file
+            if progress.offset <= offset:
+                raise Unavailable("Drive kept nothing of what was sent")
+            offset = progress.offset
 
     def read(self, file_id: str, start: int, length: int) -> bytes:
         """As ``destination.Destination``; empty when ``start`` is beyond the end, which is a 416."""

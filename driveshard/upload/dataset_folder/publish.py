@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+from driveshard.archive import index as indexes
 from driveshard.archive import manifest as manifests
 from driveshard.archive.manifest import Manifest, ManifestPart
 from driveshard.core.errors import (
@@ -56,10 +57,28 @@ class Publisher:
         picture = self._preview_if_readable(manifest)
         if picture is not None:
             self._put(PREVIEW, picture, "image/jpeg")
+        self._put_index(manifest)
         kinds = self._ledger.settled().get("kinds", {})
         self._put(CARD, card(manifest, picture is not None, sentences(self._ledger), kinds), "text/markdown")
         self._put(manifests.NAME, data, "application/json")
         return manifest
+
+    def _put_index(self, manifest: Manifest) -> None:
+        """The index of all members, so that a reader need not open the parts for it."""
+        from driveshard.upload.dataset_folder.index import index_of  # with numpy, of which a push has no other need
+
+        def read(part: ManifestPart, start: int, length: int) -> bytes:
+            return self._retry.call(
+                lambda: self._destination.read(part.id, start, length), doing=f"reading the directory of {part.name}"
+            )
+
+        try:
+            data = index_of(manifest, self._ledger, read)
+        except (Refused, DailyCap) as error:
+            self._emit(Notice(f"No index was made: {error}"))
+            return
+        if data is not None:
+            self._put(indexes.NAME, data, "application/zip")
 
     def share(self, who: str) -> str | DriveshardError:
         """Set who may read the folder. Returns who may read now; or, with a notice, why the destination refuses."""

@@ -21,7 +21,7 @@ from driveshard.core.errors import Defect
 from driveshard.core.model import FileList, NameFacts, Part, PartSpec, PartState, Selection, UploadSession
 from driveshard.core.sqlite import SURROUNDINGS, create_private, put_names, reading, transaction, unusable
 from driveshard.upload.ledger.rows import PART_COLUMNS, LedgerDamaged, LedgerPart, Totals, part_of
-from driveshard.upload.ledger.schema import APPLICATION_ID, NAMES, SCHEMA, SCHEMA_VERSION
+from driveshard.upload.ledger.schema import APPLICATION_ID, ENDS, NAMES, SCHEMA, SCHEMA_VERSION
 from driveshard.upload.ledger.selections import decode_selection, encode_selection
 
 
@@ -56,6 +56,7 @@ class Ledger:
             with self._write() as db:
                 for statement in SCHEMA.split(";\n"):
                     db.execute(statement)
+                db.execute(ENDS)
                 db.execute(f"PRAGMA application_id={APPLICATION_ID}")
                 db.execute(NAMES)
                 db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
@@ -69,6 +70,7 @@ class Ledger:
             raise LedgerDamaged(verdict)
         if "names" not in tables:
             self._db.execute(NAMES)
+        self._db.execute(ENDS)
 
     def _close_quietly(self) -> None:
         with contextlib.suppress(AttributeError, sqlite3.Error):
@@ -197,6 +199,11 @@ class Ledger:
         rows = self._rows("SELECT data FROM selections WHERE number = ?", number)
         return decode_selection(rows[0][0]) if rows else None
 
+    def end(self, number: int, sha256: str) -> bytes | None:
+        """The compressed end of that zip, None when it is not known."""
+        rows = self._rows("SELECT data FROM ends WHERE number = ? AND sha256 = ?", number, sha256)
+        return bytes(rows[0][0]) if rows else None
+
     def next_number(self) -> int:
         return int(self._rows("SELECT coalesce(max(number) + 1, 0) FROM parts")[0][0])
 
@@ -216,6 +223,8 @@ class Ledger:
         """planned -> packed: the zip is in the spool under its final name. Also notes a part built again, whose
         upload (if the bytes are the same) goes on: a later state is kept then."""
         with self._write() as db:
+            if part.end:
+                db.execute("INSERT OR REPLACE INTO ends VALUES (?, ?, ?)", (part.number, part.sha256, part.end))
             row = db.execute("SELECT state, sha256 FROM parts WHERE number = ?", (part.number,)).fetchone()
             if row[0] != PartState.PLANNED and row[1] == part.sha256:
                 return

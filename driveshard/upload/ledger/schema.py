@@ -32,3 +32,11 @@ CREATE TABLE IF NOT EXISTS names (
     fields BLOB NOT NULL, names BLOB NOT NULL, folders BLOB NOT NULL
 )
 """
+
+# Beside them, in older ledgers made when they are opened: the compressed end of each part's zip from its directory on,
+# and the checksum of the zip that it is of. Without a row the end is read from the destination.
+ENDS = """
+CREATE TABLE IF NOT EXISTS ends (
+    number INTEGER PRIMARY KEY REFERENCES parts ON DELETE CASCADE, sha256 TEXT NOT NULL, data BLOB NOT NULL
+)
+"""

@@ -78,6 +78,7 @@ def _describe(spec: PartSpec, packed: Packed, summary: ZipSummary, writer: ZipWr
         failed=packed.failed,
         exhausted=packed.exhausted,
         names=facts_of(paths_in(writer.directory), by_key=isinstance(packed.selection, SampleRange)),
+        end=writer.packed_end() if writer.members else b"",
     )
 
 

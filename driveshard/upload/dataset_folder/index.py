@@ -1,0 +1,48 @@
+"""The published index: made from the directories that the ledger kept, or that are read where the parts lie."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Callable
+
+from driveshard.archive.directory import BrokenDirectory, Directory, read_directory
+from driveshard.archive.index import IndexedPart, save_index
+from driveshard.archive.index_builder import build_index
+from driveshard.archive.manifest import Manifest, ManifestPart
+from driveshard.upload.ledger.ledger import Ledger
+
+Read = Callable[[ManifestPart, int, int], bytes]
+"""(part, start, length) -> bytes of the stored part."""
+
+
+def index_of(manifest: Manifest, ledger: Ledger, read: Read) -> bytes | None:
+    """The index of all parts as it is published; None when a part's directory cannot be understood or its places are
+    not all told by it, so that it takes a reader who has the part."""
+    parts = []
+    try:
+        for part in sorted(manifest.parts, key=lambda part: part.number):
+            directory = _directory(part, ledger, read)
+            if (directory.begins < 0).any():
+                return None
+            parts.append((IndexedPart(part.name, part.size, part.sha256), directory))
+    except (BrokenDirectory, zlib.error):
+        return None
+    stream = io.BytesIO()
+    save_index(build_index(parts), stream)
+    return stream.getvalue()
+
+
+def _directory(part: ManifestPart, ledger: Ledger, read: Read) -> Directory:
+    packed = ledger.end(part.number, part.sha256)
+    if packed is None:
+        return read_directory(lambda start, length: read(part, start, length), part.size)
+    end = zlib.decompress(packed)
+
+    def from_end(start: int, length: int) -> bytes:
+        """What lies before the directory is not looked at, so it may be anything."""
+        missing = max(0, part.size - len(end) - start)
+        begin = max(0, start - (part.size - len(end)))
+        return bytes(min(length, missing)) + end[begin : begin + max(0, length - missing)]
+
+    return read_directory(from_end, part.size)

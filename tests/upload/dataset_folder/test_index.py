@@ -1,0 +1,139 @@
+"""The published index is the one that the published parts give, whatever a push knew of them."""
+
+from __future__ import annotations
+
+import io
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from driveshard.archive.directory import read_directory
+from driveshard.archive.index import IndexedPart, save_index
+from driveshard.archive.index_builder import build_index
+from driveshard.archive.manifest import Manifest
+from driveshard.archive.zip_writer import ZipWriter
+from driveshard.config.settings import PushOptions, Settings
+from driveshard.core.events import ignore
+from driveshard.core.model import RemoteFile
+from driveshard.emulator import Emulator
+from driveshard.sources.folder import FolderSource
+from driveshard.storage.registry import open_destination
+from driveshard.storage.retry import Patience
+from driveshard.upload.dataset_folder.index import index_of
+from driveshard.upload.ledger.ledger import Ledger
+from driveshard.upload.result import PushResult
+from driveshard.upload.run import push
+
+
+class Bench:
+    """A directory that is pushed to a Drive of its own."""
+
+    def __init__(self, work: Path, emulator: Emulator) -> None:
+        self.source = work / "src"
+        self.home = work / "home"
+        patience = Patience(attempts=3, first=0.01, longest=0.05)
+        self.settings = Settings(home=self.home, drive_url=f"{emulator.url}/", patience=patience)
+        self.emulator = emulator
+
+    def push(self, files: dict[str, bytes]) -> dict[str, bytes]:
+        """Add these files, push, and give all that lies in the folder."""
+        for path, content in files.items():
+            (self.source / path).parent.mkdir(parents=True, exist_ok=True)
+            (self.source / path).write_bytes(content)
+        options = PushOptions("src", name="set", part_size=9000, writes_per_second=0.0, engine="threads")
+        result = push(options, FolderSource(self.source), self.settings, ignore)
+        assert result.error is None
+        return self.stored(result)
+
+    def stored(self, result: PushResult) -> dict[str, bytes]:
+        destination = open_destination("drive:", self.settings)
+        listed: list[RemoteFile] = destination.children(result.folder_id or "")
+        found = {one.name: destination.read(one.id, 0, one.size) for one in listed}
+        destination.close()  # type: ignore[attr-defined]
+        assert len(found) == len(listed)
+        return found
+
+    def downloads(self) -> int:
+        return sum("alt=media" in str(entry["path"]) for entry in self.emulator.log())
+
+    def ledger(self) -> Path:
+        return next((self.home / "ledgers").glob("*.sqlite"))
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    with Emulator(tmp_path / "drive") as emulator:
+        yield Bench(tmp_path, emulator)
+
+
+def expected(stored: dict[str, bytes]) -> bytes:
+    """The index of the parts that lie there."""
+    manifest = Manifest.decode(stored["manifest.json"])
+    parts = []
+    for part in manifest.parts:
+        data = stored[part.name]
+        directory = read_directory(lambda start, length, data=data: data[start : start + length], len(data))  # type: ignore[misc]
+        parts.append((IndexedPart(part.name, part.size, part.sha256), directory))
+    stream = io.BytesIO()
+    save_index(build_index(parts), stream)
+    return stream.getvalue()
+
+
+FILES = {f"d/{number:03d}.bin": bytes([number]) * 800 for number in range(40)}
+
+
+def test_it_is_published_and_follows_each_push(bench: Bench) -> None:
+    first = bench.push(FILES)
+    assert first["index.npz"] == expected(first)
+    second = bench.push({"d/007.bin": b"newer", "e.txt": b"more"})
+    assert second["index.npz"] == expected(second) != first["index.npz"]
+    before = bench.downloads()
+    assert bench.push({}) == second
+    assert bench.downloads() == before + len(second)  # those of this test
+
+
+@pytest.mark.parametrize(
+    "spoil", ["DROP TABLE ends", "UPDATE ends SET sha256 = 'of another'", "DELETE FROM ends WHERE number = 1"]
+)
+def test_parts_of_an_older_ledger_are_read_where_they_lie(bench: Bench, spoil: str) -> None:
+    bench.push(FILES)
+    with sqlite3.connect(bench.ledger()) as ledger:
+        ledger.execute(spoil)
+    ledger.close()
+    stored = bench.push({"e.txt": b"more"})
+    assert stored["index.npz"] == expected(stored)
+
+
+def test_a_lost_ledger_makes_no_other_index(bench: Bench) -> None:
+    bench.push(FILES)
+    bench.ledger().unlink()
+    stored = bench.push({"e.txt": b"more"})
+    assert stored["index.npz"] == expected(stored)
+
+
+def test_an_index_that_somebody_deleted_comes_back_with_the_next_part(bench: Bench) -> None:
+    bench.push(FILES)
+    with sqlite3.connect(bench.ledger()) as ledger:
+        file_id = ledger.execute("SELECT file_id FROM artifacts WHERE name = 'index.npz'").fetchone()[0]
+    ledger.close()
+    destination = open_destination("drive:", bench.settings)
+    destination.remove(file_id)
+    destination.close()  # type: ignore[attr-defined]
+    stored = bench.push({"e.txt": b"more"})
+    assert stored["index.npz"] == expected(stored)
+
+
+def test_a_part_that_cannot_be_understood_means_no_index(tmp_path: Path) -> None:
+    from driveshard.archive.manifest import ManifestPart
+
+    with ZipWriter(tmp_path / "a.zip") as writer:
+        writer.add(b"a", b"b")
+        done = writer.close()
+    row = ManifestPart(0, "a.zip", "id", done.size, done.md5, done.sha256, 1, 1, "a", "a")
+    manifest = Manifest("set", "job", {}, 1, 1, (row,))
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        data = (tmp_path / "a.zip").read_bytes()
+        assert index_of(manifest, ledger, lambda part, start, length: data[start : start + length])
+        assert index_of(manifest, ledger, lambda part, start, length: bytes(length)) is None

@@ -13,6 +13,7 @@ import os
 import random
 import sys
 import tempfile
+import time
 import types
 import zipfile
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ from driveshard.dataset.find_index import index_in, parts_in
 
 BATCH = 256
 PARTS = 8
+STRETCH = 4 * BATCH
 PAIR = 200  # pixels a side of the decoded pictures
 
 Sample = tuple[str, dict[str, bytes]]
@@ -146,26 +148,59 @@ def open_mosaic(directory: Path) -> Any:
     return StreamingDataset(local=str(directory), batch_size=1, shuffle=False)
 
 
-def one_by_one(dataset: Any, order: list[int]) -> None:
-    for at in order:
-        dataset[at]
+Part = Callable[[slice], object]
+"""Does a stretch of a candidate's reads."""
 
 
-def in_batches(dataset: driveshard.Dataset, order: list[int]) -> None:
-    for at in range(0, len(order), BATCH):
-        dataset.__getitems__(order[at : at + BATCH])
+def one_by_one(dataset: Any, order: list[int]) -> Part:
+    def run(some: slice) -> None:
+        for at in order[some]:
+            dataset[at]
+
+    return run
 
 
-def by_zipfile(archives: list[zipfile.ZipFile], names: list[tuple[int, str]]) -> None:
-    for archive, name in names:
-        archives[archive].read(name)
+def in_batches(dataset: driveshard.Dataset, order: list[int]) -> Part:
+    def run(some: slice) -> None:
+        for at in range(some.start, min(some.stop, len(order)), BATCH):
+            dataset.__getitems__(order[at : at + BATCH])
+
+    return run
 
 
-def by_webdataset(urls: list[str]) -> None:
+def by_zipfile(archives: list[zipfile.ZipFile], names: list[tuple[int, str]]) -> Part:
+    def run(some: slice) -> None:
+        for archive, name in names[some]:
+            archives[archive].read(name)
+
+    return run
+
+
+def by_webdataset(urls: list[str]) -> Part:
     import webdataset
 
-    for _ in webdataset.WebDataset(urls, shardshuffle=False, empty_check=False):
-        pass
+    endless = iter(webdataset.WebDataset(urls, shardshuffle=False, empty_check=False).repeat())
+
+    def run(some: slice) -> None:
+        for _ in range(some.stop - some.start):
+            next(endless)
+
+    return run
+
+
+def take_turns(candidates: dict[str, Part], count: int, repeat: int) -> dict[str, harness.Row]:
+    """As ``harness.measure``, but candidates change places every STRETCH reads, so that load on the machine meets all
+    of them alike: at microseconds a read, one moment of it would decide a whole turn."""
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(repeat):
+        for taken in seconds.values():
+            taken.append(0.0)
+        for at in range(0, count, STRETCH):
+            for name, run in candidates.items():
+                start = time.perf_counter()
+                run(slice(at, min(at + STRETCH, count)))
+                seconds[name][-1] += time.perf_counter() - start
+    return {name: harness.Row(name, tuple(taken)) for name, taken in seconds.items()}
 
 
 # -- the table's rows ------------------------------------------------------------------------------------------------
@@ -180,21 +215,20 @@ def raw_reads(work: Path, count: int, peers: set[str], repeat: int) -> tuple[lis
     archives = [zipfile.ZipFile(path) for path in sorted((work / "zips").glob("*.zip"))]
     inside = [(number, name) for number, archive in enumerate(archives) for name in archive.namelist()]
     names = [inside[at] for at in order]
-    turns: dict[str, Callable[[], object]] = {
-        "dataset[i]": lambda: one_by_one(dataset, order),
-        f"dataset.__getitems__, {BATCH}": lambda: in_batches(dataset, order),
-        "zipfile.read": lambda: by_zipfile(archives, names),
+    turns: dict[str, Part] = {
+        "dataset[i]": one_by_one(dataset, order),
+        f"dataset.__getitems__, {BATCH}": in_batches(dataset, order),
+        "zipfile.read": by_zipfile(archives, names),
     }
     if "webdataset" in peers:
         urls = write_tars(work / "tars", samples(), count)
-        turns["webdataset, in its order"] = lambda: by_webdataset(urls)
+        turns["webdataset, in its order"] = by_webdataset(urls)
     if "streaming" in peers:
         write_mosaic(work / "mds", samples(), ["image.jpg"], -(-count * 1210 // PARTS))
         mosaic = open_mosaic(work / "mds")
-        turns["MosaicML StreamingDataset[i]"] = lambda: one_by_one(mosaic, order)
-    for run in turns.values():
-        run()  # warm
-    rows = harness.measure(turns, repeat)
+        turns["MosaicML StreamingDataset[i]"] = one_by_one(mosaic, order)
+    take_turns(turns, count // 10, 1)  # warm
+    rows = take_turns(turns, count, repeat)
     for archive in archives:
         archive.close()
     ours, batches, *others = rows.values()
@@ -247,11 +281,11 @@ class Nothing:
 
 
 def worker_memory(dataset: Any) -> float:
-    """MB that a forked worker of a DataLoader shares with nobody, when it has read for a while."""
+    """MB that a forked worker of a DataLoader shares with nobody, when it has read for a while beside another."""
     from torch.utils.data import DataLoader
 
     before = {child.pid for child in psutil.Process().children()}
-    loader = DataLoader(dataset, batch_size=BATCH, shuffle=True, num_workers=1, collate_fn=len)
+    loader = DataLoader(dataset, batch_size=BATCH, shuffle=True, num_workers=2, collate_fn=len)
     batches = iter(loader)
     for _ in range(min(200, len(loader) - 4)):
         next(batches)

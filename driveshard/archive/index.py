@@ -214,7 +214,7 @@ def open_index(path: Path) -> Index:
     """Map an index. Raises BrokenIndex, and OSError when it cannot be opened."""
     with path.open("rb") as file:
         try:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            mapped = _map(file.fileno())
         except ValueError as error:
             raise BrokenIndex("it is empty") from error
         try:
@@ -222,6 +222,14 @@ def open_index(path: Path) -> Index:
                 return Index({one.filename.removesuffix(".npy"): _mapped(mapped, one) for one in _stored(archive)})
         except Exception as error:  # numpy's parser alone knows a dozen kinds of them
             raise BrokenIndex(str(error)) from error
+
+
+def _map(descriptor: int) -> mmap.mmap:
+    """Read at once where the system can: pages that a process maps are shared with all that it forks."""
+    populate = getattr(mmap, "MAP_POPULATE", 0)
+    if not populate:
+        return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+    return mmap.mmap(descriptor, 0, flags=mmap.MAP_SHARED | populate, prot=mmap.PROT_READ)
 
 
 def _stored(archive: zipfile.ZipFile) -> Iterable[zipfile.ZipInfo]:

@@ -170,7 +170,7 @@ def test_every_write_has_had_its_turn(plan: str, rig: Rig, drive: Emulator, monk
     written = drive.stats()["writes"] - before
     assert result.state == "complete"
     names = [one["name"] for one in Shelf(rig.url).files]
-    assert len(names) == len(set(names)) == 1 + result.parts + 2  # the folder, the parts, manifest and card
+    assert len(names) == len(set(names)) == 1 + result.parts + 3  # the folder, the parts, manifest, index and card
     assert 5 <= written <= len(turns)
 
 

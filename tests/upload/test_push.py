@@ -38,7 +38,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def test_what_is_exported_is_there() -> None:
-    assert driveshard.__all__ == ["DriveshardError", "Sample", "__version__", "push"]
+    assert driveshard.__all__ == ["Dataset", "DriveshardError", "Sample", "__version__", "push"]
     assert set(driveshard.__all__) <= set(dir(driveshard))
     for name in driveshard.__all__:
         assert getattr(driveshard, name) is not None

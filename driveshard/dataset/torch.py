@@ -85,13 +85,16 @@ class Sampler:
         return self._pass
 
     def set_epoch(self, epoch: int) -> None:
-        """The next pass is this epoch, from its beginning."""
-        self.epoch, self._start, self._pass = epoch, 0, None
+        """The next pass is this epoch: from its beginning, or from where a loaded state is in it."""
+        if epoch != self.epoch or self._position()[0] != self.epoch:
+            self._start = 0
+        self.epoch, self._pass = epoch, None
 
     def state_dict(self) -> dict[str, int]:
         """Where the training is. The same on every rank that has taken as many samples."""
         epoch, position = self._position()
-        return {"seed": self.seed, "epoch": epoch, "position": position, "length": len(self.dataset)}
+        order = {"length": len(self.dataset), "seed": self.seed, "shuffle": int(self.shuffle), "window": self.window}
+        return {**order, "epoch": epoch, "position": position}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Go on from there. Raises UsageError when that was another dataset."""
@@ -100,7 +103,8 @@ class Sampler:
                 f"the state is of {state['length']:,} samples, and here are {len(self.dataset):,}",
                 advice="Open the same dataset.",
             )
-        self.seed, self.epoch, self._start, self._pass = state["seed"], state["epoch"], state["position"], None
+        self.seed, self.shuffle, self.window = state["seed"], bool(state["shuffle"]), state["window"]
+        self.epoch, self._start, self._pass = state["epoch"], state["position"], None
 
     def _settle(self) -> None:
         """A pass that was gone through makes the next one the next epoch; one that was broken off begins again."""

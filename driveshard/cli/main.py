@@ -29,6 +29,8 @@ COMMANDS = {
     "ls": "List the members of a dataset.",
     "cat": "Write one member of a dataset to stdout.",
     "login": "Allow driveshard to use your Drive.",
+    "logout": "Take the login back at Google, and forget it here.",
+    "whoami": "Name the account that is used, its right and its OAuth client.",
     "emulate": "Serve a Drive of your own on this machine, for trying.",
 }
 """Each command with a line for the list, in the order in which one meets them; a module of ``commands`` each."""

@@ -195,6 +195,13 @@ def folder(value: Any) -> str:
     return text(str(value) if isinstance(value, Path) else value)
 
 
+def profile(value: Any) -> str:
+    """A name that becomes a part of file names."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}", text(value), re.ASCII):
+        raise ValueError("a name of letters, digits and _ . @ -")
+    return str(value)
+
+
 def who(value: Any) -> str:
     """Who may read."""
     given = text(value)
@@ -287,6 +294,7 @@ SETTINGS: tuple[Option, ...] = (
     Option("credentials", folder, "FILE", "The OAuth client's file for `login`", rebase=path_of),
     Option("service-account", folder, "FILE", "A service account's key file", rebase=path_of),
     Option("subject", text, "EMAIL", "The person a service account acts for"),
+    Option("profile", profile, "NAME", "The login to use, of several accounts (see `driveshard login`)"),
     Option("api-key", text, "KEY", "Reads what is shared with anyone, without a login"),
 )
 

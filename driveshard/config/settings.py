@@ -35,15 +35,27 @@ class Settings:
     service_account: Path | None = None
     subject: str | None = None
     api_key: str | None = None
+    profile: str | None = None
     anonymous: bool = False
 
     @property
     def token_file(self) -> Path:
-        return self.home / "token.json"
+        return self.home / f"token{self._suffix}.json"
 
     @property
     def client_file(self) -> Path:
-        return self.credentials or self.home / "credentials.json"
+        """The OAuth client's file: the one that is named, the profile's own, or the one for all profiles."""
+        kept = self.kept_client_file
+        return self.credentials or (kept if kept.exists() else self.home / "credentials.json")
+
+    @property
+    def kept_client_file(self) -> Path:
+        """Where ``login`` keeps the file that it was given."""
+        return self.home / f"credentials{self._suffix}.json"
+
+    @property
+    def _suffix(self) -> str:
+        return f"-{self.profile}" if self.profile else ""
 
     @property
     def ledgers(self) -> Path:

@@ -31,6 +31,7 @@ COMMANDS = {
     "login": "Allow driveshard to use your Drive.",
     "logout": "Take the login back at Google, and forget it here.",
     "whoami": "Name the account that is used, its right and its OAuth client.",
+    "doctor": "Check everything that a push needs, and say what to do.",
     "emulate": "Serve a Drive of your own on this machine, for trying.",
 }
 """Each command with a line for the list, in the order in which one meets them; a module of ``commands`` each."""

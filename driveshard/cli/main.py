@@ -32,6 +32,7 @@ COMMANDS = {
     "logout": "Take the login back at Google, and forget it here.",
     "whoami": "Name the account that is used, its right and its OAuth client.",
     "doctor": "Check everything that a push needs, and say what to do.",
+    "config": "Show every value that counts, and where it was set.",
     "emulate": "Serve a Drive of your own on this machine, for trying.",
 }
 """Each command with a line for the list, in the order in which one meets them; a module of ``commands`` each."""

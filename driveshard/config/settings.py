@@ -142,9 +142,14 @@ def require_home(home: Path) -> None:
         )
 
 
+def config_file(home: Path) -> Path:
+    """Where the config file is, if there is one."""
+    return home / "config.toml"
+
+
 def read_config(home: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """(push options, settings) of ``config.toml`` in the home folder, empty without one. Raises ConfigError."""
-    path = home / "config.toml"
+    path = config_file(home)
     document = read_toml(path) if path.exists() else {}
     both = read_values(document, (*PUSH, *SETTINGS), in_file(path))
     pushing = {option.field for option in PUSH}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import click
 
 from driveshard import __version__
 from driveshard.cli.console import Manner
-from driveshard.config.options import FLAGS, PUSH, SETTINGS, Option, read_values
+from driveshard.config.options import FLAGS, PUSH, RUN, SETTINGS, Option, read_values
 from driveshard.core.paths import path_of
 
 _PROFILE = "DRIVESHARD_PROFILE"
@@ -80,7 +80,7 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def push_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options of the table; their values come as they were typed, None when they were not."""
-    for option in reversed(PUSH):
+    for option in reversed((*PUSH, *RUN)):
         command = click.option(f"--{option.name}", option.field, **_form(option), help=f"{option.help}.")(command)
     return command
 
@@ -91,10 +91,10 @@ def _form(option: Option) -> dict[str, Any]:
     return {"metavar": option.metavar, "multiple": option.many}
 
 
-def given_flags(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The push options that were typed, parsed. Raises UsageError."""
-    typed = {option.name: arguments[option.field] for option in PUSH if arguments[option.field] not in (None, ())}
-    return read_values(typed, PUSH, FLAGS)
+def given_flags(arguments: Mapping[str, Any], table: Iterable[Option] = PUSH) -> dict[str, Any]:
+    """The options of a table that were typed, parsed. Raises UsageError."""
+    typed = {option.name: arguments[option.field] for option in table if arguments[option.field] not in (None, ())}
+    return read_values(typed, table, FLAGS)
 
 
 def option(*names: str, **form: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

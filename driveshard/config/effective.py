@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from driveshard.config.job_file import read_job_file
-from driveshard.config.options import PUSH, SETTINGS, Option, in_file, read_environment, read_values
-from driveshard.config.settings import PushOptions, Settings, config_file, read_toml
+from driveshard.config.options import PUSH, RUN, SETTINGS, Option, in_file, read_environment, read_values
+from driveshard.config.settings import PushOptions, RunOptions, Settings, config_file, read_toml
 from driveshard.storage.retry import Patience
 
 DEFAULT = "default"
@@ -44,11 +44,12 @@ def effective(home: Path, environment: Mapping[str, str], job: Path | None = Non
     SourceMissing for a job file that is none."""
     layers: list[tuple[str, Mapping[str, Any]]] = [(DEFAULT, _defaults(home))]
     config = config_file(home)
-    table = (*PUSH, *SETTINGS)
+    table = (*PUSH, *RUN, *SETTINGS)
     if config.exists():
         layers.append((str(config), read_values(read_toml(config), table, in_file(config))))
     if job is not None:
-        layers.append((str(job), read_job_file(job).options))
+        read = read_job_file(job)
+        layers.append((str(job), {**read.options, **read.run}))
     spoken = read_environment(environment, table)
     found = [_last(option, layers) for option in table]
     return [
@@ -67,7 +68,7 @@ def _last(option: Option, layers: Iterable[tuple[str, Mapping[str, Any]]]) -> Ef
 
 def _defaults(home: Path) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for kind in (PushOptions, Settings):
+    for kind in (PushOptions, RunOptions, Settings):
         for field in dataclasses.fields(kind):
             if field.default is not dataclasses.MISSING:
                 values[field.name] = field.default
@@ -83,6 +84,6 @@ def _defaults(home: Path) -> dict[str, Any]:
 def unknown_variables(environment: Mapping[str, str], known: Iterable[str]) -> dict[str, str]:
     """Variables that look like ours and mean nothing, each with the one that was probably meant ("" when none is
     near). ``known`` are variables beside those of the table."""
-    names = {option.variable for option in (*PUSH, *SETTINGS)} | set(known) | set(ENVIRONMENT_ONLY)
+    names = {option.variable for option in (*PUSH, *RUN, *SETTINGS)} | set(known) | set(ENVIRONMENT_ONLY)
     strange = sorted(name for name in environment if name.startswith(_PREFIX) and name not in names)
     return {name: next(iter(difflib.get_close_matches(name, sorted(names), 1)), "") for name in strange}

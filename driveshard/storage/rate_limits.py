@@ -80,6 +80,13 @@ class Timetable:
         return self.entries[index][1]
 
 
+@dataclass
+class Bandwidth:
+    """The timetable that counts now, None for no limit; it may be changed while a run goes on."""
+
+    timetable: Timetable | None = None
+
+
 class Pacer:
     """A bucket shared by threads. ``wait_for`` returns seconds; the caller sleeps, so that waiting can be shown
     and interrupted."""

@@ -10,7 +10,7 @@ import pytest
 
 from driveshard.cli.main import main
 from driveshard.config.effective import effective, unknown_variables
-from driveshard.config.options import PUSH, SETTINGS
+from driveshard.config.options import PUSH, RUN, SETTINGS
 from driveshard.core.errors import ConfigError
 
 
@@ -35,7 +35,7 @@ def test_each_place_comes_over_the_one_before(home: Path, job: Path) -> None:
     assert told["timeout"] == (7, str(config))
     assert told["engine"] == ("processes", "default")
     assert told["retries"] == (12, "default")
-    assert list(told) == [option.name for option in (*PUSH, *SETTINGS)]
+    assert list(told) == [option.name for option in (*PUSH, *RUN, *SETTINGS)]
 
 
 def test_an_unknown_key_is_an_error_with_a_suggestion(home: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -24,10 +25,16 @@ from driveshard.cli.flags import common, examples, given_flags, manner, push_fla
 from driveshard.cli.progress.log_lines import LISTED
 from driveshard.cli.progress.report import opened_report
 from driveshard.cli.progress.tally import Tally
+from driveshard.cli.reread import rereading
 from driveshard.cli.signals import Stopper
+from driveshard.cli.watch import Watch, summary_line
+from driveshard.config.job_file import is_job_file, read_job_file
+from driveshard.config.options import RUN
+from driveshard.config.settings import RunOptions, home_folder, run_options
 from driveshard.core.errors import DriveshardError, Interrupted
 from driveshard.core.events import Event
 from driveshard.core.formatting import human_seconds, human_size, plural
+from driveshard.core.paths import path_of
 from driveshard.upload.dataset_folder.publish import not_shared
 from driveshard.upload.push import Task, prepare
 from driveshard.upload.result import PushResult
@@ -58,14 +65,14 @@ def command(source: str, **arguments: Any) -> int:
     SOURCE is a directory, a Python source (package.module:callable or file.py:callable), or a job file (*.toml).
     Every option can also stand in the environment as DRIVESHARD_<OPTION>, in the job file, and in config.toml.
     """
-    return run_push(source, given_flags(arguments), manner)
+    return run_push(source, given_flags(arguments), manner, given_flags(arguments, RUN))
 
 
-def run_push(source: str, flags: Mapping[str, Any], manner: Manner) -> int:
-    """The whole command; returns its exit code."""
+def run_push(source: str, flags: Mapping[str, Any], manner: Manner, watching: Mapping[str, Any] | None = None) -> int:
+    """The whole command; returns its exit code. ``watching`` are the flags of how the run is watched."""
     before = set(threading.enumerate())
     with streams_kept():
-        code, stopped = _push_and_tell(source, flags, manner)
+        code, stopped = _push_and_tell(source, flags, manner, watching or {})
         if stopped or _goes_on(set(threading.enumerate()) - before):
             leave(code)
     return code
@@ -86,18 +93,42 @@ def _goes_on(threads: set[threading.Thread]) -> bool:
     return any(thread.is_alive() for thread in threads if not thread.daemon)
 
 
-def _push_and_tell(source: str, flags: Mapping[str, Any], manner: Manner) -> tuple[int, bool]:
+def _push_and_tell(
+    source: str, flags: Mapping[str, Any], manner: Manner, watching: Mapping[str, Any]
+) -> tuple[int, bool]:
     """The exit code, and whether a signal came."""
     tally = Tally()
     stopped = None
     dry = False
+    options, watch = RunOptions(), None
     try:
+        options = options_for(source, watching)
+        watch = Watch(options, home_folder(os.environ), verbose=manner.verbose)
         task = prepare(source, flags)
         dry = task.options.dry_run
-        result, stopped = _run(task, tally, manner)
+        result, stopped = _run(task, tally, manner, watch, quiet=manner.quiet or options.summary)
     except BaseException as error:  # the result comes out whatever happens
         result = PushResult(str(flags.get("name") or ""), error=_as_ours(error))
+    if watch is not None and watch.stalled:
+        result.error, stopped = watch.why_stalled(), None
     code = _exit_code(result, stopped)
+    _say_all(result, tally, manner, code, dry=dry, summary=options.summary)
+    if watch is not None and not dry:
+        watch.over(result, code, stopped)
+    return code, stopped is not None
+
+
+def options_for(source: str, flags: Mapping[str, Any]) -> RunOptions:
+    """How the run is watched. Raises ConfigError, and SourceMissing for a job file that is none."""
+    job = read_job_file(path_of(source)).run if is_job_file(source) else {}
+    return run_options(flags, job, home_folder(os.environ), os.environ)
+
+
+def _say_all(result: PushResult, tally: Tally, manner: Manner, code: int, *, dry: bool, summary: bool) -> None:
+    """How it ended, on stderr and stdout."""
+    if summary and not manner.as_json and manner.log_format != "json":
+        put_result(summary_line(result, code))
+        return
     if manner.log_format == "json":
         _tell_json(result, code, manner)
     else:
@@ -106,19 +137,21 @@ def _push_and_tell(source: str, flags: Mapping[str, Any], manner: Manner) -> tup
         put_result(result.as_json())
     elif result.state == "complete" and result.link:
         put_result(result.link)
-    return code, stopped is not None
 
 
-def _run(task: Task, tally: Tally, manner: Manner) -> tuple[PushResult, int | None]:
+def _run(task: Task, tally: Tally, manner: Manner, watch: Watch, *, quiet: bool) -> tuple[PushResult, int | None]:
     """The result, and 128 and its number when a signal came."""
 
     def emit(event: Event) -> None:
         tally.take(event)
+        watch.take(event)
         report.emit(event)
 
     with (
-        opened_report(tally, quiet=manner.quiet, verbose=manner.verbose, log_format=manner.log_format) as report,
+        opened_report(tally, quiet=quiet, verbose=manner.verbose, log_format=manner.log_format) as report,
         Stopper(task.settings.clock.stop, report.say) as stopper,
+        rereading(task, report.say),
+        watch.on(task.settings.clock.stop),
     ):
         result = task.run(emit)
         return result, stopper.exit_code

@@ -241,6 +241,7 @@ def summary_line(result: PushResult, code: int) -> str:
     if result.error is None:
         bad = f", {plural(len(result.failed), 'file')} could not be read" if result.failed else ""
         return f"driveshard {name}: complete, {size}, {sent}{bad} {result.link or ''}".rstrip()
-    again = f" It can go on from {moment(result.resume_after)}." if result.resume_after else ""
+    when = result.resume_after or getattr(result.error, "resume_after", None)
+    again = f" It can go on from {moment(when)}." if when else ""
     said = f"{sentence(redacted(str(result.error)))}{again} {result.error.advice}".replace("\n", " ").rstrip()
     return f"driveshard {name}: exit {code}, {sent}: {shown(said)}"

@@ -53,12 +53,12 @@ class Desk:
         self.client.write_text(json.dumps({"installed": document}))
         self.variables = {"DRIVESHARD_HOME": str(self.home), "DRIVESHARD_DRIVE_URL": emulator.url}
 
-    def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, module: str = "driveshard", **variables: str) -> subprocess.Popen[str]:
         kept = environment(**{**self.variables, **variables})
         for name in ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY"):
             if name not in variables:
                 kept.pop(name, None)
-        command = [sys.executable, "-m", "driveshard", *arguments]
+        command = [sys.executable, "-m", module, *arguments]
         pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         return subprocess.Popen(command, env=kept, cwd=self.work, text=True, **pipes)
 

@@ -35,11 +35,15 @@ from driveshard.core.errors import DriveshardError, Interrupted
 from driveshard.core.events import Event
 from driveshard.core.formatting import human_seconds, human_size, plural
 from driveshard.core.paths import path_of
+from driveshard.storage.rate_limits import parse_bwlimit
 from driveshard.upload.dataset_folder.publish import not_shared
+from driveshard.upload.forecast import Forecast, forecast
+from driveshard.upload.pack.engine import default_workers
 from driveshard.upload.push import Task, prepare
 from driveshard.upload.result import PushResult
 
 UNREADABLE = 65
+PARTS_IN_TEMP = 2  # beyond those being packed and uploaded
 _LAST_WORK = 2.0  # seconds for threads of the source's own, once all is told
 
 
@@ -99,6 +103,7 @@ def _push_and_tell(
     """The exit code, and whether a signal came."""
     tally = Tally()
     stopped = None
+    planned: Forecast | None = None
     dry = False
     options, watch = RunOptions(), None
     try:
@@ -107,12 +112,13 @@ def _push_and_tell(
         task = prepare(source, flags)
         dry = task.options.dry_run
         result, stopped = _run(task, tally, manner, watch, quiet=manner.quiet or options.summary)
+        planned = forecast_of(task, result, options.at) if dry and result.error is None else None
     except BaseException as error:  # the result comes out whatever happens
         result = PushResult(str(flags.get("name") or ""), error=_as_ours(error))
     if watch is not None and watch.stalled:
         result.error, stopped = watch.why_stalled(), None
     code = _exit_code(result, stopped)
-    _say_all(result, tally, manner, code, dry=dry, summary=options.summary)
+    _say_all(result, tally, manner, code, planned, dry=dry, summary=options.summary)
     if watch is not None and not dry:
         watch.over(result, code, stopped)
     return code, stopped is not None
@@ -124,7 +130,31 @@ def options_for(source: str, flags: Mapping[str, Any]) -> RunOptions:
     return run_options(flags, job, home_folder(os.environ), os.environ)
 
 
-def _say_all(result: PushResult, tally: Tally, manner: Manner, code: int, *, dry: bool, summary: bool) -> None:
+def forecast_of(task: Task, result: PushResult, at: str | None) -> Forecast:
+    """What the push will cost; the line's rate is ``at``, or the limit that it keeps to."""
+    options = task.options
+    limit = parse_bwlimit(at or options.bwlimit or "off")
+    now = time.localtime()
+    busy = (options.workers or default_workers()) + options.uploads + PARTS_IN_TEMP
+    return forecast(
+        result.parts,
+        result.bytes,
+        temp=options.temp_limit or options.part_size * busy,
+        writes_per_second=options.writes_per_second,
+        bytes_a_second=limit.rate_at(now.tm_hour * 3600 + now.tm_min * 60) if limit else None,
+    )
+
+
+def _say_all(
+    result: PushResult,
+    tally: Tally,
+    manner: Manner,
+    code: int,
+    planned: Forecast | None,
+    *,
+    dry: bool,
+    summary: bool,
+) -> None:
     """How it ended, on stderr and stdout."""
     if summary and not manner.as_json and manner.log_format != "json":
         put_result(summary_line(result, code))
@@ -132,9 +162,9 @@ def _say_all(result: PushResult, tally: Tally, manner: Manner, code: int, *, dry
     if manner.log_format == "json":
         _tell_json(result, code, manner)
     else:
-        _tell(result, tally, manner, dry=dry)
+        _tell(result, tally, manner, planned, dry=dry)
     if manner.as_json:
-        put_result(result.as_json())
+        put_result({**result.as_json(), **({"forecast": planned.as_json()} if planned else {})})
     elif result.state == "complete" and result.link:
         put_result(result.link)
 
@@ -167,11 +197,12 @@ def _tell_json(result: PushResult, code: int, manner: Manner) -> None:
         tell_event("Ended", {"exit_code": code, **result.as_json()})
 
 
-def _tell(result: PushResult, tally: Tally, manner: Manner, *, dry: bool) -> None:
+def _tell(result: PushResult, tally: Tally, manner: Manner, planned: Forecast | None, *, dry: bool) -> None:
     """The end, on stderr: what was done, what could not be read, what went wrong."""
     lines: list[str] = []
     if result.error is None and not manner.quiet:
         lines = _plan(result) if dry else _summary(result)
+        lines += planned.lines() if planned and result.parts else []
         seen = is_terminal(standard("stderr")) and not is_terminal(standard("stdout"))
         if result.link and (manner.as_json or seen):
             lines.append(result.link)

@@ -1,7 +1,7 @@
 """What a push will cost, from what a dry run planned: requests, quota, room and time. Arithmetic only.
 
-Drive's figures are those of ``storage.rate_limits``; beside them a shared drive holds 500,000 items (Workspace Admin
-Help 7338880). A chunk's cost is not documented and counted as an edit.
+Drive's figures are those of ``storage.rate_limits``; beside them a folder, and a shared drive, holds 500,000 items
+(Workspace Admin Help 7338880). A chunk's cost is not documented and counted as an edit.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from driveshard.core.formatting import human_seconds, human_size, plural
 from driveshard.storage.rate_limits import DRIVE_BYTES_A_DAY, DRIVE_UNITS_A_MINUTE, UNITS
 from driveshard.upload.send.chunk_size import ChunkSizer
 
-SHARED_DRIVE_ITEMS = 500_000
+FOLDER_ITEMS = 500_000
 _UNIT = 256 * 1024
 _PAGE = 1000  # files in a page of a list
 _BESIDE = 4  # the folder, manifest, card and preview
@@ -55,6 +55,9 @@ class Forecast:
             lines.append("  time       give the line's rate: --at 20Mbit/s")
         return lines + [f"  limit      {said}" for said in self.limits]
 
+    def _days(self) -> str:
+        return f"{100 * self.days:.1f} %" if self.days <= 1 else plural(math.ceil(self.days), "day")
+
 
 def forecast(parts: int, total: int, *, temp: int, writes_per_second: float, bytes_a_second: float | None) -> Forecast:
     """For ``parts`` new parts of ``total`` bytes together."""
@@ -66,8 +69,8 @@ def forecast(parts: int, total: int, *, temp: int, writes_per_second: float, byt
     units = (chunks + writes) * UNITS["write"] + lists * UNITS["list"] + _LOOKS * UNITS["read"]
     days = total / DRIVE_BYTES_A_DAY
     limits = []
-    if parts + _BESIDE > SHARED_DRIVE_ITEMS:
-        limits.append(f"a shared drive holds {SHARED_DRIVE_ITEMS:,} items; make parts larger (--part-size)")
+    if parts + _BESIDE > FOLDER_ITEMS:
+        limits.append(f"a folder holds {FOLDER_ITEMS:,} items; make parts larger (--part-size)")
     if days > 1:
         limits.append("a run ends at the daily cap with exit code 75; the same command goes on the next day")
     slowest = _slowest(total, units, writes, writes_per_second, bytes_a_second)

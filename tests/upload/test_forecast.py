@@ -34,7 +34,7 @@ def test_the_cap_of_the_day_is_counted_in_days() -> None:
     assert any("3 days" in line for line in told.lines()) and "75" in told.limits[0]
 
 
-def test_more_items_than_a_shared_drive_holds() -> None:
+def test_more_items_than_a_folder_holds() -> None:
     told = forecast(500_000, GB, temp=GB, writes_per_second=2.5, bytes_a_second=None)
     assert told.seconds is None and any("--part-size" in said for said in told.limits)
     assert any("--at" in line for line in told.lines())

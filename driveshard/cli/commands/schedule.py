@@ -20,8 +20,17 @@ from driveshard.config.source_argument import open_source
 from driveshard.core.errors import UsageError
 from driveshard.core.paths import path_of
 
-_HANDED_ON = ("DRIVESHARD_DRIVE_URL", "DRIVESHARD_PROFILE", "DRIVESHARD_SERVICE_ACCOUNT", "DRIVESHARD_SUBJECT")
-_HANDED_ON += ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE")
+_HANDED_ON: tuple[str, ...] = (
+    "DRIVESHARD_DRIVE_URL",
+    "DRIVESHARD_PROFILE",
+    "DRIVESHARD_SERVICE_ACCOUNT",
+    "DRIVESHARD_SUBJECT",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "SSL_CERT_FILE",
+)
 _EVERY = (Option("every", duration, "", ""),)
 
 

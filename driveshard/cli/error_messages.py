@@ -22,10 +22,10 @@ from driveshard.core.formatting import error_text
 _SESSION = re.compile(
     r"(https?://[^\s\"'<>?]*)\?[^\s\"'<>]*(?:upload_id|session_crd|uploadType)[^\s\"'<>]*", re.IGNORECASE
 )
-_WORDS = "upload_id|session_crd|access_token|refresh_token|client_secret|password"
+_WORDS = "upload_id|session_crd|access_token|refresh_token|id_token|client_secret|code_verifier|device_code|password"
 _SECRETS = re.compile(
     rf"((?:{_WORDS}|key)(?:=|%3D)|(?:{_WORDS})[\"']\s*:\s*[\"']|Bearer )[^\s&\"']+"
-    r"|ya29\.[\w.-]+|1//[\w.-]+|GOCSPX-[\w-]+|AIza[\w-]{20,}|(://[^\s/:@]*:)[^\s/@]+(?=@)",
+    r"|ya29\.[\w.-]+|1//[\w.-]+|GOCSPX-[\w-]+|\b4/[\w-]{20,}|AIza[\w-]{20,}|(://[^\s/:@]*:)[^\s/@]+(?=@)",
     re.IGNORECASE,
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ import click
 
 from driveshard import __version__
 from driveshard.cli.console import Manner
-from driveshard.config.options import FLAGS, PUSH, Option, read_values
+from driveshard.config.options import FLAGS, PUSH, RUN, SETTINGS, Option, read_values
 from driveshard.core.paths import path_of
 
+_PROFILE = "DRIVESHARD_PROFILE"
 manner = Manner()
 """Of the command that runs; set while its options are read."""
 
@@ -24,6 +25,21 @@ def _note(field: str) -> Callable[[click.Context, click.Parameter, Any], None]:
             setattr(manner, field, value)
 
     return note
+
+
+def _profile(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    """For the length of this command the login of that name is used, as if the environment said so: there everything
+    that needs a login looks for it."""
+    if value is None:
+        return
+    before = os.environ.get(_PROFILE)
+    os.environ[_PROFILE] = read_values({"profile": value}, SETTINGS, FLAGS)["profile"]
+
+    def restore() -> None:
+        os.environ.pop(_PROFILE, None)
+        os.environ.update({_PROFILE: before} if before is not None else {})
+
+    context.call_on_close(restore)
 
 
 def common(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -45,6 +61,13 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
             envvar=f"DRIVESHARD_{variable}",
             help=text,
         )(command)
+    command = click.option(
+        "--profile",
+        metavar="NAME",
+        expose_value=False,
+        callback=_profile,
+        help="The login to use, of several accounts.",
+    )(command)
     return click.option(
         "--log-format",
         type=click.Choice(["text", "json"]),
@@ -57,7 +80,7 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def push_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options of the table; their values come as they were typed, None when they were not."""
-    for option in reversed(PUSH):
+    for option in reversed((*PUSH, *RUN)):
         command = click.option(f"--{option.name}", option.field, **_form(option), help=f"{option.help}.")(command)
     return command
 
@@ -68,10 +91,10 @@ def _form(option: Option) -> dict[str, Any]:
     return {"metavar": option.metavar, "multiple": option.many}
 
 
-def given_flags(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The push options that were typed, parsed. Raises UsageError."""
-    typed = {option.name: arguments[option.field] for option in PUSH if arguments[option.field] not in (None, ())}
-    return read_values(typed, PUSH, FLAGS)
+def given_flags(arguments: Mapping[str, Any], table: Iterable[Option] = PUSH) -> dict[str, Any]:
+    """The options of a table that were typed, parsed. Raises UsageError."""
+    typed = {option.name: arguments[option.field] for option in table if arguments[option.field] not in (None, ())}
+    return read_values(typed, table, FLAGS)
 
 
 def option(*names: str, **form: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

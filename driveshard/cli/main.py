@@ -29,6 +29,11 @@ COMMANDS = {
     "ls": "List the members of a dataset.",
     "cat": "Write one member of a dataset to stdout.",
     "login": "Allow driveshard to use your Drive.",
+    "logout": "Take the login back at Google, and forget it here.",
+    "whoami": "Name the account that is used, its right and its OAuth client.",
+    "doctor": "Check everything that a push needs, and say what to do.",
+    "config": "Show every value that counts, and where it was set.",
+    "schedule": "Print a crontab line and a systemd timer for a push.",
     "emulate": "Serve a Drive of your own on this machine, for trying.",
 }
 """Each command with a line for the list, in the order in which one meets them; a module of ``commands`` each."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from driveshard.config.options import PUSH, in_file, nearest, read_values
-from driveshard.config.settings import read_toml
+from driveshard.config.options import PUSH, RUN, in_file, nearest, read_values
+from driveshard.config.settings import only, read_toml
 from driveshard.core.errors import ConfigError, SourceMissing, UsageError
 from driveshard.core.paths import path_of
 from driveshard.sources.base import Source
@@ -20,11 +20,13 @@ from driveshard.sources.folder import FolderSource
 
 @dataclass(frozen=True, slots=True)
 class JobFile:
-    """A job file, read. ``options`` are push options by field name; ``table`` is what describes the source."""
+    """A job file, read. ``options`` are push options by field name; ``table`` is what describes the source; ``run`` is
+    how a run of it is watched."""
 
     path: Path
     options: Mapping[str, Any]
     table: Mapping[str, Any]
+    run: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def source(self, include: tuple[str, ...], exclude: tuple[str, ...]) -> Source:
         """The source it describes; globs are for a folder. Raises ConfigError, UsageError."""
@@ -98,12 +100,12 @@ def read_job_file(path: Path) -> JobFile:
             f"{path} is not a job file: it has no [source] table", advice='Begin one with [source] and kind = "folder".'
         )
     origin = in_file(path)
-    options = {"name": path.stem} | read_values(document, PUSH, origin)
+    options = {"name": path.stem} | read_values(document, (*PUSH, *RUN), origin)
     if table.get("kind") == "folder":
         _check_folder(path, table)
         own = {key: table[key] for key in ("include", "exclude") if key in table}
         options |= read_values(own, PUSH, dataclasses.replace(origin, spell=lambda name: f"{path}: [source] {name}"))
-    return JobFile(path, options, table)
+    return JobFile(path, only(PUSH, options), table, only(RUN, options))
 
 
 def _check_folder(path: Path, table: Mapping[str, Any]) -> None:

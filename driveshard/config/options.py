@@ -168,6 +168,16 @@ def number(value: Any) -> float:
     return parsed
 
 
+def duration(value: Any) -> float:
+    """Seconds, from ``90``, ``15m``, ``2h``, ``1h30m`` or ``1d``."""
+    given = str(value).strip().lower() if type(value) in (int, float, str) else ""
+    match = re.fullmatch(r"(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m(?:in)?)?(?:(\d{1,9}(?:\.\d{1,9})?)s?)?", given)
+    if not given or match is None:
+        raise ValueError("a time such as 90s, 15m or 2h")
+    days, hours, minutes, seconds = (float(one or 0) for one in match.groups())
+    return number(days * 86_400 + hours * 3600 + minutes * 60 + seconds)
+
+
 def switch(value: Any) -> bool:
     """Yes or no."""
     if isinstance(value, bool):
@@ -193,6 +203,13 @@ def globs(value: Any) -> tuple[str, ...]:
 def folder(value: Any) -> str:
     """A path, as it is written: ``rebase`` says which one it means."""
     return text(str(value) if isinstance(value, Path) else value)
+
+
+def profile(value: Any) -> str:
+    """A name that becomes a part of file names."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}", text(value), re.ASCII):
+        raise ValueError("a name of letters, digits and _ . @ -")
+    return str(value)
 
 
 def who(value: Any) -> str:
@@ -264,6 +281,7 @@ PUSH: tuple[Option, ...] = (
         "SIZE",
         "End the run when it has sent this much (one chunk at least); the next one goes on",
     ),
+    Option("max-duration", duration, "TIME", "End the run after so long, such as 6h; the next one goes on"),
     Option("writes-per-second", number, "R", "Pace of new files (default 2.5; Drive takes about 3)"),
     Option("engine", engine, "NAME", "What packs: processes (default), threads or serial"),
     Option(
@@ -279,6 +297,23 @@ PUSH: tuple[Option, ...] = (
     Option("wait", switch, "", "If another run has this dataset, wait for it"),
 )
 
+# How a run is watched by those who are not there; of the command alone.
+RUN: tuple[Option, ...] = (
+    Option("summary", switch, "", "Say nothing but one line at the end, fit for the mail of a cron job"),
+    Option(
+        "log-file",
+        folder,
+        "FILE",
+        "Write events to this file, a JSON object a line; five old ones are kept",
+        rebase=path_of,
+    ),
+    Option("on-success", text, "CMD", "Run this command after a run that ended well; the result is on its stdin"),
+    Option("on-failure", text, "CMD", "Run this command after one that did not"),
+    Option("stall-after", duration, "TIME", "End the run when nothing has happened for so long, such as 2h"),
+    Option("at", rate, "RATE", "With --dry-run: how long it takes on such a line, such as 20Mbit/s"),
+    Option("nice", switch, "", "Leave CPU and disk to others who want them"),
+)
+
 SETTINGS: tuple[Option, ...] = (
     Option("timeout", number, "SECONDS", "Longest wait for the network in one step (default 60)"),
     Option("retries", count, "N", "Failures in a row that are borne (default 12)"),
@@ -287,6 +322,7 @@ SETTINGS: tuple[Option, ...] = (
     Option("credentials", folder, "FILE", "The OAuth client's file for `login`", rebase=path_of),
     Option("service-account", folder, "FILE", "A service account's key file", rebase=path_of),
     Option("subject", text, "EMAIL", "The person a service account acts for"),
+    Option("profile", profile, "NAME", "The login to use, of several accounts (see `driveshard login`)"),
     Option("api-key", text, "KEY", "Reads what is shared with anyone, without a login"),
 )
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
-from driveshard.config.options import PUSH, SETTINGS, in_file, read_environment, read_values
+from driveshard.config.options import PUSH, RUN, SETTINGS, Option, in_file, read_environment, read_values
 from driveshard.core.clock import Clock
 from driveshard.core.errors import ConfigError
 from driveshard.core.paths import path_of
-from driveshard.storage.rate_limits import DEFAULT_WRITES_PER_SECOND
+from driveshard.storage.rate_limits import DEFAULT_WRITES_PER_SECOND, Bandwidth
 from driveshard.storage.retry import Patience
 
 MIB = 1024 * 1024
@@ -29,21 +29,34 @@ class Settings:
     drive_url: str | None = None
     clock: Clock = field(default_factory=Clock)
     patience: Patience = field(default_factory=Patience)
+    bandwidth: Bandwidth = field(default_factory=Bandwidth)
     timeout: float = 60.0
     list_lag: float = 15.0
     credentials: Path | None = None
     service_account: Path | None = None
     subject: str | None = None
     api_key: str | None = None
+    profile: str | None = None
     anonymous: bool = False
 
     @property
     def token_file(self) -> Path:
-        return self.home / "token.json"
+        return self.home / f"token{self._suffix}.json"
 
     @property
     def client_file(self) -> Path:
-        return self.credentials or self.home / "credentials.json"
+        """The OAuth client's file: the one that is named, the profile's own, or the one for all profiles."""
+        kept = self.kept_client_file
+        return self.credentials or (kept if kept.exists() else self.home / "credentials.json")
+
+    @property
+    def kept_client_file(self) -> Path:
+        """Where ``login`` keeps the file that it was given."""
+        return self.home / f"credentials{self._suffix}.json"
+
+    @property
+    def _suffix(self) -> str:
+        return f"-{self.profile}" if self.profile else ""
 
     @property
     def ledgers(self) -> Path:
@@ -80,12 +93,26 @@ class PushOptions:
     exclude: tuple[str, ...] = ()
     bwlimit: str | None = None
     max_transfer: int | None = None
+    max_duration: float | None = None
     writes_per_second: float = DEFAULT_WRITES_PER_SECOND
     engine: str = "processes"
     recreate: bool = False
     checksum: bool = False
     dry_run: bool = False
     wait: bool = False
+
+
+@dataclass
+class RunOptions:
+    """How a run of the command is watched by those who are not there."""
+
+    summary: bool = False
+    log_file: Path | None = None
+    on_success: str | None = None
+    on_failure: str | None = None
+    stall_after: float | None = None
+    at: str | None = None
+    nice: bool = False
 
 
 def settings_from(environment: Mapping[str, str] | None = None) -> Settings:
@@ -130,16 +157,33 @@ def require_home(home: Path) -> None:
         )
 
 
+def config_file(home: Path) -> Path:
+    """Where the config file is, if there is one."""
+    return home / "config.toml"
+
+
 def read_config(home: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """(push options, settings) of ``config.toml`` in the home folder, empty without one. Raises ConfigError."""
-    path = home / "config.toml"
+    path = config_file(home)
     document = read_toml(path) if path.exists() else {}
-    both = read_values(document, (*PUSH, *SETTINGS), in_file(path))
-    pushing = {option.field for option in PUSH}
-    return (
-        {field: value for field, value in both.items() if field in pushing},
-        {field: value for field, value in both.items() if field not in pushing},
-    )
+    found = read_values(document, (*PUSH, *SETTINGS, *RUN), in_file(path))
+    return only(PUSH, found), only(SETTINGS, found)
+
+
+def only(table: Iterable[Option], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those values that are of the table."""
+    fields = {option.field for option in table}
+    return {field: value for field, value in values.items() if field in fields}
+
+
+def run_options(
+    flags: Mapping[str, Any], job: Mapping[str, Any], home: Path, environment: Mapping[str, str]
+) -> RunOptions:
+    """How a run is watched, from all five places. Raises ConfigError."""
+    path = config_file(home)
+    document = read_toml(path) if path.exists() else {}
+    config = only(RUN, read_values(document, (*PUSH, *SETTINGS, *RUN), in_file(path)))
+    return RunOptions(**(config | dict(job) | read_environment(environment, RUN) | dict(flags)))
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Sizes from text."""
+"""Sizes and rates from text."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from driveshard.core.errors import UsageError
 _SIZE = re.compile(r"(\d{1,30}(?:\.\d{1,30})?)\s*([kmgtp]?)(i?)(b?)(?:/s)?", re.IGNORECASE)
 
 
+# A small b after a capital prefix is a bit to whoever writes it so.
+_BITS = re.compile(r"(\d{1,30}(?:\.\d{1,30})?)\s*((?i:[kmgtp]?))\s*(?:(?i:bits?(?:/s(?:ec)?)?|bps)|(?<=[KMGTP])b/s)")
 _STEPS = "kmgtp"
 
 
@@ -23,3 +25,16 @@ def parse_size(text: str) -> int:
     number, unit, binary, byte = match.groups()
     base = 1000 if unit and byte and not binary else 1024
     return int(float(number) * base ** (_STEPS.index(unit.lower()) + 1 if unit else 0))
+
+
+def parse_rate(text: str) -> int:
+    """Bytes a second from ``2M`` or ``2MiB/s`` (see ``parse_size``), or from ``20 Mbit/s`` as providers write it
+    (decimal). Raises UsageError with the accepted forms."""
+    match = _BITS.fullmatch(text.strip())
+    if match:
+        number, unit = match.groups()
+        return int(float(number) * 1000 ** (_STEPS.index(unit.lower()) + 1 if unit else 0) / 8)
+    try:
+        return parse_size(text)
+    except UsageError:
+        raise UsageError(f"{text!r} is not a rate", advice="Write it like 2M, 500KB/s or 20Mbit/s.") from None

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from driveshard.core.errors import UsageError
-from driveshard.core.units import parse_size
+from driveshard.core.units import parse_rate
 
 DAY = 86_400.0
 DRIVE_BYTES_A_DAY = 750 * 10**9
@@ -80,6 +80,13 @@ class Timetable:
         return self.entries[index][1]
 
 
+@dataclass
+class Bandwidth:
+    """The timetable that counts now, None for no limit; it may be changed while a run goes on."""
+
+    timetable: Timetable | None = None
+
+
 class Pacer:
     """A bucket shared by threads. ``wait_for`` returns seconds; the caller sleeps, so that waiting can be shown
     and interrupted."""
@@ -94,11 +101,11 @@ class Pacer:
 
 
 def parse_bwlimit(text: str) -> Timetable | None:
-    """A rate (``2M``, ``off``) or a timetable (``08:00,512K 18:00,10M 23:00,off``); None means no limit.
+    """A rate (``2M``, ``20 Mbit/s``, ``off``) or a timetable (``08:00,512K 18:00,10M 23:00,off``); None means no limit.
 
     Raises UsageError.
     """
-    words = text.split()
+    words = re.sub(r"(?<=\d)\s+(?=[A-Za-z])", "", text).split()  # 20 Mbit/s is one word
     if len(words) == 1 and "," not in words[0]:
         rate = _parse_rate(words[0])
         return None if rate is None else Timetable(((0, rate),))
@@ -118,7 +125,7 @@ def parse_bwlimit(text: str) -> Timetable | None:
 def _parse_rate(text: str) -> float | None:
     if text.lower() in ("off", "none", "0"):
         return None
-    rate = parse_size(text)
+    rate = parse_rate(text)
     if rate < 1:
         raise UsageError(f"{text!r} is less than a byte a second", advice="Write it like 512K or 2M; off is no limit.")
     return float(rate)

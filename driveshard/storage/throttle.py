@@ -9,9 +9,9 @@ from collections.abc import Callable
 from driveshard.core.clock import Clock
 from driveshard.core.errors import ComeBackLater, DailyCap
 from driveshard.core.events import Emit, Waiting
-from driveshard.core.formatting import human_size
+from driveshard.core.formatting import human_seconds, human_size
 from driveshard.storage.account_usage import AccountTally
-from driveshard.storage.rate_limits import DRIVE_BYTES_A_DAY, Timetable, TokenBucket
+from driveshard.storage.rate_limits import DRIVE_BYTES_A_DAY, Bandwidth, Timetable, TokenBucket
 
 _WORTH_TELLING = 3.0  # seconds; shorter waits are the normal pace
 
@@ -26,8 +26,9 @@ class Budget:
         tally: AccountTally | None,
         *,
         writes_per_second: float,
-        bwlimit: Timetable | None = None,
+        bwlimit: Timetable | Bandwidth | None = None,
         max_transfer: int | None = None,
+        max_duration: float | None = None,
         bytes_a_day: int = DRIVE_BYTES_A_DAY,
         heed: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -35,7 +36,9 @@ class Budget:
         self._emit = emit
         self._tally = tally
         self._per_second = writes_per_second
-        self._bwlimit = bwlimit
+        self._bandwidth = bwlimit if isinstance(bwlimit, Bandwidth) else Bandwidth(bwlimit)
+        self._max_duration = max_duration
+        self._until = None if max_duration is None else clock.monotonic() + max_duration
         self._max_transfer = max_transfer
         self._bytes_a_day = bytes_a_day
         self._heed = heed  # waits out a "slow down" that Drive said meanwhile; True if there was one
@@ -56,8 +59,8 @@ class Budget:
                 return  # else the place is past, and all who waited would write at once
 
     def send(self, count: int) -> None:
-        """Wait until ``count`` more bytes may leave. Raises ComeBackLater when this run's or the day's bytes are used
-        up, Interrupted on a stop."""
+        """Wait until ``count`` more bytes may leave. Raises ComeBackLater when this run's bytes or time, or the day's
+        bytes, are used up, Interrupted on a stop."""
         now = self._clock.now()
         with self._lock:
             # The first chunk goes whatever its size, or each run would end as the one before it did.
@@ -67,6 +70,7 @@ class Budget:
                     advice="Run the same command again to go on.",
                     resume_after=now,
                 )
+            self._check_time(now)
             self._check_day(count, now)
             self.sent += count
             seconds = self._take(count)
@@ -75,6 +79,14 @@ class Budget:
         self._wait(seconds, "--bwlimit")
         with self._lock:
             self.seconds_limited += seconds
+
+    def _check_time(self, now: float) -> None:
+        if self._until is not None and self._max_duration is not None and self._clock.monotonic() > self._until:
+            raise ComeBackLater(
+                f"this run has taken the {human_seconds(self._max_duration)} that --max-duration allows",
+                advice="Run the same command again to go on.",
+                resume_after=now,
+            )
 
     def _check_day(self, count: int, now: float) -> None:
         if self._tally is None:
@@ -87,10 +99,11 @@ class Budget:
             )
 
     def _take(self, count: int) -> float:
-        if self._bwlimit is None:
+        bwlimit = self._bandwidth.timetable
+        if bwlimit is None:
             return 0.0
         local = time.localtime(self._clock.now())
-        rate = self._bwlimit.rate_at(local.tm_hour * 3600 + local.tm_min * 60 + local.tm_sec)
+        rate = bwlimit.rate_at(local.tm_hour * 3600 + local.tm_min * 60 + local.tm_sec)
         if rate is None:
             return 0.0
         self._bucket.rate = self._bucket.capacity = rate
@@ -98,9 +111,10 @@ class Budget:
 
     def chunk_limit(self, unit: int) -> int | None:
         """The largest chunk that keeps a limited rate smooth (about two seconds' worth), or None."""
-        if self._bwlimit is None:
+        bwlimit = self._bandwidth.timetable
+        if bwlimit is None:
             return None
-        slowest = min((rate for _, rate in self._bwlimit.entries if rate), default=None)
+        slowest = min((rate for _, rate in bwlimit.entries if rate), default=None)
         return None if slowest is None else max(unit, int(slowest * 2) // unit * unit)
 
     def _wait(self, seconds: float, why: str) -> None:

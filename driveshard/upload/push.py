@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,8 @@ class Task:
     options: PushOptions
     source: Source
     settings: Settings
+    reread: Callable[[], PushOptions]
+    """The options as the files say now; raises as ``prepare``."""
 
     def run(self, emit: Emit) -> PushResult:
         """Errors of the run come back in the result; wrong use, and a home that cannot be written, raise."""
@@ -53,7 +55,19 @@ def prepare(source: str, flags: Mapping[str, Any], environment: Mapping[str, str
     )
     if opened.kind != "folder":
         _refuse_globs(opened, flags, job)
-    return Task(options, opened, settings)
+    return Task(options, opened, settings, _reader(source, flags, given, settings))
+
+
+def _reader(
+    source: str, flags: Mapping[str, Any], environment: Mapping[str, str], settings: Settings
+) -> Callable[[], PushOptions]:
+    path = path_of(source).absolute() if is_job_file(source) else None  # the source's code may go to another folder
+
+    def read() -> PushOptions:
+        job = read_job_file(path).options if path else {}
+        return push_options(source, flags, job, settings.home, environment)
+
+    return read
 
 
 def _refuse_globs(source: Source, flags: Mapping[str, Any], job: JobFile | None) -> None:
@@ -83,6 +97,7 @@ def push(
     exclude: str | Iterable[str] | None = None,
     bwlimit: int | str | None = None,
     max_transfer: int | str | None = None,
+    max_duration: float | str | None = None,
     writes_per_second: float | None = None,
     engine: str | None = None,
     recreate: bool | None = None,

@@ -206,14 +206,17 @@ class Job:
     def _budget(self) -> Iterator[Budget]:
         account = getattr(self.destination, "account", None)
         tally = AccountTally(self.settings.account_file, account) if account else None
+        bandwidth = self.settings.bandwidth
+        bandwidth.timetable = parse_bwlimit(self.options.bwlimit) if self.options.bwlimit else None
         try:
             yield Budget(
                 self.clock,
                 self.emit,
                 tally,
                 writes_per_second=self.options.writes_per_second,
-                bwlimit=parse_bwlimit(self.options.bwlimit) if self.options.bwlimit else None,
+                bwlimit=bandwidth,
                 max_transfer=self.options.max_transfer,
+                max_duration=self.options.max_duration,
                 heed=self.retry.heed,
             )
         finally:

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,21 @@ from driveshard.cli.main import driveshard, main
 from driveshard.emulator import Emulator
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-COMMANDS = ("demo", "push", "status", "share", "verify", "ls", "cat", "login", "emulate")
+COMMANDS = (
+    "demo",
+    "push",
+    "status",
+    "share",
+    "verify",
+    "ls",
+    "cat",
+    "login",
+    "logout",
+    "whoami",
+    "doctor",
+    "config",
+    "emulate",
+)
 FILES = {f"d{number // 10}/{number:03d}.bin": os.urandom(200 + number) for number in range(60)}
 QUICK = ("--part-size", "4096", "--writes-per-second", "1000")
 
@@ -563,27 +576,3 @@ def test_emulate_serves_until_it_is_told_to_stop(shell: Shell) -> None:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=10)
     assert process.returncode == 0
-
-
-def test_login_keeps_a_token_that_nobody_else_can_read(shell: Shell, emulator: Emulator) -> None:
-    client = {
-        "client_id": "id.apps.googleusercontent.com",
-        "client_secret": "secret-of-the-client",
-        "auth_uri": f"{emulator.url}/auth",
-        "token_uri": f"{emulator.url}/token",
-        "redirect_uris": ["http://localhost"],
-    }
-    (shell.work / "client.json").write_text(json.dumps({"installed": client}))
-    shell.environment["OAUTHLIB_INSECURE_TRANSPORT"] = "1"  # the emulator has no TLS
-    with shell.start("login", "--credentials", "client.json", "--no-browser", "--json") as process:
-        assert process.stderr is not None
-        address = next(line for line in process.stderr if line.startswith(b"http")).decode().strip()
-        with urllib.request.urlopen(address, timeout=10) as page:
-            assert b"You can close this page" in page.read()
-        out, err = process.communicate(timeout=20)
-    assert process.returncode == 0, err
-    kept = Path(json.loads(out)["token_file"])
-    assert json.loads(kept.read_text())["refresh_token"]
-    assert b"secret-of-the-client" not in out + err
-    if os.name == "posix":
-        assert kept.stat().st_mode & 0o777 == 0o600

@@ -143,3 +143,23 @@ def test_no_window_holds_more_than_rate_and_capacity_allow(
             total += amount
             largest = max(capacity, left[first][1])  # one that is larger than the bucket leaves at once
             assert total <= largest + rate * (moment - left[first][0]) + 1e-6 * (1 + total)
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("20 Mbit/s", 2_500_000),
+        ("20mbit", 2_500_000),
+        ("20 Mbps", 2_500_000),
+        ("16 Mb/s", 2_000_000),
+        ("800 kbit/s", 100_000),
+        ("2.5MB/s", 2_500_000),
+        ("2 MiB/s", 2 << 20),
+        ("512K", 512 << 10),
+    ],
+)
+def test_a_rate_as_people_write_it(text: str, rate: int) -> None:
+    limit = parse_bwlimit(text)
+    assert limit is not None and limit.rate_at(0) == rate
+    limit = parse_bwlimit(f"08:00,{text} 18:00,off")
+    assert limit is not None and (limit.rate_at(9 * 3600), limit.rate_at(19 * 3600)) == (rate, None)

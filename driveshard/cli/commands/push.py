@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -24,15 +25,25 @@ from driveshard.cli.flags import common, examples, given_flags, manner, push_fla
 from driveshard.cli.progress.log_lines import LISTED
 from driveshard.cli.progress.report import opened_report
 from driveshard.cli.progress.tally import Tally
+from driveshard.cli.reread import rereading
 from driveshard.cli.signals import Stopper
+from driveshard.cli.watch import Watch, summary_line
+from driveshard.config.job_file import is_job_file, read_job_file
+from driveshard.config.options import RUN
+from driveshard.config.settings import RunOptions, home_folder, run_options
 from driveshard.core.errors import DriveshardError, Interrupted
 from driveshard.core.events import Event
 from driveshard.core.formatting import human_seconds, human_size, plural
+from driveshard.core.paths import path_of
+from driveshard.storage.rate_limits import parse_bwlimit
 from driveshard.upload.dataset_folder.publish import not_shared
+from driveshard.upload.forecast import Forecast, forecast
+from driveshard.upload.pack.engine import default_workers
 from driveshard.upload.push import Task, prepare
 from driveshard.upload.result import PushResult
 
 UNREADABLE = 65
+PARTS_IN_TEMP = 2  # beyond those being packed and uploaded
 _LAST_WORK = 2.0  # seconds for threads of the source's own, once all is told
 
 
@@ -58,14 +69,14 @@ def command(source: str, **arguments: Any) -> int:
     SOURCE is a directory, a Python source (package.module:callable or file.py:callable), or a job file (*.toml).
     Every option can also stand in the environment as DRIVESHARD_<OPTION>, in the job file, and in config.toml.
     """
-    return run_push(source, given_flags(arguments), manner)
+    return run_push(source, given_flags(arguments), manner, given_flags(arguments, RUN))
 
 
-def run_push(source: str, flags: Mapping[str, Any], manner: Manner) -> int:
-    """The whole command; returns its exit code."""
+def run_push(source: str, flags: Mapping[str, Any], manner: Manner, watching: Mapping[str, Any] | None = None) -> int:
+    """The whole command; returns its exit code. ``watching`` are the flags of how the run is watched."""
     before = set(threading.enumerate())
     with streams_kept():
-        code, stopped = _push_and_tell(source, flags, manner)
+        code, stopped = _push_and_tell(source, flags, manner, watching or {})
         if stopped or _goes_on(set(threading.enumerate()) - before):
             leave(code)
     return code
@@ -86,39 +97,91 @@ def _goes_on(threads: set[threading.Thread]) -> bool:
     return any(thread.is_alive() for thread in threads if not thread.daemon)
 
 
-def _push_and_tell(source: str, flags: Mapping[str, Any], manner: Manner) -> tuple[int, bool]:
+def _push_and_tell(
+    source: str, flags: Mapping[str, Any], manner: Manner, watching: Mapping[str, Any]
+) -> tuple[int, bool]:
     """The exit code, and whether a signal came."""
     tally = Tally()
     stopped = None
+    planned: Forecast | None = None
     dry = False
+    options, watch = RunOptions(), None
     try:
+        options = options_for(source, watching)
+        watch = Watch(options, home_folder(os.environ), verbose=manner.verbose)
         task = prepare(source, flags)
         dry = task.options.dry_run
-        result, stopped = _run(task, tally, manner)
+        result, stopped = _run(task, tally, manner, watch, quiet=manner.quiet or options.summary)
+        planned = forecast_of(task, result, options.at) if dry and result.error is None else None
     except BaseException as error:  # the result comes out whatever happens
         result = PushResult(str(flags.get("name") or ""), error=_as_ours(error))
+    if watch is not None and watch.stalled:
+        result.error, stopped = watch.why_stalled(), None
     code = _exit_code(result, stopped)
-    if manner.log_format == "json":
-        _tell_json(result, code, manner)
-    else:
-        _tell(result, tally, manner, dry=dry)
-    if manner.as_json:
-        put_result(result.as_json())
-    elif result.state == "complete" and result.link:
-        put_result(result.link)
+    _say_all(result, tally, manner, code, planned, dry=dry, summary=options.summary)
+    if watch is not None and not dry:
+        watch.over(result, code, stopped)
     return code, stopped is not None
 
 
-def _run(task: Task, tally: Tally, manner: Manner) -> tuple[PushResult, int | None]:
+def options_for(source: str, flags: Mapping[str, Any]) -> RunOptions:
+    """How the run is watched. Raises ConfigError, and SourceMissing for a job file that is none."""
+    job = read_job_file(path_of(source)).run if is_job_file(source) else {}
+    return run_options(flags, job, home_folder(os.environ), os.environ)
+
+
+def forecast_of(task: Task, result: PushResult, at: str | None) -> Forecast:
+    """What the push will cost; the line's rate is ``at``, or the limit that it keeps to."""
+    options = task.options
+    limit = parse_bwlimit(at or options.bwlimit or "off")
+    now = time.localtime()
+    busy = (options.workers or default_workers()) + options.uploads + PARTS_IN_TEMP
+    return forecast(
+        result.parts,
+        result.bytes,
+        temp=options.temp_limit or options.part_size * busy,
+        writes_per_second=options.writes_per_second,
+        bytes_a_second=limit.rate_at(now.tm_hour * 3600 + now.tm_min * 60) if limit else None,
+    )
+
+
+def _say_all(
+    result: PushResult,
+    tally: Tally,
+    manner: Manner,
+    code: int,
+    planned: Forecast | None,
+    *,
+    dry: bool,
+    summary: bool,
+) -> None:
+    """How it ended, on stderr and stdout."""
+    if summary and not manner.as_json and manner.log_format != "json":
+        put_result(summary_line(result, code))
+        return
+    if manner.log_format == "json":
+        _tell_json(result, code, manner)
+    else:
+        _tell(result, tally, manner, planned, dry=dry)
+    if manner.as_json:
+        put_result({**result.as_json(), **({"forecast": planned.as_json()} if planned else {})})
+    elif result.state == "complete" and result.link:
+        put_result(result.link)
+
+
+def _run(task: Task, tally: Tally, manner: Manner, watch: Watch, *, quiet: bool) -> tuple[PushResult, int | None]:
     """The result, and 128 and its number when a signal came."""
 
     def emit(event: Event) -> None:
         tally.take(event)
+        watch.take(event)
         report.emit(event)
 
     with (
-        opened_report(tally, quiet=manner.quiet, verbose=manner.verbose, log_format=manner.log_format) as report,
+        opened_report(tally, quiet=quiet, verbose=manner.verbose, log_format=manner.log_format) as report,
         Stopper(task.settings.clock.stop, report.say) as stopper,
+        rereading(task, report.say),
+        watch.on(task.settings.clock.stop),
     ):
         result = task.run(emit)
         return result, stopper.exit_code
@@ -134,11 +197,12 @@ def _tell_json(result: PushResult, code: int, manner: Manner) -> None:
         tell_event("Ended", {"exit_code": code, **result.as_json()})
 
 
-def _tell(result: PushResult, tally: Tally, manner: Manner, *, dry: bool) -> None:
+def _tell(result: PushResult, tally: Tally, manner: Manner, planned: Forecast | None, *, dry: bool) -> None:
     """The end, on stderr: what was done, what could not be read, what went wrong."""
     lines: list[str] = []
     if result.error is None and not manner.quiet:
         lines = _plan(result) if dry else _summary(result)
+        lines += planned.lines() if planned and result.parts else []
         seen = is_terminal(standard("stderr")) and not is_terminal(standard("stdout"))
         if result.link and (manner.as_json or seen):
             lines.append(result.link)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import click
 from driveshard.cli.console import Manner, put, put_json
 from driveshard.cli.error_messages import moment, sentence
 from driveshard.cli.flags import common, examples, manner
+from driveshard.cli.watch import last_runs, run_line
 from driveshard.config.settings import Settings, settings_from
 from driveshard.core.errors import (
     DriveshardError,
@@ -53,11 +54,17 @@ def show_status(name: str | None, settings: Settings, manner: Manner) -> int:
     records = find_records(settings, name)
     seen = who_reads(records, settings)
     if manner.as_json:
-        put_json({"datasets": [as_json(record, seen.get(record.path)) for record in records]})
+        put_json(
+            {
+                "datasets": [
+                    as_json(record, seen.get(record.path), last_runs(settings.home, record.name)) for record in records
+                ]
+            }
+        )
     elif not records:
         put("Nothing was pushed from here yet. Begin with: driveshard push DIRECTORY")
     for record in () if manner.as_json else records:
-        put("\n".join(lines_of(record, time.time(), seen.get(record.path))))
+        put("\n".join(lines_of(record, time.time(), seen.get(record.path), last_runs(settings.home, record.name))))
     return 0
 
 
@@ -94,7 +101,7 @@ def _readers(record: Record, settings: Settings) -> str:
         getattr(destination, "close", lambda: None)()
 
 
-def as_json(record: Record, seen: str | None) -> dict[str, Any]:
+def as_json(record: Record, seen: str | None, runs: Iterable[Mapping[str, Any]] = ()) -> dict[str, Any]:
     """The record for scripts; bytes and POSIX seconds. ``seen`` is who may read as the destination says, None when it
     was not asked."""
     return {
@@ -115,11 +122,12 @@ def as_json(record: Record, seen: str | None) -> dict[str, Any]:
         "last_advice": record.last_advice,
         "resume_after": record.resume_after,
         "held_by": dict(record.holder) if record.holder else None,
+        "runs": list(runs),
     }
 
 
-def lines_of(record: Record, now: float, seen: str | None) -> list[str]:
-    """The record for people; ``seen`` as for ``as_json``."""
+def lines_of(record: Record, now: float, seen: str | None, runs: Iterable[Mapping[str, Any]] = ()) -> list[str]:
+    """The record for people; ``seen`` as for ``as_json``, ``runs`` are the last ones, the newest first."""
     total = sum(record.states.values())
     lines = [f"{record.name}: {record.state}", f"  from       {record.source}", f"  to         {_place(record)}"]
     parts = f"{record.states['released']:,} of {plural(total, 'part')} up, {human_size(record.bytes)}"
@@ -137,6 +145,7 @@ def lines_of(record: Record, now: float, seen: str | None) -> list[str]:
     elif not record.complete:
         lines += [f"  last run   {sentence(record.last_error)}"] if record.last_error else []
         lines.append(f"  next       {_next(record, now)}")
+    lines += [f"  {'' if number else 'last runs':<10} {run_line(run)}" for number, run in enumerate(runs)]
     return lines
 
 

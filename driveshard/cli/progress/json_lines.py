@@ -5,16 +5,22 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from typing import Any
+from typing import Any, Protocol
 
-from driveshard.cli.progress.stream import Stream
 from driveshard.core.events import Event
+
+
+class LineSink(Protocol):
+    """Where lines go; never raises."""
+
+    def line(self, text: str) -> None:
+        """Write one line."""
 
 
 class JsonLines:
     """One JSON object a line: ``{"event": "PartReleased", "time": 1766000000.1, ...}``."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: LineSink) -> None:
         self._stream = stream
 
     def emit(self, event: Event) -> None:

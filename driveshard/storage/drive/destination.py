@@ -56,7 +56,7 @@ def open_drive(rest: str, settings: Any) -> DriveDestination:
     client = DriveClient(
         base_url, credentials, clock, timeout=settings.timeout, api_key=auth.api_key_for(credentials, settings)
     )
-    return DriveDestination(client, clock, parent)
+    return DriveDestination(client, clock, parent, settings.profile)
 
 
 def folder_id_of(text: str) -> str:
@@ -72,22 +72,26 @@ def folder_id_of(text: str) -> str:
 
 
 class DriveDestination:
-    """Parts as files in a Drive folder. ``parent`` is the id of the folder that dataset folders go into, or None."""
+    """Parts as files in a Drive folder. ``parent`` is the id of the folder that dataset folders go into, or None;
+    ``profile`` is the name of the login, which stands for another account."""
 
     chunk_unit = CHUNK_UNIT
 
-    def __init__(self, client: DriveClient, clock: Clock, parent: str | None = None) -> None:
+    def __init__(
+        self, client: DriveClient, clock: Clock, parent: str | None = None, profile: str | None = None
+    ) -> None:
         self._client = client
         self._clock = clock
         self._parent = parent
+        self._as = f" {profile}" if profile else ""
 
     @property
     def identity(self) -> str:
-        return f"drive {self._client.base_url} {self._parent or 'root'}"
+        return f"drive {self._client.base_url} {self._parent or 'root'}{self._as}"
 
     @property
     def account(self) -> str:
-        return f"drive {self._client.base_url}"
+        return f"drive {self._client.base_url}{self._as}"
 
     @property
     def requests(self) -> int:
@@ -291,6 +295,13 @@ class DriveDestination:
         """Who may read now, in the words of ``share``, several with commas; one request for a hundred of them. Only a
         place that knows of permissions has this."""
         return named(Permissions(self._client, folder_id).listed())
+
+    def patiently_who_am_i(self) -> dict[str, Any]:
+        """As ``who_am_i``; asked once more when the login was renewed just now."""
+        try:
+            return self.who_am_i()
+        except Unavailable:
+            return self.who_am_i()
 
     def who_am_i(self) -> dict[str, Any]:
         """User and storage quota, as Drive's ``about`` gives them (numbers are strings)."""

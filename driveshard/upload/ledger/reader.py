@@ -74,15 +74,23 @@ class Record:
         words = self.identity.split(" ")
         return words[1] if words[0] == "drive" and len(words) > 1 else None
 
+    @property
+    def profile(self) -> str | None:
+        """The login it was pushed with, where that has a name."""
+        words = self.identity.split(" ")
+        return words[3] if words[0] == "drive" and len(words) > 3 else None
+
     def is_on(self, settings: Settings) -> bool:
         """Whether the Drive that is talked to now is the one it is on; a plain directory is always at hand."""
         return self.drive_url in (None, settings.drive_url or GOOGLE)
 
 
 def settings_for(record: Record, settings: Settings) -> Settings:
-    """Settings that reach the record's place: an emulator is talked to although nothing in the environment names it."""
+    """Settings that reach the record's place: its emulator and its login are used although nothing in the environment
+    names them."""
     url = record.drive_url
-    return replace(settings, drive_url=url) if settings.drive_url is None and url not in (None, GOOGLE) else settings
+    here = replace(settings, profile=record.profile or settings.profile)
+    return replace(here, drive_url=url) if here.drive_url is None and url not in (None, GOOGLE) else here
 
 
 def find_records(settings: Settings, name: str | None = None) -> list[Record]:

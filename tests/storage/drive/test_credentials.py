@@ -7,23 +7,21 @@ import json
 import os
 import stat
 import threading
-import urllib.request
-import webbrowser
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from driveshard.config.settings import Settings
 from driveshard.core.clock import Clock
-from driveshard.core.errors import AuthError, ConfigError, Unavailable, UsageError
+from driveshard.core.errors import AuthError, ConfigError, Unavailable
 from driveshard.emulator import Emulator
 from driveshard.storage.drive import credentials as auth
-from driveshard.storage.drive import login
 from driveshard.storage.drive.client import GOOGLE, DriveClient
 from driveshard.storage.drive.credentials import StoredCredentials, read_token, write_token
-from driveshard.storage.drive.login import read_client
+from driveshard.storage.drive.oauth_client import read_client
 
 EXAMPLE = Path(__file__).parents[3] / "credentials.example.json"
 CLIENT = {
@@ -220,32 +218,57 @@ def test_a_token_file_that_cannot_be_written_does_not_stop_the_run(
     assert "user" in drive.execute(drive.about.get(fields="user"))
 
 
-# -- logging in ----------------------------------------------------------------------------------------------------
-
-
-def test_a_login_in_the_browser_is_kept(
-    emulator: Emulator, token_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_login_that_another_process_renewed_is_taken_over(
+    emulator: Emulator, token_file: Path, client: Callable[[Any], DriveClient]
 ) -> None:
-    class Browser:
-        """Goes to the address and says yes."""
+    login = stored(token_file, f"{emulator.url}/token", expired=True, client_id="same")
+    stored(token_file, f"{emulator.url}/token", token="theirs", client_id="same")
+    drive = client(login)
+    drive.execute(drive.about.get(fields="user"))
+    assert login.token == "theirs" and login.valid
+    assert [one for one in emulator.log() if one["path"] == "/token"] == []
 
-        def open(self, url: str, **_: Any) -> bool:
-            threading.Thread(target=lambda: urllib.request.urlopen(url).read(), daemon=True).start()
-            return True
 
-    monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
-    monkeypatch.setattr(webbrowser, "get", lambda *_: Browser())
-    path = tmp_path / "credentials.json"
-    path.write_text(
-        json.dumps({"installed": {**CLIENT, "auth_uri": f"{emulator.url}/auth", "token_uri": f"{emulator.url}/token"}})
+def test_processes_renew_it_one_after_the_other(
+    emulator: Emulator, token_file: Path, client: Callable[[Any], DriveClient]
+) -> None:
+    login = stored(token_file, f"{emulator.url}/token", expired=True)
+    drive = client(login)
+    with FileLock(f"{token_file}.lock"):
+        thread = threading.Thread(target=lambda: drive.execute(drive.about.get(fields="user")))
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive() and login.token == "old-token"
+    thread.join(10)
+    assert read_token(token_file).token == login.token != "old-token"
+
+
+def test_a_login_that_is_over_says_whose_and_since_when(
+    emulator: Emulator, token_file: Path, client: Callable[[Any], DriveClient]
+) -> None:
+    since = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=7, hours=1)
+    login = stored(
+        token_file,
+        f"{emulator.url}/token",
+        expired=True,
+        refresh_token="old",
+        account="me@example.org",
+        since=since.strftime("%Y-%m-%dT%H:%M:%SZ"),
     )
+    emulator.drive.store.database.put("tokens", "old", {"kind": "refused"})
+    drive = client(login)
+    with pytest.raises(AuthError, match=r"login of me@example\.org is no longer valid") as caught:
+        drive.execute(drive.about.get(fields="user"))
+    assert "7 days ago" in caught.value.advice and "Publish app" in caught.value.advice
 
-    assert login.login(path, token_file, scope="drive.file", port=0, open_browser=True) == token_file
 
-    kept = read_token(token_file)
-    assert kept.valid
-    assert kept.refresh_token
-    assert kept.client_id == CLIENT["client_id"]
+def test_an_emulator_gets_its_own_login_and_nobody_elses(emulator: Emulator, token_file: Path) -> None:
+    settings = Settings(token_file.parent)
+    stored(token_file, "https://oauth2.googleapis.com/token")
+    assert auth.credentials_for(f"{emulator.url}/", settings).token == "emulator"
+    stored(token_file, f"{emulator.url}/token")
+    assert auth.credentials_for(f"{emulator.url}/", settings).token == "old-token"
+    assert auth.credentials_for("http://127.0.0.1:9/", settings).token == "emulator"
 
 
 # -- the OAuth client's file ---------------------------------------------------------------------------------------
@@ -254,7 +277,7 @@ def test_a_login_in_the_browser_is_kept(
 def test_a_desktop_clients_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "credentials.json"
     path.write_text(json.dumps({"installed": CLIENT}))
-    assert read_client(path)["installed"]["client_id"] == CLIENT["client_id"]
+    assert read_client(path).client_id == CLIENT["client_id"]
 
 
 @pytest.mark.parametrize(
@@ -265,6 +288,10 @@ def test_a_desktop_clients_file_is_read(tmp_path: Path) -> None:
         (b"\xff\xff", "not a JSON file"),
         (json.dumps({"web": CLIENT}).encode(), "Web application"),
         (json.dumps({"type": "service_account", "private_key": "x"}).encode(), "service account"),
+        (json.dumps({"refresh_token": "r", "client_id": "i"}).encode(), "a stored login"),
+        (json.dumps({"installed": {**CLIENT, "token_uri": "http://example.org/token"}}).encode(), "not an https"),
+        (json.dumps({"installed": {**CLIENT, "auth_uri": "javascript:alert(1)"}}).encode(), "not an https"),
+        (b"[" * 100_000, "not a JSON file"),
         (json.dumps({"installed": {}}).encode(), "not a desktop OAuth client"),
         (json.dumps({"installed": {**CLIENT, "client_secret": None}}).encode(), "not a desktop OAuth client"),
         (b"[]", "not a desktop OAuth client"),
@@ -288,9 +315,3 @@ def test_a_broken_service_account_key_is_said_to_be_one(tmp_path: Path, content:
     path.write_bytes(content)
     with pytest.raises(ConfigError, match="service account"):
         auth.credentials_for(GOOGLE, Settings(tmp_path, service_account=path))
-
-
-def test_an_unknown_scope_is_wrong_usage(tmp_path: Path) -> None:
-    with pytest.raises(UsageError) as caught:
-        login.login(tmp_path / "c", tmp_path / "t", scope="everything", port=0, open_browser=False)
-    assert "drive.file" in caught.value.advice

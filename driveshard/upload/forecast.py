@@ -1,0 +1,98 @@
+"""What a push will cost, from what a dry run planned: requests, quota, room and time. Arithmetic only.
+
+Drive's figures are those of ``storage.rate_limits``; beside them a folder, and a shared drive, holds 500,000 items
+(Workspace Admin Help 7338880). A chunk's cost is not documented and counted as an edit.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from driveshard.core.formatting import human_seconds, human_size, plural
+from driveshard.storage.rate_limits import DRIVE_BYTES_A_DAY, DRIVE_UNITS_A_MINUTE, UNITS
+from driveshard.upload.send.chunk_size import ChunkSizer
+
+FOLDER_ITEMS = 500_000
+_UNIT = 256 * 1024
+_PAGE = 1000  # files in a page of a list
+_BESIDE = 4  # the folder, manifest, card and preview
+_LOOKS = 12  # whose Drive, ids, what the folder holds, before and after
+_DAY = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """``writes`` are requests that make a file; ``temp`` is the most bytes in the temp folder; ``seconds`` is how long
+    the push takes, None when the line's rate is not known; ``days`` is how many days of Drive's daily cap it fills;
+    ``limits`` are sentences on what will be hit."""
+
+    parts: int
+    bytes: int
+    requests: int
+    writes: int
+    quota_units: int
+    temp: int
+    seconds: float | None
+    days: float
+    limits: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "limits": list(self.limits)}
+
+    def lines(self) -> list[str]:
+        """For people."""
+        units = f"{self.quota_units:,} quota units (Drive takes {DRIVE_UNITS_A_MINUTE:,} a minute)"
+        lines = [
+            f"  requests   about {self.requests:,}, {self.writes:,} of them make a file; {units}",
+            f"  temp disk  at most {human_size(self.temp)}",
+            f"  daily cap  {self._days()} of the {human_size(DRIVE_BYTES_A_DAY)} that Drive takes a day",
+        ]
+        if self.seconds is not None:
+            lines.append(f"  time       about {human_seconds(self.seconds)}")
+        else:
+            lines.append("  time       give the line's rate: --at 20Mbit/s")
+        return lines + [f"  limit      {said}" for said in self.limits]
+
+    def _days(self) -> str:
+        return f"{100 * self.days:.1f} %" if self.days <= 1 else plural(math.ceil(self.days), "day")
+
+
+def forecast(parts: int, total: int, *, temp: int, writes_per_second: float, bytes_a_second: float | None) -> Forecast:
+    """For ``parts`` new parts of ``total`` bytes together."""
+    size = total // parts if parts else 0
+    chunks = parts * chunks_of(size)
+    writes = parts + _BESIDE if parts else 0
+    lists = 2 * (1 + parts // _PAGE)
+    requests = chunks + writes + lists + _LOOKS
+    units = (chunks + writes) * UNITS["write"] + lists * UNITS["list"] + _LOOKS * UNITS["read"]
+    days = total / DRIVE_BYTES_A_DAY
+    limits = []
+    if parts + _BESIDE > FOLDER_ITEMS:
+        limits.append(f"a folder holds {FOLDER_ITEMS:,} items; make parts larger (--part-size)")
+    if days > 1:
+        limits.append("a run ends at the daily cap with exit code 75; the same command goes on the next day")
+    slowest = _slowest(total, units, writes, writes_per_second, bytes_a_second)
+    seconds = None if slowest is None else max(slowest, (math.ceil(days) - 1) * _DAY)
+    return Forecast(parts, total, requests, writes, units, min(temp, total), seconds, days, tuple(limits))
+
+
+def _slowest(total: int, units: int, writes: int, per_second: float, bytes_a_second: float | None) -> float | None:
+    """Seconds by the line, the pace of writes or the quota, whichever is the narrowest."""
+    if bytes_a_second is None:
+        return None
+    return max(total / bytes_a_second, writes / per_second, 60.0 * units / DRIVE_UNITS_A_MINUTE)
+
+
+def chunks_of(size: int) -> int:
+    """Requests that carry a part of that size on a good line: the first ones are small and grow."""
+    sizer = ChunkSizer(_UNIT, size)
+    sent = count = 0
+    while sent < size:
+        before = sizer.size
+        sizer.took(before, 0.0)
+        if sizer.size == before:
+            return count + math.ceil((size - sent) / before)
+        sent, count = sent + before, count + 1
+    return max(1, count)

@@ -1,0 +1,68 @@
+"""What a push will cost: by hand-made sums, and against what the emulator counts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from driveshard.cli.main import main
+from driveshard.emulator import Emulator
+from driveshard.upload.forecast import chunks_of, forecast
+from tests.rig import fill
+
+GB = 10**9
+
+
+def test_the_line_is_what_takes_long() -> None:
+    told = forecast(10, 5 * GB, temp=3 * GB, writes_per_second=2.5, bytes_a_second=2_500_000)
+    assert told.seconds == pytest.approx(2000)
+    assert (told.temp, told.writes, told.limits) == (3 * GB, 14, ())
+    assert any("33 min 20 s" in line for line in told.lines())
+
+
+def test_many_tiny_parts_take_as_long_as_their_writes() -> None:
+    told = forecast(10_000, GB // 1000, temp=GB, writes_per_second=2.5, bytes_a_second=1e9)
+    assert told.seconds == pytest.approx(10_004 / 2.5)
+    assert told.temp == GB // 1000
+
+
+def test_the_cap_of_the_day_is_counted_in_days() -> None:
+    told = forecast(5000, 2000 * GB, temp=GB, writes_per_second=2.5, bytes_a_second=1e9)
+    assert told.days == pytest.approx(2.667, abs=0.01) and told.seconds == pytest.approx(2 * 86_400)
+    assert any("3 days" in line for line in told.lines()) and "75" in told.limits[0]
+
+
+def test_more_items_than_a_folder_holds() -> None:
+    told = forecast(500_000, GB, temp=GB, writes_per_second=2.5, bytes_a_second=None)
+    assert told.seconds is None and any("--part-size" in said for said in told.limits)
+    assert any("--at" in line for line in told.lines())
+
+
+@pytest.mark.parametrize(
+    ("size", "chunks"), [(0, 1), (1, 1), (256 << 10, 1), (1 << 20, 4), (4 << 20, 9), (512 << 20, 37), (10**13, 596_053)]
+)
+def test_chunks_grow(size: int, chunks: int) -> None:
+    assert chunks_of(size) == pytest.approx(chunks, abs=2)
+
+
+def test_it_is_near_what_the_push_then_does(
+    home: Path, tmp_path: Path, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DRIVESHARD_HOME", str(home))
+    monkeypatch.setenv("DRIVESHARD_DRIVE_URL", emulator.url)
+    source = str(fill(tmp_path / "photos", 40, 50_000))
+    push = ["push", source, "--part-size", "100K", "--writes-per-second", "1000", "--engine", "serial", "--json"]
+    assert main([*push, "--dry-run", "--at", "8 Mbit/s"]) == 0
+    said = capsys.readouterr()
+    told = json.loads(said.out)
+    assert emulator.log() == []
+    assert told["forecast"]["seconds"] == pytest.approx(told["bytes"] / 1e6, rel=0.05)
+    assert "requests   about" in said.err and "temp disk" in said.err
+    assert main(push) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert told["forecast"]["parts"] == done["parts"]
+    assert told["forecast"]["requests"] == pytest.approx(done["requests"], rel=0.35)
+    assert main([*push, "--dry-run"]) == 0
+    assert json.loads(capsys.readouterr().out)["forecast"]["parts"] == 0

@@ -24,7 +24,7 @@ COMMANDS = {
     "demo": "Do the whole job on this machine, without an account.",
     "push": "Pack a folder or a generator into zip parts and upload them.",
     "status": "Show what is up, what is left, and when it can go on.",
-    "share": "Set who may read a dataset, and print its link.",
+    "share": "Show or set who may read a dataset, and print its link.",
     "verify": "Prove that a dataset is whole.",
     "ls": "List the members of a dataset.",
     "cat": "Write one member of a dataset to stdout.",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from driveshard.config.card_words import words_of_table
 from driveshard.config.options import PUSH, in_file, nearest, read_values
 from driveshard.config.settings import read_toml
 from driveshard.core.errors import ConfigError, SourceMissing, UsageError
@@ -98,7 +99,10 @@ def read_job_file(path: Path) -> JobFile:
             f"{path} is not a job file: it has no [source] table", advice='Begin one with [source] and kind = "folder".'
         )
     origin = in_file(path)
+    words = document.pop("card") if isinstance(document.get("card"), dict) else None
     options = {"name": path.stem} | read_values(document, PUSH, origin)
+    if words is not None:
+        options["words"] = words_of_table(path, words)
     if table.get("kind") == "folder":
         _check_folder(path, table)
         own = {key: table[key] for key in ("include", "exclude") if key in table}

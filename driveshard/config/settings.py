@@ -11,6 +11,7 @@ from typing import Any
 
 import platformdirs
 
+from driveshard.config.card_words import CardWords
 from driveshard.config.options import PUSH, SETTINGS, in_file, read_environment, read_values
 from driveshard.core.clock import Clock
 from driveshard.core.errors import ConfigError
@@ -64,7 +65,8 @@ class Settings:
 
 @dataclass
 class PushOptions:
-    """Options of ``push``, as in its help. Sizes in bytes."""
+    """Options of ``push``, as in its help. Sizes in bytes. ``words`` are the owner's for the card: from ``card``, or
+    a job file's table."""
 
     source: str
     to: str = "drive:"
@@ -76,6 +78,8 @@ class PushOptions:
     workers: int | None = None
     uploads: int = 3
     share: str | None = None
+    card: Path | None = None
+    words: CardWords | None = None
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     bwlimit: str | None = None

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from driveshard.config.card_words import CardWords
 from driveshard.config.job_file import JobFile, is_job_file, read_job_file
 from driveshard.config.options import KEYWORDS, PUSH, read_values
 from driveshard.config.settings import PushOptions, Settings, push_options, require_home, settings_from
@@ -51,6 +52,8 @@ def prepare(source: str, flags: Mapping[str, Any], environment: Mapping[str, str
     opened = (
         job.source(options.include, options.exclude) if job else open_source(source, options.include, options.exclude)
     )
+    if options.card is not None:
+        options.words = (options.words or CardWords()).with_text_of(options.card)
     if opened.kind != "folder":
         _refuse_globs(opened, flags, job)
     return Task(options, opened, settings)
@@ -79,6 +82,7 @@ def push(
     workers: int | None = None,
     uploads: int | None = None,
     share: str | None = None,
+    card: str | os.PathLike[str] | None = None,
     include: str | Iterable[str] | None = None,
     exclude: str | Iterable[str] | None = None,
     bwlimit: int | str | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -9,6 +10,22 @@ from driveshard.core.errors import (
     DriveshardError,
 )
 from driveshard.core.model import Failure
+
+
+def readers_said(name: str, shared: str | None, link: str | None) -> str:
+    """Who may read, for the owner: ``shared`` as in the result. What is private comes with the command that changes
+    it."""
+    if link is not None and link.startswith("file:"):
+        return "whoever can see the folder"
+    if shared is None or shared == "nobody":
+        return f"private; to share: driveshard share {shlex.quote(name)} --with anyone"
+    return "anyone who has the link" if shared == "anyone" else shared
+
+
+def readers_line(name: str, shared: str | None, link: str | None) -> str:
+    """The same as a line of its own."""
+    said = readers_said(name, shared, link)
+    return said if said.startswith("private") else f"who can read: {said}"
 
 
 @dataclass

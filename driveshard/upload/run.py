@@ -6,7 +6,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -279,8 +279,11 @@ class Job:
             for line in sentences(ledger):
                 self.emit(Notice(line))
         publisher = Publisher(self.destination, folder.id, ledger, budget, self.retry, self.emit)
-        publisher.publish()
+        if self.options.words is not None:
+            ledger.note(words=asdict(self.options.words))
+        publisher.publish(self.options.share or ledger.get("shared") or "nobody")
         self._share(publisher)
+        publisher.refresh_card(self.result.shared or ledger.get("shared") or "nobody")
         self.result.state = "complete"
         spool.remove_if_empty()
         self.emit(Published(self.result.link))

@@ -379,7 +379,10 @@ def test_share_sets_who_may_read(pushed: Shell, emulator: Emulator) -> None:
     found = pushed.json("share", "photos", "--with", "nobody")
     link = found["link"]
     stranger = {"DRIVESHARD_HOME": str(pushed.work / "stranger")}
+    out, err = pushed.run("share", "photos")
+    assert (out.strip(), err) == (link, "private; to share: driveshard share photos --with anyone\n")
     assert pushed.run("share", "photos", "--with", "anyone")[0].strip() == link
+    assert pushed.run("share", "photos")[1] == "who can read: anyone who has the link\n"
     assert pushed.run("ls", link, **stranger)[0].split() == sorted(FILES)
     assert pushed.json("status")["datasets"][0]["shared"] == "anyone"
 

@@ -30,7 +30,7 @@ from driveshard.core.events import Event
 from driveshard.core.formatting import human_seconds, human_size, plural
 from driveshard.upload.dataset_folder.publish import not_shared
 from driveshard.upload.push import Task, prepare
-from driveshard.upload.result import PushResult
+from driveshard.upload.result import PushResult, readers_line
 
 UNREADABLE = 65
 _LAST_WORK = 2.0  # seconds for threads of the source's own, once all is told
@@ -139,6 +139,8 @@ def _tell(result: PushResult, tally: Tally, manner: Manner, *, dry: bool) -> Non
     lines: list[str] = []
     if result.error is None and not manner.quiet:
         lines = _plan(result) if dry else _summary(result)
+        if not dry and result.share_refusal is None:
+            lines.append(readers_line(result.name, result.shared, result.link))
         seen = is_terminal(standard("stderr")) and not is_terminal(standard("stdout"))
         if result.link and (manner.as_json or seen):
             lines.append(result.link)

@@ -28,8 +28,8 @@ from driveshard.storage.base import Destination
 from driveshard.storage.retry import Retry
 from driveshard.storage.throttle import Budget
 from driveshard.upload.dataset_folder import publish
-from driveshard.upload.dataset_folder.card import CARD, PREVIEW, card
-from driveshard.upload.dataset_folder.settling import sentences
+from driveshard.upload.dataset_folder.card import CARD, PREVIEW, card_of
+from driveshard.upload.dataset_folder.contents import note_contents
 from driveshard.upload.ledger.ledger import Ledger
 
 T = TypeVar("T")
@@ -53,19 +53,40 @@ class Publisher:
         self._retry = retry
         self._emit = emit
 
-    def publish(self) -> Manifest:
-        """Card and preview, then the manifest, each only if it changed. Returns the manifest."""
+    def publish(self, readers: str = "nobody") -> Manifest:
+        """Card and preview, then the manifest, each only if it changed. Returns the manifest. ``readers`` is who may
+        read in the end, for the card."""
         manifest = publish.manifest_of(self._ledger)
         data = manifest.encode()
         known = self._ledger.artifact(manifests.NAME)
         if known is not None and known[1] == hashlib.md5(data, usedforsecurity=False).hexdigest():
             return manifest
-        preview = self._preview_if_readable(manifest)
+        heads = self._heads_if_readable(manifest)
+        preview = _preview(heads)
         if preview is not None:
             self._put(PREVIEW, preview, "image/jpeg")
-        self._put(CARD, card(manifest, preview is not None, sentences(self._ledger)), "text/markdown")
+        note_contents(self._ledger, heads)
+        self._put_card(manifest, readers)
         self._put(manifests.NAME, data, "application/json")
         return manifest
+
+    def refresh_card(self, readers: str) -> None:
+        """Write the card again if it says other readers, or other words of the owner, than there are now. Raises
+        nothing that a notice can say: the data is all there."""
+        ledger = self._ledger
+        published = ledger.artifact(manifests.NAME)
+        noted, words = ledger.get("card"), ledger.get("words")
+        if published is None or published[1] is None or (noted is None and not words):
+            return
+        if noted != {"readers": readers, "words": words}:
+            try:
+                self._put_card(publish.manifest_of(ledger), readers)
+            except (Refused, ComeBackLater, Unreachable) as error:
+                self._emit(Notice(f"The card was not written again: {error}"))
+
+    def _put_card(self, manifest: Manifest, readers: str) -> None:
+        self._put(CARD, card_of(self._ledger, manifest, readers), "text/markdown")
+        self._ledger.note(card={"readers": readers, "words": self._ledger.get("words")})
 
     def share(self, who: str) -> str | DriveshardError:
         """Set who may read the folder. Returns who may read now; or, with a notice, why the destination refuses."""
@@ -170,24 +191,26 @@ class Publisher:
             raise Unavailable("Drive has not computed the checksum yet")
         return remote
 
-    def _preview_if_readable(self, manifest: Manifest) -> bytes | None:
+    def _heads_if_readable(self, manifest: Manifest) -> list[bytes]:
         try:
-            return self._preview(manifest)
+            return [self._head(part) for part in _spread(manifest.parts, _PREVIEW_PARTS)]
         except (Refused, DailyCap) as error:
             self._emit(Notice(f"No preview was made: {error}"))
-            return None
+            return []
 
-    def _preview(self, manifest: Manifest) -> bytes | None:
-        """A contact sheet from the heads of a few parts; None when the samples are not images."""
-        tiles: list[Tile] = []
-        chosen = _spread(manifest.parts, _PREVIEW_PARTS)
-        for part in chosen:
-            head = self._retry.call(
-                lambda part=part: self._destination.read(part.id, 0, min(part.size, _PREVIEW_BYTES)),  # type: ignore[misc]
-                doing="reading samples for the preview",
-            )
-            tiles += _spread(list(tiles_of(head)), -(-_TILES // len(chosen)))
-        return contact_sheet(tiles[:_TILES]) if tiles else None
+    def _head(self, part: ManifestPart) -> bytes:
+        return self._retry.call(
+            lambda: self._destination.read(part.id, 0, min(part.size, _PREVIEW_BYTES)),
+            doing="reading samples for the preview",
+        )
+
+
+def _preview(heads: Sequence[bytes]) -> bytes | None:
+    """A contact sheet from the heads of a few parts; None when the samples are not images."""
+    tiles: list[Tile] = []
+    for head in heads:
+        tiles += _spread(list(tiles_of(head)), -(-_TILES // len(heads)))
+    return contact_sheet(tiles[:_TILES]) if tiles else None
 
 
 def not_shared(error: DriveshardError) -> str:

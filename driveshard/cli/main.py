@@ -5,7 +5,6 @@ A command's module is imported when it is called for, so that ``--help`` answers
 
 from __future__ import annotations
 
-import difflib
 import errno
 import importlib
 import sys
@@ -16,6 +15,7 @@ from click.core import ParameterSource
 from driveshard.cli.console import ReaderGone, tell, tell_event
 from driveshard.cli.flags import common, manner
 from driveshard.core.errors import ConfigError, DriveshardError, Interrupted, TempFull, UsageError
+from driveshard.core.similar import near
 
 _WIDTH = 100
 _ELSEWHERE = "Free some room, or write elsewhere."
@@ -55,8 +55,8 @@ class _Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         wanted = args[0]
         if wanted not in COMMANDS and not wanted.startswith("-"):
-            near = difflib.get_close_matches(wanted, COMMANDS, 1)
-            question = f" Did you mean {near[0]!r}?" if near else ""
+            close = near(wanted, COMMANDS)
+            question = f" Did you mean {close!r}?" if close else ""
             raise click.UsageError(f"No such command {wanted!r}.{question}", ctx)
         return super().resolve_command(ctx, args)
 
@@ -133,6 +133,10 @@ def fail(error: DriveshardError) -> int:
 def _usage(error: click.UsageError) -> DriveshardError:
     """What click found wrong; in the environment it is a matter of configuration."""
     command = error.ctx.command_path if error.ctx else "driveshard"
+    if isinstance(error, click.NoSuchOption) and error.ctx:
+        known = [name for one in error.ctx.command.get_params(error.ctx) for name in one.opts if name.startswith("--")]
+        close = near(error.option_name, known)
+        error.possibilities = [close] if close else []
     message = error.format_message().rstrip(".")
     parameter = getattr(error, "param", None)
     if error.ctx and parameter and error.ctx.get_parameter_source(parameter.name) is ParameterSource.ENVIRONMENT:

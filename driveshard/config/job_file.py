@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from driveshard.config.card_words import words_of_table
-from driveshard.config.options import PUSH, in_file, nearest, read_values
+from driveshard.config.options import PUSH, as_toml, in_file, nearest, read_values
 from driveshard.config.settings import read_toml
 from driveshard.core.errors import ConfigError, SourceMissing, UsageError
 from driveshard.core.paths import path_of
+from driveshard.core.similar import near
 from driveshard.sources.base import Source
 from driveshard.sources.folder import FolderSource
 
@@ -34,10 +34,10 @@ class JobFile:
             "folder": lambda: FolderSource(self._path("path"), include, exclude),
             "python": self._python,
         }
-        kind = str(self.table.get("kind", ""))
-        if kind not in kinds:
-            what = f"kind: {kind!r} is not a kind of source" if kind else "kind is missing"
-            raise ConfigError(f"{self.path}: [source] {what}", advice=nearest(kind, kinds))
+        kind = self.table.get("kind", "")
+        if not isinstance(kind, str) or kind not in kinds:
+            what = f"kind: {as_toml(kind)} is not a kind of source" if kind != "" else "kind is missing"
+            raise ConfigError(f"{self.path}: [source] {what}", advice=nearest(str(kind), kinds))
         return kinds[kind]()
 
     def _composite(self) -> Source:
@@ -128,5 +128,5 @@ def _similar(path: Path) -> str:
         names = os.listdir(path.parent)
     except OSError:
         return ""
-    close = difflib.get_close_matches(path.name, names, 1, 0.7)
-    return f"Did you mean {path.parent / close[0]}?" if close else ""
+    close = near(path.name, names)
+    return f"Did you mean {path.parent / close}?" if close else ""

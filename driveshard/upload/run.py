@@ -265,9 +265,7 @@ class Job:
         self.emit(Started(self.name, self.source.describe(), self.destination.describe(), parts_done, bytes_done))
         self._run_pipeline(ledger, spool, budget, folder)
         if ledger.totals().parts == 0:
-            raise SourceMissing(
-                f"{self.source.describe()} has no files to push", advice="Check the path and the globs."
-            )
+            raise _nothing(self.source, self.result.failed)
         if budget.sent:
             reconciler.reconcile(folder.id, ledger.get("job"))
             if ledger.parts(unfinished=True):
@@ -337,6 +335,19 @@ class Job:
         self.result.files, self.result.bytes = totals.files, totals.bytes
         self.result.sent_bytes = budget.sent
         self.result.names = ledger.settled().get("names", {})
+
+
+def _nothing(source: Source, failed: list[Failure]) -> DriveshardError:
+    """Why a dataset has no part: there is nothing to pack, or nothing of it can be packed."""
+    if not failed:
+        what = "files" if source.kind == "folder" else "samples"
+        return SourceMissing(f"{source.describe()} has no {what} to push", advice="Check the path and the globs.")
+    first = f"{failed[0].path}: {failed[0].why}"
+    if source.kind == "folder":
+        return SourceMissing(
+            f"no file of {source.describe()} could be packed; {first}", advice="Mend that, and run it again."
+        )
+    return SourceMissing(f"no sample of {source.describe()} can be made: {first}", advice="Mend the source's code.")
 
 
 def _unused(path: Path) -> Path:

@@ -64,9 +64,23 @@ def folder_id_of(text: str) -> str:
         parts = urlsplit(text)
         match = re.search(r"/folders/([A-Za-z0-9_-]+)", parts.path)
         candidate = match[1] if match else parse_qs(parts.query).get("id", [""])[0]
+        other = None if match else _no_folder(parts.path)
+        if other:
+            raise UsageError(
+                f"{text!r} is the link of {other}, and a folder's is needed",
+                advice="Open the folder that it is in, and copy that page's link (.../drive/folders/ID).",
+            )
     if not ID.fullmatch(candidate):
         raise UsageError(f"{text!r} is not a Drive folder", advice="Give its id or its link (.../drive/folders/ID).")
     return candidate
+
+
+def _no_folder(path: str) -> str | None:
+    """What a link's path leads to, if that is no folder."""
+    kinds = {"document": "a Google Doc", "spreadsheets": "a Google Sheet", "presentation": "Google Slides"}
+    kinds |= {"forms": "a Google Form", "drawings": "a Google Drawing", "file": "a file", "uc": "a file"}
+    first = path.strip("/").partition("/")[0]
+    return kinds.get(first)
 
 
 class DriveDestination:

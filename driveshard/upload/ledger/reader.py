@@ -6,7 +6,6 @@ Read only, without the dataset's lock: a run must never wait for somebody who lo
 from __future__ import annotations
 
 import contextlib
-import difflib
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping
@@ -17,6 +16,7 @@ from typing import Any
 from driveshard.config.settings import Settings
 from driveshard.core.errors import SourceMissing, UsageError
 from driveshard.core.model import PartState
+from driveshard.core.similar import near
 from driveshard.upload.ledger.lock import read_holder
 
 GOOGLE = "https://www.googleapis.com/"  # as in drive.client, which is too dear to import for a look
@@ -111,9 +111,9 @@ def find_record(settings: Settings, name: str) -> Record:
 
 def _others(name: str, records: Iterable[Record]) -> str:
     names = sorted({record.name for record in records})
-    close = difflib.get_close_matches(name, names, 1)
+    close = near(name, names)
     if close:
-        return f"Did you mean {close[0]}?"
+        return f"Did you mean {close}?"
     return f"There are: {', '.join(names[:20])}." if names else "Nothing was pushed from here yet."
 
 

@@ -19,7 +19,7 @@ from driveshard.core.formatting import human_size, plural, printable
 from driveshard.core.model import Failure, FileList, Part, PartState
 from driveshard.sources.folder import FolderSource, Row, in_words
 from driveshard.upload.ledger.ledger import Ledger
-from driveshard.upload.plan.base import Cut
+from driveshard.upload.plan.base import Cut, many_small
 
 _4GIB = 2**32
 _ZIP64_A_MEMBER = 12  # bytes more for a member that begins beyond 4 GiB
@@ -74,7 +74,8 @@ class FilePlanner:
         """
         generation = int(self._ledger.get("generation", 0)) + 1
         self._ledger.note(generation=generation)
-        number = self._ledger.next_number()
+        first = number = self._ledger.next_number()
+        size = 0
         blocks = self._counted(self._source.scan(self._on_failure, self._on_skipped, self._on_idle))
         for files, estimate, superseded in Cutter(self._cut).cut(map(self._fitting, self._fresh(blocks))):
             if estimate > self._cut.most:
@@ -86,6 +87,9 @@ class FilePlanner:
             self._emit(Planned(number, estimate))
             yield number
             number += 1
+            size += estimate
+        if number > first and (warning := many_small(number - first, size)):
+            self._emit(Notice(warning))
         self._emit(Scanned(self._files, self._bytes, complete=True))
         if number == 0 and self._refused:
             raise TempFull(

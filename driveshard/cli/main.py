@@ -28,6 +28,8 @@ COMMANDS = {
     "verify": "Prove that a dataset is whole.",
     "ls": "List the members of a dataset.",
     "cat": "Write one member of a dataset to stdout.",
+    "forget": "Forget a dataset: its ledger and waiting parts here.",
+    "clean": "Remove what runs left on this machine.",
     "login": "Allow driveshard to use your Drive.",
     "emulate": "Serve a Drive of your own on this machine, for trying.",
 }

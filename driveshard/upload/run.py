@@ -259,6 +259,8 @@ class Job:
     # -- the parts -----------------------------------------------------------------------------------------------
 
     def _fill(self, ledger: Ledger, spool: Spool, budget: Budget, folder: RemoteFile) -> None:
+        if ledger.get("spool") != str(spool.directory):
+            ledger.note(spool=str(spool.directory))
         reconciler = Reconciler(self.destination, ledger, self.retry, budget, self.emit)
         reconciler.reconcile(folder.id, ledger.get("job"))
         parts_done, bytes_done = ledger.released_totals()

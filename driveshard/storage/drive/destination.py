@@ -275,6 +275,14 @@ class DriveDestination:
         except NotFound:
             return
 
+    def trash(self, file_id: str) -> None:
+        """Move a file or folder to Drive's trash; only a place that has one has this. One that is not there is fine."""
+        request = self._client.files.update(
+            fileId=file_id, body={"trashed": True}, fields="id,trashed", supportsAllDrives=True
+        )
+        with contextlib.suppress(NotFound):
+            self._client.execute(request)
+
     # -- sharing -------------------------------------------------------------------------------------------------
 
     def share(self, folder_id: str, who: str, before_write: Callable[[], None] = lambda: None) -> str:

@@ -36,7 +36,7 @@ class Progress:
 class Record:
     """What a ledger says. ``identity`` is the destination's; ``holder`` who runs it now (pid, host, since) or None;
     ``resume_after`` POSIX seconds; ``last_advice`` what must be done before the next run, or None; ``states`` counts
-    parts; bytes of planned parts are estimates."""
+    parts; bytes of planned parts are estimates; ``spool`` is the folder in which parts waited last."""
 
     path: Path
     name: str
@@ -55,6 +55,7 @@ class Record:
     uploads: tuple[Progress, ...] = ()
     holder: Mapping[str, Any] | None = field(default=None)
     last_advice: str | None = None
+    spool: Path | None = None
 
     @property
     def state(self) -> str:
@@ -172,4 +173,5 @@ def _record(path: Path, db: sqlite3.Connection) -> Record | None:
         uploads=tuple(Progress(*row) for row in uploads),
         holder=read_holder(path.with_suffix(".lock")),
         last_advice=meta.get("last_advice"),
+        spool=Path(meta["spool"]) if meta.get("spool") else None,
     )

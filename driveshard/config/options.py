@@ -313,6 +313,15 @@ PUSH: tuple[Option, ...] = (
         "",
         "Read every file again and pack those whose content changed, also where size and dates say it did not",
     ),
+    Option(
+        "other-file-systems",
+        switch,
+        "",
+        "Pack also what is mounted below the folder (without it: one file system; /proc, /sys and devices never)",
+    ),
+    Option(
+        "yes", switch, "", "Do not ask, also where SOURCE is a home folder, the whole system or has mounts below it"
+    ),
     Option("dry-run", switch, "", "Say what would be packed, and send nothing"),
     Option("wait", switch, "", "If another run has this dataset, wait for it"),
 )

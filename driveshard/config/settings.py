@@ -90,6 +90,8 @@ class PushOptions:
     engine: str = "processes"
     recreate: bool = False
     checksum: bool = False
+    other_file_systems: bool = False
+    yes: bool = False
     dry_run: bool = False
     wait: bool = False
 

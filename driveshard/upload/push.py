@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from driveshard.config.card_words import CardWords
@@ -16,6 +16,8 @@ from driveshard.core.errors import ConfigError, UsageError
 from driveshard.core.events import Emit, ignore
 from driveshard.core.paths import path_of
 from driveshard.sources.base import Source
+from driveshard.sources.folder import FolderSource
+from driveshard.sources.mounts import doubt
 from driveshard.upload import run as jobs
 from driveshard.upload.result import PushResult
 
@@ -28,12 +30,22 @@ class Task:
     source: Source
     settings: Settings
 
+    def question(self) -> str | None:
+        """What somebody should be asked before it runs, unless ``yes`` or nothing is sent."""
+        if self.options.yes or self.options.dry_run or not isinstance(self.source, FolderSource):
+            return None
+        return doubt(self.source.root, other_file_systems=self.source.other_file_systems)
+
     def run(self, emit: Emit) -> PushResult:
-        """Errors of the run come back in the result; wrong use, and a home that cannot be written, raise."""
+        """Errors of the run come back in the result; wrong use, what should have been asked first, and a home that
+        cannot be written, raise."""
         if self.options.dry_run:
             from driveshard.upload.dry_run import rehearse
 
             return rehearse(self.options, self.source, self.settings, emit)
+        question = self.question()
+        if question:
+            raise UsageError(f"this has to be asked first: {question}?", advice="Add --yes (yes=True) if you mean it.")
         require_home(self.settings.home)
         return jobs.push(self.options, self.source, self.settings, emit)
 
@@ -54,7 +66,9 @@ def prepare(source: str, flags: Mapping[str, Any], environment: Mapping[str, str
     )
     if options.card is not None:
         options.words = (options.words or CardWords()).with_text_of(options.card)
-    if opened.kind != "folder":
+    if isinstance(opened, FolderSource):
+        opened = replace(opened, other_file_systems=options.other_file_systems)
+    else:
         _refuse_globs(opened, flags, job)
     return Task(options, opened, settings)
 
@@ -91,6 +105,8 @@ def push(
     engine: str | None = None,
     recreate: bool | None = None,
     checksum: bool | None = None,
+    other_file_systems: bool | None = None,
+    yes: bool | None = None,
     dry_run: bool | None = None,
     wait: bool | None = None,
     on_event: Emit = ignore,

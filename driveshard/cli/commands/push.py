@@ -11,6 +11,7 @@ import click
 
 from driveshard.cli.console import (
     Manner,
+    confirmed,
     is_terminal,
     leave,
     put_result,
@@ -94,6 +95,11 @@ def _push_and_tell(source: str, flags: Mapping[str, Any], manner: Manner) -> tup
     try:
         task = prepare(source, flags)
         dry = task.options.dry_run
+        question = task.question()
+        if question:
+            if not confirmed(question, yes=False):
+                raise Interrupted("nothing was pushed")
+            task.options.yes = True
         result, stopped = _run(task, tally, manner)
     except BaseException as error:  # the result comes out whatever happens
         result = PushResult(str(flags.get("name") or ""), error=_as_ours(error))

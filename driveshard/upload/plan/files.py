@@ -18,6 +18,7 @@ from driveshard.core.events import Emit, Notice, Planned, Scanned, SourceFailed
 from driveshard.core.formatting import human_size, plural, printable
 from driveshard.core.model import Failure, FileList, Part, PartState
 from driveshard.sources.folder import FolderSource, Row, in_words
+from driveshard.sources.mounts import NOT_FILES, OTHER
 from driveshard.upload.ledger.ledger import Ledger
 from driveshard.upload.plan.base import Cut, many_small
 
@@ -56,6 +57,7 @@ class FilePlanner:
         self._contents = source.contents(clock.check)
         self.failures: list[Failure] = []
         self.links = self.gone = self.kept = 0
+        self.elsewhere: list[str] = []
         self._files = self._bytes = 0
         self._read_again = 0
         self._refused = ""  # why the last one can never be packed
@@ -102,6 +104,9 @@ class FilePlanner:
         """What the user should know of the source as a whole."""
         if self.links:
             self._emit(Notice(f"left out: {self.links:,} symbolic links, pipes or other things that are no files"))
+        if self.elsewhere:
+            shown = ", ".join(self.elsewhere[:3]) + (", ..." if len(self.elsewhere) > 3 else "")
+            self._emit(Notice(f"left out: other file systems ({shown}); --other-file-systems packs them, too"))
         if self._read_again and not self._checksum:
             self._emit(Notice(f"read again: {plural(self._read_again, 'file')} whose size and date say too little"))
         if self.gone and not self._files:
@@ -122,7 +127,10 @@ class FilePlanner:
         self._emit(SourceFailed(failure.path, failure.why))
 
     def _on_skipped(self, failure: Failure) -> None:
-        self.links += 1
+        if failure.why == OTHER:
+            self.elsewhere.append(failure.path)
+        elif failure.why != NOT_FILES:
+            self.links += 1
 
     def _on_idle(self, word: str, pattern: str) -> None:
         if word == "exclude":

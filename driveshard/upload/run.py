@@ -328,6 +328,7 @@ class Job:
             pipeline.run(getattr(self.destination, "abort", lambda: None))
         finally:
             self.result.failed = [*getattr(planner, "failures", []), *pipeline.failed]
+            self.result.changed = getattr(planner, "changed", 0)
             pipeline.spent.paced, pipeline.spent.limited = budget.seconds_paced, budget.seconds_limited
             self.result.held_back_by = held_back_by(pipeline.spent)
 
@@ -336,6 +337,7 @@ class Job:
         self.result.parts, self.result.samples = totals.parts, totals.samples
         self.result.files, self.result.bytes = totals.files, totals.bytes
         self.result.sent_bytes = budget.sent
+        self.result.gone = ledger.get("gone", 0)
         self.result.names = ledger.settled().get("names", {})
 
 

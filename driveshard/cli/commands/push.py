@@ -31,7 +31,7 @@ from driveshard.core.events import Event
 from driveshard.core.formatting import human_seconds, human_size, plural
 from driveshard.upload.dataset_folder.publish import not_shared
 from driveshard.upload.push import Task, prepare
-from driveshard.upload.result import PushResult, readers_line
+from driveshard.upload.result import PushResult, gone_line, readers_line
 
 UNREADABLE = 65
 _LAST_WORK = 2.0  # seconds for threads of the source's own, once all is told
@@ -166,23 +166,37 @@ def _tell(result: PushResult, tally: Tally, manner: Manner, *, dry: bool) -> Non
 
 def _plan(result: PushResult) -> list[str]:
     if not result.parts:
-        return [f"{result.name}: nothing new to pack; nothing was sent"]
+        return [f"{result.name}: nothing new to pack; nothing was sent", *_differences(result)]
     samples, files = plural(result.samples, "sample"), plural(result.files, "file")
     what = f"{samples} ({files})" if 0 < result.files != result.samples else samples
     parts, size = plural(result.parts, "new part"), human_size(result.bytes)
-    return [f"{result.name}: would pack {what} into {parts}, about {size}; nothing was sent"]
+    return [f"{result.name}: would pack {what} into {parts}, about {size}; nothing was sent", *_differences(result)]
 
 
 def _summary(result: PushResult) -> list[str]:
     samples, files = plural(result.samples, "sample"), plural(result.files, "file")
     what = samples if result.samples == result.files else f"{samples} ({files})"
     lines = [f"{result.name} is complete: {what} in {plural(result.parts, 'part')}, {human_size(result.bytes)}"]
+    lines += _differences(result)
     if not result.sent_bytes:
         return [*lines, "nothing to do: all of it was there already"]
     rate = human_size(result.sent_bytes / max(result.seconds, 1e-3))
     lines.append(f"sent {human_size(result.sent_bytes)} in {human_seconds(result.seconds)} ({rate}/s)")
     if result.held_back_by:
         lines.append(f"held back by {result.held_back_by}")
+    return lines
+
+
+def _differences(result: PushResult) -> list[str]:
+    """How the dataset is another than its source is now, or was."""
+    lines = [gone_line(result.gone)] if result.gone else []
+    if result.changed:
+        what = (
+            "a file that changed since is"
+            if result.changed == 1
+            else f"{result.changed:,} files that changed since are"
+        )
+        lines.append(f"{what} in a newer part, which is what readers see")
     return lines
 
 

@@ -36,7 +36,8 @@ class Progress:
 class Record:
     """What a ledger says. ``identity`` is the destination's; ``holder`` who runs it now (pid, host, since) or None;
     ``resume_after`` POSIX seconds; ``last_advice`` what must be done before the next run, or None; ``states`` counts
-    parts; bytes of planned parts are estimates; ``spool`` is the folder in which parts waited last."""
+    parts; bytes of planned parts are estimates; ``spool`` is the folder in which parts waited last; ``gone`` counts
+    files that the source had no more."""
 
     path: Path
     name: str
@@ -56,6 +57,7 @@ class Record:
     holder: Mapping[str, Any] | None = field(default=None)
     last_advice: str | None = None
     spool: Path | None = None
+    gone: int = 0
 
     @property
     def state(self) -> str:
@@ -173,5 +175,6 @@ def _record(path: Path, db: sqlite3.Connection) -> Record | None:
         uploads=tuple(Progress(*row) for row in uploads),
         holder=read_holder(path.with_suffix(".lock")),
         last_advice=meta.get("last_advice"),
+        gone=int(meta.get("gone", 0)),
         spool=Path(meta["spool"]) if meta.get("spool") else None,
     )

@@ -57,6 +57,7 @@ class FilePlanner:
         self._contents = source.contents(clock.check)
         self.failures: list[Failure] = []
         self.links = self.gone = self.kept = 0
+        self.changed = 0
         self.elsewhere: list[str] = []
         self._files = self._bytes = 0
         self._read_again = 0
@@ -93,6 +94,8 @@ class FilePlanner:
         if number > first and (warning := many_small(number - first, size)):
             self._emit(Notice(warning))
         self._emit(Scanned(self._files, self._bytes, complete=True))
+        if self._ledger.get("gone", 0) != self.gone:
+            self._ledger.note(gone=self.gone)
         if number == 0 and self._refused:
             raise TempFull(
                 f"no file fits: {self._refused}",
@@ -188,6 +191,7 @@ class FilePlanner:
             if (row != current[0] or self._checksum) and not self._whole(row, current):
                 rows.append(row)
                 replacing.append(path)
+                self.changed += 1
             current = next(known, None)
         return rows, replacing, [] if current is None else [current]
 

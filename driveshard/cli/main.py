@@ -138,7 +138,7 @@ def _usage(error: click.UsageError) -> DriveshardError:
     if isinstance(error, click.NoSuchOption) and error.ctx:
         known = [name for one in error.ctx.command.get_params(error.ctx) for name in one.opts if name.startswith("--")]
         close = near(error.option_name, known)
-        error.possibilities = [close] if close else []
+        error = click.NoSuchOption(error.option_name, possibilities=[close] if close else None, ctx=error.ctx)
     message = error.format_message().rstrip(".")
     parameter = getattr(error, "param", None)
     if error.ctx and parameter and error.ctx.get_parameter_source(parameter.name) is ParameterSource.ENVIRONMENT:

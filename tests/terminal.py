@@ -6,7 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 
@@ -15,10 +15,11 @@ def on_terminal(
     environment: Mapping[str, str],
     folder: Path,
     *,
-    answers: Mapping[str, str],
+    answers: Mapping[str, str | Callable[[str], str]],
     timeout: float = 60,
 ) -> tuple[int, str]:
-    """Run ``driveshard`` with these arguments; whenever a text of ``answers`` appears, its answer is typed, once.
+    """Run ``driveshard`` with these arguments; whenever a text of ``answers`` appears, its answer is typed, once
+    (one that is made from the screen so far, if it is a function).
     Returns the exit code and all that was on the screen."""
     import pty
 
@@ -40,7 +41,8 @@ def on_terminal(
             while block := os.read(ours, 65_536):
                 screen += block.decode("utf-8", "replace")
                 for text in [one for one in waiting if one in screen]:
-                    os.write(ours, f"{waiting.pop(text)}\n".encode())
+                    answer = waiting.pop(text)
+                    os.write(ours, f"{answer if isinstance(answer, str) else answer(screen)}\n".encode())
         return process.wait(timeout), screen
     finally:
         os.close(ours)

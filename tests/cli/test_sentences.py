@@ -16,7 +16,7 @@ import pytest
 from driveshard.cli.main import main
 from driveshard.core.similar import near
 from driveshard.emulator import Emulator
-from tests.rig import environment
+from tests.rig import Shelf, environment
 
 ID = "1a2B3c4D5e6F7g8H9i0JkLmNoP"
 WORK = {
@@ -117,6 +117,18 @@ def test_the_sentence_says_what_was_meant(
     found, err = said(place, monkeypatch, capfd, *arguments, **variables)
     assert found == code, err
     assert [word for word in words if word not in err] == [], err
+
+
+def test_the_id_of_a_file_is_not_a_folder(
+    place: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert said(place, monkeypatch, capfd, "push", "photos", "--name", "ids")[0] == 0
+    (found,) = [one for one in Shelf(place[1]).files if one["name"] == "ids-00000.zip"]
+    for what in (found["id"], f"drive:{found['id']}", f"https://drive.google.com/open?id={found['id']}"):
+        code, err = said(place, monkeypatch, capfd, "ls", what)
+        assert code == 66 and "ids-00000.zip is a file, and a folder is meant" in err, err
+    code, err = said(place, monkeypatch, capfd, *PUSH, "--name", "under", "--to", f"drive:{found['id']}")
+    assert code == 64 and "is a file, and a folder is meant" in err, err
 
 
 @pytest.mark.parametrize("arguments", [("cut", "x"), ("frobnicate",), (*PUSH, "--sheep", "1"), ("lsd", "x")])

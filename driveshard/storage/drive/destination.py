@@ -162,7 +162,15 @@ class DriveDestination:
         if self._parent:
             body["parents"] = [self._parent]
         request = self._client.files.create(body=body, fields=_FIELDS, supportsAllDrives=True)
-        return read_file(self._client.execute(request, refusal_of_create), file_id).as_remote()
+        try:
+            return read_file(self._client.execute(request, refusal_of_create), file_id).as_remote()
+        except Refused as error:
+            if self._parent and "not a folder" in str(error).lower():
+                raise UsageError(
+                    f"{self._parent} is a file, and a folder is meant",
+                    advice="Give the link of the folder that it is in.",
+                ) from error
+            raise
 
     # -- resumable uploads ---------------------------------------------------------------------------------------
 

@@ -29,12 +29,12 @@ import json
 import zipfile
 
 where = {{}}  # file -> the zip that has it
-with open("manifest.json", encoding="utf-8") as manifest:
-    for part in json.load(manifest)["parts"]:
-        archive = zipfile.ZipFile(part["name"])
-        where.update(dict.fromkeys(archive.namelist(), archive))
+for part in json.load(open("manifest.json", encoding="utf-8"))["parts"]:
+    with zipfile.ZipFile(part["name"]) as archive:
+        where.update(dict.fromkeys(archive.namelist(), part["name"]))
 name = {member}
-data = where[name].read(name)
+with zipfile.ZipFile(where[name]) as archive:
+    data = archive.read(name)
 print(f"{{len(where)}} files; {{name}} has {{len(data)}} bytes")
 """
 
@@ -86,7 +86,8 @@ class Card:
         yield "driveshard is a Python program (3.11 or newer). To install it:"
         yield _fenced("sh", "pip install driveshard")
         if not _is_local(self.link or "") and self.shared != "anyone":
-            yield "Only people whom it is shared with can read it; let driveshard use your Drive: `driveshard login`."
+            yield "Only people whom it is shared with can read it, so log in first:"
+            yield _fenced("sh", "driveshard login --scope drive.readonly")
         yield "All of it, checked on arrival; run it again to go on after an interruption:"
         yield _fenced("sh", f"driveshard pull {where} {shlex.quote(self.manifest.name)}")
         yield "One file, without fetching the rest; and the list of all files:"

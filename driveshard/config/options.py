@@ -286,7 +286,12 @@ PUSH: tuple[Option, ...] = (
         "share", who, "WHO", "Who may read: anyone, domain:D, user:EMAIL or nobody (default: as it is, at first nobody)"
     ),
     Option(
-        "card", folder, "FILE", "The owner's own words for the card in the folder, as Markdown or text", rebase=path_of
+        "card",
+        folder,
+        "FILE",
+        "Your own words for the card in the folder: Markdown or text (a job file may have a table [card] with text,"
+        " licence and contact)",
+        rebase=path_of,
     ),
     Option("include", globs, "GLOB", "Only files that match, such as '*.jpg' or 'raw/**' (may be repeated)", many=True),
     Option("exclude", globs, "GLOB", "No files that match (may be repeated)", many=True),

@@ -147,6 +147,7 @@ def test_version_and_no_command(shell: Shell) -> None:
 
 def test_push_prints_the_link_and_nothing_else_on_stdout(shell: Shell, emulator: Emulator) -> None:
     out, err = shell.run("push", "photos", *QUICK, "--share", "anyone")
+    assert "\nwho can read: anyone who has the link\n" in err
     assert re.fullmatch(rf"{re.escape(emulator.url)}/drive/folders/\S+\n", out)
     assert "photos is complete: 60 samples in " in err
     assert re.search(r"^sent .* in .*/s\)$", err, re.MULTILINE)
@@ -154,6 +155,8 @@ def test_push_prints_the_link_and_nothing_else_on_stdout(shell: Shell, emulator:
     assert "\x1b" not in err
     again, err = shell.run("push", "photos", "-q")
     assert (again, err) == (out, "")
+    err = shell.run("push", "photos", *QUICK, "--share", "nobody")[1]
+    assert "\nprivate; to share: driveshard share photos --with anyone\n" in err
 
 
 def test_push_json_is_one_object_with_the_promised_fields(shell: Shell) -> None:

@@ -80,7 +80,8 @@ def _counted(files: Iterable[tuple[str, int]]) -> Contents:
         if key != before:
             before = key
             found.of += 1
-            folders[key.partition("/")[0] if "/" in key else ""] += 1
+            if len(folders) <= _MOST_VALUES:  # more are no classes, and might be a million
+                folders[key.partition("/")[0] if "/" in key else ""] += 1
     found.folders = dict(sorted(folders.items())) if 1 < len(folders) <= _MOST_VALUES else {}
     return found
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from driveshard.core.errors import TempFull
+from driveshard.core.errors import TempFull, UsageError
 from driveshard.core.formatting import shown
 
 
@@ -138,6 +138,24 @@ def silence_stdout() -> None:
 def is_terminal(stream: Any) -> bool:
     """Whether somebody looks at it; a stream that was closed is None."""
     return stream is not None and bool(stream.isatty())
+
+
+def is_asked() -> bool:
+    """Whether somebody is there who can answer."""
+    return is_terminal(standard("stderr")) and is_terminal(sys.stdin)
+
+
+def confirmed(question: str, *, yes: bool) -> bool:
+    """Ask it on the terminal; no is the answer of who only presses return. Raises UsageError where nobody can answer,
+    unless ``yes``."""
+    if yes:
+        return True
+    if not is_asked():
+        raise UsageError(f"this has to be asked first: {question}?", advice="Add --yes if you mean it.")
+    stream = standard("stderr")
+    stream.write(f"{shown(question)}? [y/N] ")
+    stream.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def put_json(document: Mapping[str, Any]) -> None:

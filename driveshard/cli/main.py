@@ -5,7 +5,6 @@ A command's module is imported when it is called for, so that ``--help`` answers
 
 from __future__ import annotations
 
-import difflib
 import errno
 import importlib
 import sys
@@ -16,6 +15,7 @@ from click.core import ParameterSource
 from driveshard.cli.console import ReaderGone, tell, tell_event
 from driveshard.cli.flags import common, manner
 from driveshard.core.errors import ConfigError, DriveshardError, Interrupted, TempFull, UsageError
+from driveshard.core.similar import near
 
 _WIDTH = 100
 _ELSEWHERE = "Free some room, or write elsewhere."
@@ -24,10 +24,12 @@ COMMANDS = {
     "demo": "Do the whole job on this machine, without an account.",
     "push": "Pack a folder or a generator into zip parts and upload them.",
     "status": "Show what is up, what is left, and when it can go on.",
-    "share": "Set who may read a dataset, and print its link.",
+    "share": "Show or set who may read a dataset, and print its link.",
     "verify": "Prove that a dataset is whole.",
     "ls": "List the members of a dataset.",
     "cat": "Write one member of a dataset to stdout.",
+    "forget": "Forget a dataset: its ledger and waiting parts here.",
+    "clean": "Remove what runs left on this machine.",
     "login": "Allow driveshard to use your Drive.",
     "logout": "Take the login back at Google, and forget it here.",
     "whoami": "Name the account that is used, its right and its OAuth client.",
@@ -60,8 +62,8 @@ class _Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         wanted = args[0]
         if wanted not in COMMANDS and not wanted.startswith("-"):
-            near = difflib.get_close_matches(wanted, COMMANDS, 1)
-            question = f" Did you mean {near[0]!r}?" if near else ""
+            close = near(wanted, COMMANDS)
+            question = f" Did you mean {close!r}?" if close else ""
             raise click.UsageError(f"No such command {wanted!r}.{question}", ctx)
         return super().resolve_command(ctx, args)
 
@@ -138,6 +140,10 @@ def fail(error: DriveshardError) -> int:
 def _usage(error: click.UsageError) -> DriveshardError:
     """What click found wrong; in the environment it is a matter of configuration."""
     command = error.ctx.command_path if error.ctx else "driveshard"
+    if isinstance(error, click.NoSuchOption) and error.ctx:
+        known = [name for one in error.ctx.command.get_params(error.ctx) for name in one.opts if name.startswith("--")]
+        close = near(error.option_name, known)
+        error = click.NoSuchOption(error.option_name, possibilities=[close] if close else None, ctx=error.ctx)
     message = error.format_message().rstrip(".")
     parameter = getattr(error, "param", None)
     if error.ctx and parameter and error.ctx.get_parameter_source(parameter.name) is ParameterSource.ENVIRONMENT:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from driveshard.config.options import PUSH, RUN, in_file, nearest, read_values
+from driveshard.config.card_words import words_of_table
+from driveshard.config.options import PUSH, RUN, as_toml, in_file, nearest, read_values
 from driveshard.config.settings import only, read_toml
 from driveshard.core.errors import ConfigError, SourceMissing, UsageError
 from driveshard.core.paths import path_of
+from driveshard.core.similar import near
 from driveshard.sources.base import Source
 from driveshard.sources.folder import FolderSource
 
@@ -35,10 +36,10 @@ class JobFile:
             "folder": lambda: FolderSource(self._path("path"), include, exclude),
             "python": self._python,
         }
-        kind = str(self.table.get("kind", ""))
-        if kind not in kinds:
-            what = f"kind: {kind!r} is not a kind of source" if kind else "kind is missing"
-            raise ConfigError(f"{self.path}: [source] {what}", advice=nearest(kind, kinds))
+        kind = self.table.get("kind", "")
+        if not isinstance(kind, str) or kind not in kinds:
+            what = f"kind: {as_toml(kind)} is not a kind of source" if kind != "" else "kind is missing"
+            raise ConfigError(f"{self.path}: [source] {what}", advice=nearest(str(kind), kinds))
         return kinds[kind]()
 
     def _composite(self) -> Source:
@@ -100,7 +101,10 @@ def read_job_file(path: Path) -> JobFile:
             f"{path} is not a job file: it has no [source] table", advice='Begin one with [source] and kind = "folder".'
         )
     origin = in_file(path)
+    words = document.pop("card") if isinstance(document.get("card"), dict) else None
     options = {"name": path.stem} | read_values(document, (*PUSH, *RUN), origin)
+    if words is not None:
+        options["words"] = words_of_table(path, words)
     if table.get("kind") == "folder":
         _check_folder(path, table)
         own = {key: table[key] for key in ("include", "exclude") if key in table}
@@ -126,5 +130,5 @@ def _similar(path: Path) -> str:
         names = os.listdir(path.parent)
     except OSError:
         return ""
-    close = difflib.get_close_matches(path.name, names, 1, 0.7)
-    return f"Did you mean {path.parent / close[0]}?" if close else ""
+    close = near(path.name, names)
+    return f"Did you mean {path.parent / close}?" if close else ""

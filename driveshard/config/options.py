@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
+import json
 import math
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date, time
 from pathlib import Path
 from typing import Any
 
 from driveshard.core.errors import ConfigError, DriveshardError, UsageError
 from driveshard.core.paths import path_of
+from driveshard.core.similar import near
 from driveshard.core.units import parse_size
 from driveshard.sources.globs import matcher
 from driveshard.storage.rate_limits import parse_bwlimit
@@ -20,6 +22,10 @@ from driveshard.storage.rate_limits import parse_bwlimit
 _LARGEST = 2**60  # bytes; more than any disk, and well within what SQLite counts
 _LEAST, _MOST = 0.001, 1_000_000_000  # what clocks and sockets can wait, in seconds, and its inverse
 _SIDE_BY_SIDE = 1024
+_OTHER_WORDS = {
+    **dict.fromkeys(("all", "everyone", "everybody", "public", "world", "link"), "anyone"),
+    **dict.fromkeys(("none", "noone", "no-one", "private", "me", "myself"), "nobody"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +60,12 @@ class Option:
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where values were written: the error to raise, how an option is spelled there, and the folder that relative
-    paths start from."""
+    paths start from. ``quote`` gives a value as it is written there."""
 
     error: type[DriveshardError]
     spell: Callable[[str], str]
     base: Path | None = None
+    quote: Callable[[Any], str] = repr
 
 
 FLAGS = Origin(UsageError, lambda name: f"--{name}")
@@ -69,7 +76,7 @@ KEYWORDS = Origin(UsageError, lambda name: name.replace("-", "_"))
 
 def in_file(path: Path) -> Origin:
     """Values of a config or job file."""
-    return Origin(ConfigError, lambda name: f"{path}: {name}", path.parent)
+    return Origin(ConfigError, lambda name: f"{path}: {name}", path.parent, as_toml)
 
 
 def read_values(given: Mapping[str, Any], table: Iterable[Option], origin: Origin) -> dict[str, Any]:
@@ -108,15 +115,28 @@ def _read(option: Option, value: Any, origin: Origin) -> Any:
     except UsageError as error:
         raise origin.error(f"{origin.spell(option.name)}: {error}", advice=error.advice) from error
     except ValueError as error:
-        raise origin.error(f"{origin.spell(option.name)}: {repr(value)[:80]} is not {error}") from error
+        raise origin.error(f"{origin.spell(option.name)}: {origin.quote(value)[:80]} is not {error}") from error
     return option.rebase(parsed, origin.base) if option.rebase else parsed
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Advice that names the known word that was probably meant, or all of them."""
     words = sorted(known)
-    close = difflib.get_close_matches(word.replace("_", "-"), words, 1)
-    return f"Did you mean {close[0]}?" if close else f"Known are: {', '.join(words)}."
+    close = near(word, words)
+    return f"Did you mean {close}?" if close else f"Known are: {', '.join(words)}."
+
+
+def as_toml(value: Any) -> str:
+    """A value of a TOML file as it is written there."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(as_toml, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{key} = {as_toml(one)}' for key, one in value.items())} }}" if value else "{}"
+    return value.isoformat() if isinstance(value, date | time) else str(value)
 
 
 # -- kinds of value --------------------------------------------------------------------------------------------------
@@ -190,8 +210,12 @@ def switch(value: Any) -> bool:
 
 def globs(value: Any) -> tuple[str, ...]:
     """One glob or several."""
-    found = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list | tuple) else ("",)
-    if not all(isinstance(one, str) and one for one in found):
+    found = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list | tuple) else (None,)
+    if any(isinstance(one, str) and not one.strip() for one in found):
+        raise UsageError(
+            "an empty glob matches nothing", advice="Is a variable in the command not set? Or leave it out."
+        )
+    if not all(isinstance(one, str) for one in found):
         raise ValueError("a glob or a list of globs")
     try:
         matcher(found)
@@ -217,7 +241,18 @@ def who(value: Any) -> str:
     given = text(value)
     if given in ("anyone", "nobody") or re.fullmatch(r"domain:[^\s:@]+\.[^\s:@]+|user:[^\s@]+@[^\s@]+", given):
         return given
-    raise ValueError("anyone, domain:D, user:EMAIL or nobody")
+    raise UsageError(f"{given!r} is not anyone, domain:D, user:EMAIL or nobody", advice=_perhaps(given))
+
+
+def _perhaps(given: str) -> str | None:
+    """Who was probably meant."""
+    name = given.rpartition(":")[2].strip()
+    if re.fullmatch(r"[^\s@]+@[^\s@]+\.[^\s@]+", name):
+        return f"Did you mean user:{name}?"
+    if re.fullmatch(r"@?[^\s@.]+(\.[^\s@.]+)+", name):
+        return f"Did you mean domain:{name.removeprefix('@')}?"
+    close = _OTHER_WORDS.get(given.lower()) or near(given, ("anyone", "nobody"))
+    return f"Did you mean {close}?" if close else None
 
 
 def rate(value: Any) -> str:
@@ -267,6 +302,14 @@ PUSH: tuple[Option, ...] = (
     Option(
         "share", who, "WHO", "Who may read: anyone, domain:D, user:EMAIL or nobody (default: as it is, at first nobody)"
     ),
+    Option(
+        "card",
+        folder,
+        "FILE",
+        "Your own words for the card in the folder: Markdown or text (a job file may have a table [card] with text,"
+        " licence and contact)",
+        rebase=path_of,
+    ),
     Option("include", globs, "GLOB", "Only files that match, such as '*.jpg' or 'raw/**' (may be repeated)", many=True),
     Option("exclude", globs, "GLOB", "No files that match (may be repeated)", many=True),
     Option(
@@ -292,6 +335,15 @@ PUSH: tuple[Option, ...] = (
         switch,
         "",
         "Read every file again and pack those whose content changed, also where size and dates say it did not",
+    ),
+    Option(
+        "other-file-systems",
+        switch,
+        "",
+        "Pack also what is mounted below the folder (without it: one file system; /proc, /sys and devices never)",
+    ),
+    Option(
+        "yes", switch, "", "Do not ask, also where SOURCE is a home folder, the whole system or has mounts below it"
     ),
     Option("dry-run", switch, "", "Say what would be packed, and send nothing"),
     Option("wait", switch, "", "If another run has this dataset, wait for it"),

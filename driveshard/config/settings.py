@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import platformdirs
 
+from driveshard.config.card_words import CardWords
 from driveshard.config.options import PUSH, RUN, SETTINGS, Option, in_file, read_environment, read_values
 from driveshard.core.clock import Clock
 from driveshard.core.errors import ConfigError
@@ -77,7 +80,8 @@ class Settings:
 
 @dataclass
 class PushOptions:
-    """Options of ``push``, as in its help. Sizes in bytes."""
+    """Options of ``push``, as in its help. Sizes in bytes. ``words`` are the owner's for the card: from ``card``, or
+    a job file's table."""
 
     source: str
     to: str = "drive:"
@@ -89,6 +93,8 @@ class PushOptions:
     workers: int | None = None
     uploads: int = 3
     share: str | None = None
+    card: Path | None = None
+    words: CardWords | None = None
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     bwlimit: str | None = None
@@ -98,6 +104,8 @@ class PushOptions:
     engine: str = "processes"
     recreate: bool = False
     checksum: bool = False
+    other_file_systems: bool = False
+    yes: bool = False
     dry_run: bool = False
     wait: bool = False
 
@@ -120,7 +128,7 @@ def settings_from(environment: Mapping[str, str] | None = None) -> Settings:
     unless DRIVESHARD_HOME is set. Raises ConfigError."""
     given = os.environ if environment is None else environment
     home = home_folder(given)
-    url = given.get("DRIVESHARD_DRIVE_URL") or None
+    url = _address(given.get("DRIVESHARD_DRIVE_URL") or None)
     values = read_config(home)[1] | read_environment(given, SETTINGS)
     patience = Patience()
     if "retries" in values:
@@ -128,6 +136,21 @@ def settings_from(environment: Mapping[str, str] | None = None) -> Settings:
     if "throttle_patience" in values:
         patience = replace(patience, throttled=values.pop("throttle_patience"))
     return Settings(home, url if url is None or url.endswith("/") else url + "/", patience=patience, **values)
+
+
+def _address(url: str | None) -> str | None:
+    """The Drive's base URL, if it is one. Raises ConfigError that says what was probably meant."""
+    if url is None:
+        return None
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and not parts.query:
+            return url
+    except ValueError:
+        parts = urlsplit("")
+    bare = "//" not in url and re.match(r"(localhost|[\w.-]+\.[\w-]+|\[[\da-f:.]+\])(:\d+)?(/|$)", url, re.IGNORECASE)
+    meant = f"Did you mean http://{url}?" if bare else "It looks like http://127.0.0.1:8080."
+    raise ConfigError(f"DRIVESHARD_DRIVE_URL: {url!r} is not the address of a Drive", advice=meant)
 
 
 def home_folder(environment: Mapping[str, str]) -> Path:

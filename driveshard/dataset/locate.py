@@ -67,7 +67,12 @@ class FolderShelf:
         try:
             found = self._retry.call(lambda: self._destination.children(self._folder_id), doing="listing the folder")
             if not found:  # a folder that is not there may list as empty, too
-                self._retry.call(lambda: self._destination.get(self._folder_id), doing="looking for the folder")
+                there = self._retry.call(lambda: self._destination.get(self._folder_id), doing="looking for the folder")
+                if not there.folder:
+                    raise SourceMissing(
+                        f"{there.name} is a file, and a folder is meant",
+                        advice="Give the link of the folder that it is in.",
+                    )
             return found
         except NotFound as error:
             if self._name is None:

@@ -1,13 +1,15 @@
 """The HTML that people see: share pages, file pages, the private notice.
 
-Pure functions from data to text: no requests, no store.
+Pure functions from data to text: no requests, no store. A folder's README is rendered by ``markdown``.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
+
+from driveshard.emulator.markdown import render_markdown
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d2430; --soft: #5d6778; --line: #dfe3ea; --page: #f6f7f9; --card: #fff;
@@ -59,18 +61,26 @@ def page(title: str, content: str) -> str:
 
 
 def folder_page(
-    name: str, items: list[Item], *, preview_url: str | None, readme: str | None, parent_url: str | None
+    name: str,
+    items: list[Item],
+    *,
+    preview_url: str | None,
+    readme: str | None,
+    parent_url: str | None,
+    images: Mapping[str, str] | None = None,
 ) -> str:
-    """The share page of a folder: preview, files with sizes, dates and download links, README."""
+    """The share page of a folder, for a visitor: its README first, for that says what this is; then the files with
+    sizes, dates and download links. ``images`` are addresses of pictures in the folder by their names."""
     total = sum(item.size or 0 for item in items)
     count = f"{len(items)} item{'' if len(items) == 1 else 's'}, {human_size(total)}"
     up = f'<p><a href="{escape(parent_url)}">&larr; Up one folder</a></p>' if parent_url else ""
     parts = [f'{up}<h1>{escape(name)}</h1>\n<p class="soft">Shared folder &middot; {count}</p>']
-    if preview_url:
+    shown = render_markdown(readme, images) if readme else ""
+    if preview_url and escape(preview_url) not in shown:
         parts.append(f'<section><img src="{escape(preview_url)}" alt="Preview of the samples"></section>')
-    parts.append(f"<section>{_table(items)}</section>")
-    if readme:
-        parts.append(f"<section>{render_markdown(readme)}</section>")
+    if shown:
+        parts.append(f"<section>{shown}</section>")
+    parts.append(f'<section class="files"><h2>Files</h2>{_table(items)}</section>')
     return page(name, "\n".join(parts))
 
 
@@ -129,49 +139,3 @@ def human_size(size: int) -> str:
         if value < 1024:
             return f"{value:.1f} {unit}"
     return f"{value / 1024:.1f} TiB"
-
-
-_LINK = re.compile(r"\[([^\]]+)\]\((https?://[^\s)]+)\)")
-
-
-def render_markdown(text: str) -> str:
-    """Markdown's plainest part as HTML: headings, lists, fenced code, tables as they are, paragraphs; all escaped."""
-    html: list[str] = []
-    kind, block = "", [""]
-
-    def flush() -> None:
-        """Append the block at hand as HTML."""
-        content = [line for line in block if line or kind == "pre"]
-        if kind == "pre" and content:
-            html.append(f"<pre>{escape(chr(10).join(content))}</pre>")
-        elif kind == "ul" and content:
-            html.append("<ul>" + "".join(f"<li>{_inline(line)}</li>" for line in content) + "</ul>")
-        elif content:
-            html.append(f"<p>{_inline(' '.join(content))}</p>")
-        block.clear()
-
-    fenced = False
-    for line in text.splitlines():
-        wanted = "pre" if fenced or line.startswith(("|", "```")) else "ul" if re.match(r"\s*[-*] ", line) else "p"
-        if wanted != kind or line.startswith("```"):
-            flush()
-            kind = wanted
-        if line.startswith("```"):
-            fenced = not fenced
-        elif heading := re.match(r"(#{1,6}) +(.*)", line if not fenced else ""):
-            flush()
-            level = min(len(heading[1]) + 1, 3)
-            html.append(f"<h{level}>{_inline(heading[2])}</h{level}>")
-        elif not line.strip() and not fenced:
-            flush()
-        else:
-            block.append(re.sub(r"^\s*[-*] ", "", line) if wanted == "ul" else line)
-    flush()
-    return "\n".join(html)
-
-
-def _inline(text: str) -> str:
-    safe = escape(text)
-    safe = re.sub(r"`([^`]+)`", r"<code>\1</code>", safe)
-    safe = re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", safe)
-    return _LINK.sub(r'<a href="\2" rel="noreferrer">\1</a>', safe)

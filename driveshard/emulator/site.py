@@ -43,6 +43,7 @@ def folder(call: Call) -> Reply:
         preview_url=_inline_url(call, preview) if preview else None,
         readme=_text(call, readme) if readme else None,
         parent_url=links(above, call.base_url)["webViewLink"] if above else None,
+        images={child.name: url for child in children if (url := _inline_url(call, child))},
     )
     return Reply.html(text)
 

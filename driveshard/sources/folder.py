@@ -17,6 +17,7 @@ from driveshard.core.model import Failure, FileList, Selection
 from driveshard.sources.base import MemberWriter, Packed
 from driveshard.sources.descent import HAS_DIR_FD, OPEN_FILE, Contents, Descent
 from driveshard.sources.globs import Globs, normal
+from driveshard.sources.mounts import OTHER, borders
 from driveshard.sources.stamps import MASK, Stamps, folded
 
 Row = tuple[bytes, int, int, int]
@@ -47,13 +48,15 @@ class FolderSource:
       Unicode form mean what they seem to mean.
 
     A file is taken when it matches any of ``include`` (or there is none) and none of ``exclude``. Directories that
-    are excluded are not even listed, nor are those in ``apart`` (see ``apart_from``).
+    are excluded are not even listed, nor are those in ``apart`` (see ``apart_from``). What is mounted below the root
+    is left out, unless ``other_file_systems``; what the system only tells of itself (``/proc``, ``/sys``) always is.
     """
 
     root: Path
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     apart: tuple[Path, ...] = ()
+    other_file_systems: bool = False
 
     @property
     def kind(self) -> str:
@@ -90,7 +93,8 @@ class FolderSource:
 
         What cannot be listed goes to ``on_failure``, links and special files to ``on_skipped``, and the scan goes on;
         at its end each pattern that matched nothing goes to ``on_idle`` as (``include`` or ``exclude``, pattern).
-        Memory holds the names of one directory a level. Raises SourceMissing when the root is not a directory.
+        Memory holds the names of one directory a level. Raises SourceMissing when the root is not a directory, and
+        UsageError when it holds no files but what the system tells of itself.
         """
         _require_directory(self.root)
         scan = _Scan(self, on_failure or _ignore, on_skipped or _ignore)
@@ -158,11 +162,12 @@ class _Scan:
         self._on_skipped = on_skipped
         self._included = Globs(source.include, source.root) if source.include else None
         self._excluded = Globs(source.exclude, source.root) if source.exclude else None
-        self._filtered = bool(source.include or source.exclude)
         self._descent = Descent(self._base, listing=True, by_descriptor=_HAS_DIR_FD)
         self._stamps = Stamps(os.stat(source.root).st_dev)
         root = source.root.resolve()
         self._apart = {os.fsencode(place.relative_to(root).as_posix()) + b"/" for place in source.apart}
+        self._borders = borders(root, all_of_them=source.other_file_systems)
+        self._filtered = bool(source.include or source.exclude or self._borders.paths)
 
     def blocks(self, on_idle: Callable[[str, str], None]) -> Iterator[list[Row]]:
         """Yield rows of at most 8,192 files in path order, then tell of the patterns that matched nothing."""
@@ -236,7 +241,10 @@ class _Scan:
         """Names in reverse path order; a directory's name ends in ``/``, which is how whole paths compare."""
         names: list[bytes] = []
         try:
-            self._descent.enter(directory[:-1])
+            fd = self._descent.enter(directory[:-1])
+            if self._borders.crossed(self._base + directory if fd is None else fd):
+                self._on_skipped(Failure(printable(directory[:-1]), OTHER))
+                return []
             names = self._descent.names()
         except OSError as error:
             self._on_failure(Failure(printable(directory) or ".", in_words(error)))
@@ -245,13 +253,21 @@ class _Scan:
         return names
 
     def _takes(self, path: bytes) -> bool:
+        if self._is_elsewhere(path):
+            return False
         # Excluded first, so that a pattern counts as used also where nothing was to be included.
         if self._excluded is not None and self._excluded.match(path):
             return False
         return self._included is None or self._included.match(path)
 
+    def _is_elsewhere(self, path: bytes) -> bool:
+        why = self._borders.paths.get(path)
+        if why is not None:
+            self._on_skipped(Failure(printable(path), why))
+        return why is not None
+
     def _prunes(self, directory: bytes) -> bool:
-        if directory in self._apart:
+        if directory in self._apart or self._is_elsewhere(directory[:-1]):
             return True
         return self._excluded is not None and self._excluded.match(directory)
 

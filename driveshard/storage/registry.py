@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
 from typing import Any
 
 from driveshard.core.errors import UsageError
 from driveshard.core.paths import path_of
+from driveshard.core.similar import near
 from driveshard.storage.base import Destination
 
 
@@ -16,9 +19,23 @@ def split_where(where: str) -> tuple[str, str]:
     scheme, colon, rest = where.partition(":")
     if colon and scheme in ("drive", "file"):
         return scheme, rest
-    raise UsageError(
-        f"{where!r} is not a destination", advice="Give drive:, drive:FOLDER_ID, a folder link, or file:DIR."
-    )
+    raise UsageError(f"{where!r} is not a destination", advice=_perhaps(where, scheme if colon else ""))
+
+
+def _perhaps(where: str, scheme: str) -> str:
+    """What was probably meant: a path without file:, an id without drive:, a link without https://."""
+    close = near(scheme, ("drive", "file")) if len(scheme) > 1 else None
+    if close:
+        return f"Did you mean {close}:{where.partition(':')[2]}?"
+    if re.match(r"[\w-]+(\.[\w-]+)*\.(com|google)/", where) and "/folders/" in where:
+        return f"Did you mean https://{where}?"
+    if re.match(r"[/\\.~]|[A-Za-z]:[/\\]", where) or os.path.isdir(path_of(where)):  # noqa: PTH112
+        return f"Did you mean file:{where}?"
+    if len(where) >= 20 and re.fullmatch(r"[\w-]+", where, re.ASCII):
+        return f"Did you mean drive:{where}?"
+    if "/" in where and not scheme:
+        return f"Did you mean file:{where}?"
+    return "Give drive:, drive:FOLDER_ID, a folder link, or file:DIR."
 
 
 def open_destination(where: str, settings: Any) -> Destination:

@@ -54,6 +54,7 @@ def rehearse(options: PushOptions, source: Source, settings: Settings, emit: Emi
                 for number in planner.numbers():
                     _count(ledger.spec(number), result)
                 result.failed = list(getattr(planner, "failures", []))
+                result.gone, result.changed = ledger.get("gone", 0), getattr(planner, "changed", 0)
                 if not known and not result.parts:
                     raise SourceMissing(f"{source.describe()} has no files to push", advice="Check the path and globs.")
     result.seconds = time.monotonic() - began

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from driveshard.config.card_words import CardWords
 from driveshard.config.job_file import JobFile, is_job_file, read_job_file
 from driveshard.config.options import KEYWORDS, PUSH, read_values
 from driveshard.config.settings import PushOptions, Settings, push_options, require_home, settings_from
@@ -15,6 +16,8 @@ from driveshard.core.errors import ConfigError, UsageError
 from driveshard.core.events import Emit, ignore
 from driveshard.core.paths import path_of
 from driveshard.sources.base import Source
+from driveshard.sources.folder import FolderSource
+from driveshard.sources.mounts import doubt
 from driveshard.upload import run as jobs
 from driveshard.upload.result import PushResult
 
@@ -29,12 +32,22 @@ class Task:
     reread: Callable[[], PushOptions]
     """The options as the files say now; raises as ``prepare``."""
 
+    def question(self) -> str | None:
+        """What somebody should be asked before it runs, unless ``yes`` or nothing is sent."""
+        if self.options.yes or self.options.dry_run or not isinstance(self.source, FolderSource):
+            return None
+        return doubt(self.source.root, other_file_systems=self.source.other_file_systems)
+
     def run(self, emit: Emit) -> PushResult:
-        """Errors of the run come back in the result; wrong use, and a home that cannot be written, raise."""
+        """Errors of the run come back in the result; wrong use, what should have been asked first, and a home that
+        cannot be written, raise."""
         if self.options.dry_run:
             from driveshard.upload.dry_run import rehearse
 
             return rehearse(self.options, self.source, self.settings, emit)
+        question = self.question()
+        if question:
+            raise UsageError(f"this has to be asked first: {question}?", advice="Add --yes (yes=True) if you mean it.")
         require_home(self.settings.home)
         return jobs.push(self.options, self.source, self.settings, emit)
 
@@ -53,7 +66,11 @@ def prepare(source: str, flags: Mapping[str, Any], environment: Mapping[str, str
     opened = (
         job.source(options.include, options.exclude) if job else open_source(source, options.include, options.exclude)
     )
-    if opened.kind != "folder":
+    if options.card is not None:
+        options.words = (options.words or CardWords()).with_text_of(options.card)
+    if isinstance(opened, FolderSource):
+        opened = replace(opened, other_file_systems=options.other_file_systems)
+    else:
         _refuse_globs(opened, flags, job)
     return Task(options, opened, settings, _reader(source, flags, given, settings))
 
@@ -93,6 +110,7 @@ def push(
     workers: int | None = None,
     uploads: int | None = None,
     share: str | None = None,
+    card: str | os.PathLike[str] | None = None,
     include: str | Iterable[str] | None = None,
     exclude: str | Iterable[str] | None = None,
     bwlimit: int | str | None = None,
@@ -102,6 +120,8 @@ def push(
     engine: str | None = None,
     recreate: bool | None = None,
     checksum: bool | None = None,
+    other_file_systems: bool | None = None,
+    yes: bool | None = None,
     dry_run: bool | None = None,
     wait: bool | None = None,
     on_event: Emit = ignore,

@@ -6,7 +6,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -262,15 +262,15 @@ class Job:
     # -- the parts -----------------------------------------------------------------------------------------------
 
     def _fill(self, ledger: Ledger, spool: Spool, budget: Budget, folder: RemoteFile) -> None:
+        if ledger.get("spool") != str(spool.directory):
+            ledger.note(spool=str(spool.directory))
         reconciler = Reconciler(self.destination, ledger, self.retry, budget, self.emit)
         reconciler.reconcile(folder.id, ledger.get("job"))
         parts_done, bytes_done = ledger.released_totals()
         self.emit(Started(self.name, self.source.describe(), self.destination.describe(), parts_done, bytes_done))
         self._run_pipeline(ledger, spool, budget, folder)
         if ledger.totals().parts == 0:
-            raise SourceMissing(
-                f"{self.source.describe()} has no files to push", advice="Check the path and the globs."
-            )
+            raise _nothing(self.source, self.result.failed)
         if budget.sent:
             reconciler.reconcile(folder.id, ledger.get("job"))
             if ledger.parts(unfinished=True):
@@ -282,8 +282,11 @@ class Job:
             for line in sentences(ledger):
                 self.emit(Notice(line))
         publisher = Publisher(self.destination, folder.id, ledger, budget, self.retry, self.emit)
-        publisher.publish()
+        if self.options.words is not None:
+            ledger.note(words=asdict(self.options.words))
+        publisher.publish(self.options.share or ledger.get("shared") or "nobody")
         self._share(publisher)
+        publisher.refresh_card(self.result.shared or ledger.get("shared") or "nobody")
         self.result.state = "complete"
         spool.remove_if_empty()
         self.emit(Published(self.result.link))
@@ -328,6 +331,7 @@ class Job:
             pipeline.run(getattr(self.destination, "abort", lambda: None))
         finally:
             self.result.failed = [*getattr(planner, "failures", []), *pipeline.failed.values()]
+            self.result.changed = getattr(planner, "changed", 0)
             pipeline.spent.paced, pipeline.spent.limited = budget.seconds_paced, budget.seconds_limited
             self.result.held_back_by = held_back_by(pipeline.spent)
 
@@ -336,7 +340,21 @@ class Job:
         self.result.parts, self.result.samples = totals.parts, totals.samples
         self.result.files, self.result.bytes = totals.files, totals.bytes
         self.result.sent_bytes = budget.sent
+        self.result.gone = ledger.get("gone", 0)
         self.result.names = ledger.settled().get("names", {})
+
+
+def _nothing(source: Source, failed: list[Failure]) -> DriveshardError:
+    """Why a dataset has no part: there is nothing to pack, or nothing of it can be packed."""
+    if not failed:
+        what = "files" if source.kind == "folder" else "samples"
+        return SourceMissing(f"{source.describe()} has no {what} to push", advice="Check the path and the globs.")
+    first = f"{failed[0].path}: {failed[0].why}"
+    if source.kind == "folder":
+        return SourceMissing(
+            f"no file of {source.describe()} could be packed; {first}", advice="Mend that, and run it again."
+        )
+    return SourceMissing(f"no sample of {source.describe()} can be made: {first}", advice="Mend the source's code.")
 
 
 def _unused(path: Path) -> Path:

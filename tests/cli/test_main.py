@@ -18,25 +18,12 @@ from typing import Any
 import click
 import pytest
 
+from driveshard.cli.main import COMMANDS as LISTED
 from driveshard.cli.main import driveshard, main
 from driveshard.emulator import Emulator
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-COMMANDS = (
-    "demo",
-    "push",
-    "status",
-    "share",
-    "verify",
-    "ls",
-    "cat",
-    "login",
-    "logout",
-    "whoami",
-    "doctor",
-    "config",
-    "emulate",
-)
+COMMANDS = tuple(LISTED)
 FILES = {f"d{number // 10}/{number:03d}.bin": os.urandom(200 + number) for number in range(60)}
 QUICK = ("--part-size", "4096", "--writes-per-second", "1000")
 
@@ -160,6 +147,7 @@ def test_version_and_no_command(shell: Shell) -> None:
 
 def test_push_prints_the_link_and_nothing_else_on_stdout(shell: Shell, emulator: Emulator) -> None:
     out, err = shell.run("push", "photos", *QUICK, "--share", "anyone")
+    assert "\nwho can read: anyone who has the link\n" in err
     assert re.fullmatch(rf"{re.escape(emulator.url)}/drive/folders/\S+\n", out)
     assert "photos is complete: 60 samples in " in err
     assert re.search(r"^sent .* in .*/s\)$", err, re.MULTILINE)
@@ -167,13 +155,15 @@ def test_push_prints_the_link_and_nothing_else_on_stdout(shell: Shell, emulator:
     assert "\x1b" not in err
     again, err = shell.run("push", "photos", "-q")
     assert (again, err) == (out, "")
+    err = shell.run("push", "photos", *QUICK, "--share", "nobody")[1]
+    assert "\nprivate; to share: driveshard share photos --with anyone\n" in err
 
 
 def test_push_json_is_one_object_with_the_promised_fields(shell: Shell) -> None:
     first = shell.json("push", "photos", *QUICK)
     assert list(first) == [
         *("name", "state", "folder_id", "link", "parts", "samples", "files", "bytes", "sent_bytes", "requests"),
-        *("seconds", "failed", "resume_after", "shared", "names"),
+        *("seconds", "failed", "resume_after", "shared", "names", "gone", "changed"),
     ]
     assert (first["name"], first["state"], first["samples"], first["files"]) == ("photos", "complete", 60, 60)
     assert first["sent_bytes"] == first["bytes"] > sum(map(len, FILES.values()))
@@ -392,7 +382,10 @@ def test_share_sets_who_may_read(pushed: Shell, emulator: Emulator) -> None:
     found = pushed.json("share", "photos", "--with", "nobody")
     link = found["link"]
     stranger = {"DRIVESHARD_HOME": str(pushed.work / "stranger")}
+    out, err = pushed.run("share", "photos")
+    assert (out.strip(), err) == (link, "private; to share: driveshard share photos --with anyone\n")
     assert pushed.run("share", "photos", "--with", "anyone")[0].strip() == link
+    assert pushed.run("share", "photos")[1] == "who can read: anyone who has the link\n"
     assert pushed.run("ls", link, **stranger)[0].split() == sorted(FILES)
     assert pushed.json("status")["datasets"][0]["shared"] == "anyone"
 

@@ -79,7 +79,7 @@ def test_a_python_job_looks_beside_the_job_file(tmp_path: Path) -> None:
     [
         ("name = 'x'", SourceMissing, "is not a job file: it has no [source] table", ""),
         ("source = 'photos'", SourceMissing, "is not a job file", ""),
-        ("[source]\nkind = 'foldr'\npath = 'x'", ConfigError, "'foldr' is not a kind of source", "folder"),
+        ("[source]\nkind = 'foldr'\npath = 'x'", ConfigError, 'kind: "foldr" is not a kind of source', "folder"),
         ("[source]\npath = 'x'", ConfigError, "[source] kind is missing", "Known are: composite, folder, python."),
         ("[source]\nkind = 'folder'", ConfigError, "[source] path is missing", ""),
         ("[source]\nkind = 'folder'\npath = 'x'\ninclud = '*'", ConfigError, "includ is not known", "include"),

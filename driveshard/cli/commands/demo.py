@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
 
-from driveshard.cli.console import Manner, leave, put_result, tell
+from driveshard.cli.console import Manner, confirmed, is_asked, leave, put_result, tell
 from driveshard.cli.demo.demo import DemoResult, run_demo
 from driveshard.cli.flags import AnyPath, common, examples, manner, option
 from driveshard.cli.progress.report import opened_report
@@ -27,6 +30,7 @@ from driveshard.core.formatting import human_seconds, plural
         """
 driveshard demo
 driveshard demo --samples 20000 --faults '503@5*3,lost-final'
+driveshard demo --open
 driveshard demo --keep /tmp/demo
 """
     ),
@@ -46,17 +50,19 @@ driveshard demo --keep /tmp/demo
     metavar="DIR",
     help="Do it in this new directory, and keep everything.",
 )
+@option("--open", "stay", is_flag=True, help="Keep the local Drive open afterwards, to look at the link.")
 @common
-def command(samples: int, faults: str, keep: Path | None) -> int:
+def command(samples: int, faults: str, keep: Path | None, stay: bool) -> int:
     """Do the whole job on this machine, without an account: it takes some ten seconds.
 
     Draws images, composes samples of them, packs them into zip parts, uploads these to a Drive of its own, shares the
-    folder, verifies it, and reads samples back out of the stored zips.
+    folder, verifies it, and reads samples back out of the stored zips. On a terminal it asks at its end whether to keep
+    that Drive open, so that you can look at the link in a browser.
     """
-    return show_demo(samples, faults, keep, manner)
+    return show_demo(samples, faults, keep, manner, stay=stay)
 
 
-def show_demo(samples: int, faults: str, keep: Path | None, manner: Manner) -> int:
+def show_demo(samples: int, faults: str, keep: Path | None, manner: Manner, *, stay: bool = False) -> int:
     """The whole command; returns its exit code. The story goes to stdout, or to stderr beside ``--json``."""
     clock = Clock()
     write = tell if manner.as_json else put_result
@@ -66,16 +72,40 @@ def show_demo(samples: int, faults: str, keep: Path | None, manner: Manner) -> i
             write(text)
 
     screen = _Screen(manner)
-    with Stopper(clock.stop, lambda text: screen.say(text)) as stopper:
-        try:
-            result = run_demo(samples, faults, keep, clock, screen.watch, say)
-        except Interrupted:
-            leave(stopper.exit_code or Interrupted.exit_code)
-    for line in _closing(result):
-        say(line)
-    if manner.as_json:
-        put_result(result.as_json())
+    with contextlib.ExitStack() as drive:
+        with Stopper(clock.stop, lambda text: screen.say(text)) as stopper, contextlib.ExitStack() as stack:
+            try:
+                result = run_demo(samples, faults, keep, clock, screen.watch, say, stack)
+            except Interrupted:
+                stack.close()
+                leave(stopper.exit_code or Interrupted.exit_code)
+            drive.push(stack.pop_all().__exit__)
+        for line in _closing(result):
+            say(line)
+        if manner.as_json:
+            put_result(result.as_json())
+        _keep_open(result.link, manner, stay=stay)
     return 0
+
+
+def _keep_open(link: str, manner: Manner, *, stay: bool) -> None:
+    """Leave the local Drive open until somebody has looked at the link; asked, unless ``stay``, where there is a
+    terminal."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        if not stay:
+            talks = is_asked() and not manner.quiet and not manner.as_json
+            if not talks or not confirmed("\nKeep the local Drive open, to look at the link in a browser", yes=False):
+                return
+        tell(f"Open {link}\n{'Return' if is_asked() else 'Ctrl-C'} closes it.")
+        if is_asked():
+            sys.stdin.readline()
+        else:
+            threading.Event().wait()
+    except KeyboardInterrupt:
+        tell("")
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Screen:

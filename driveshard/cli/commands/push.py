@@ -12,6 +12,7 @@ import click
 
 from driveshard.cli.console import (
     Manner,
+    confirmed,
     is_terminal,
     leave,
     put_result,
@@ -40,7 +41,7 @@ from driveshard.upload.dataset_folder.publish import not_shared
 from driveshard.upload.forecast import Forecast, forecast
 from driveshard.upload.pack.engine import default_workers
 from driveshard.upload.push import Task, prepare
-from driveshard.upload.result import PushResult
+from driveshard.upload.result import PushResult, gone_line, readers_line
 
 UNREADABLE = 65
 PARTS_IN_TEMP = 2  # beyond those being packed and uploaded
@@ -111,6 +112,11 @@ def _push_and_tell(
         watch = Watch(options, home_folder(os.environ), verbose=manner.verbose)
         task = prepare(source, flags)
         dry = task.options.dry_run
+        question = task.question()
+        if question:
+            if not confirmed(question, yes=False):
+                raise Interrupted("nothing was pushed")
+            task.options.yes = True
         result, stopped = _run(task, tally, manner, watch, quiet=manner.quiet or options.summary)
         planned = forecast_of(task, result, options.at) if dry and result.error is None else None
     except BaseException as error:  # the result comes out whatever happens
@@ -203,6 +209,8 @@ def _tell(result: PushResult, tally: Tally, manner: Manner, planned: Forecast | 
     if result.error is None and not manner.quiet:
         lines = _plan(result) if dry else _summary(result)
         lines += planned.lines() if planned and result.parts else []
+        if not dry and result.share_refusal is None:
+            lines.append(readers_line(result.name, result.shared, result.link))
         seen = is_terminal(standard("stderr")) and not is_terminal(standard("stdout"))
         if result.link and (manner.as_json or seen):
             lines.append(result.link)
@@ -222,23 +230,37 @@ def _tell(result: PushResult, tally: Tally, manner: Manner, planned: Forecast | 
 
 def _plan(result: PushResult) -> list[str]:
     if not result.parts:
-        return [f"{result.name}: nothing new to pack; nothing was sent"]
+        return [f"{result.name}: nothing new to pack; nothing was sent", *_differences(result)]
     samples, files = plural(result.samples, "sample"), plural(result.files, "file")
     what = f"{samples} ({files})" if 0 < result.files != result.samples else samples
     parts, size = plural(result.parts, "new part"), human_size(result.bytes)
-    return [f"{result.name}: would pack {what} into {parts}, about {size}; nothing was sent"]
+    return [f"{result.name}: would pack {what} into {parts}, about {size}; nothing was sent", *_differences(result)]
 
 
 def _summary(result: PushResult) -> list[str]:
     samples, files = plural(result.samples, "sample"), plural(result.files, "file")
     what = samples if result.samples == result.files else f"{samples} ({files})"
     lines = [f"{result.name} is complete: {what} in {plural(result.parts, 'part')}, {human_size(result.bytes)}"]
+    lines += _differences(result)
     if not result.sent_bytes:
         return [*lines, "nothing to do: all of it was there already"]
     rate = human_size(result.sent_bytes / max(result.seconds, 1e-3))
     lines.append(f"sent {human_size(result.sent_bytes)} in {human_seconds(result.seconds)} ({rate}/s)")
     if result.held_back_by:
         lines.append(f"held back by {result.held_back_by}")
+    return lines
+
+
+def _differences(result: PushResult) -> list[str]:
+    """How the dataset is another than its source is now, or was."""
+    lines = [gone_line(result.gone)] if result.gone else []
+    if result.changed:
+        what = (
+            "a file that changed since is"
+            if result.changed == 1
+            else f"{result.changed:,} files that changed since are"
+        )
+        lines.append(f"{what} in a newer part, which is what readers see")
     return lines
 
 

@@ -25,6 +25,7 @@ from driveshard.core.formatting import human_seconds, human_size, plural
 from driveshard.storage.registry import open_destination
 from driveshard.upload.ledger.lock import described
 from driveshard.upload.ledger.reader import Record, find_records, settings_for
+from driveshard.upload.result import gone_line, readers_said
 
 _PATIENCE = 5.0  # seconds; a look must not hang
 
@@ -118,6 +119,7 @@ def as_json(record: Record, seen: str | None, runs: Iterable[Mapping[str, Any]] 
         "bytes": record.bytes,
         "bytes_left": record.bytes_left,
         "uploads": [{"part": one.file_name, "offset": one.offset, "bytes": one.size} for one in record.uploads],
+        "gone": record.gone,
         "last_error": record.last_error,
         "last_advice": record.last_advice,
         "resume_after": record.resume_after,
@@ -134,11 +136,13 @@ def lines_of(record: Record, now: float, seen: str | None, runs: Iterable[Mappin
     if record.bytes_left:
         parts += f", {human_size(record.bytes_left)} left"
     lines.append(f"  parts      {parts}")
+    lines += [f"             {gone_line(record.gone)}"] if record.gone else []
     others = [f"{count:,} {state}" for state, count in record.states.items() if count and state != "released"]
     lines += [f"             {', '.join(others)}"] if others else []
     lines += [f"  uploading  {_upload(one.file_name, one.offset, one.size)}" for one in record.uploads]
-    if seen or record.shared:
-        lines.append(f"  shared     {seen or f'{record.shared}, as set last; Drive was not asked'}")
+    if record.folder_id:
+        unsure = "" if seen or record.drive_url is None else " (as set last; Drive was not asked)"
+        lines.append(f"  shared     {readers_said(record.name, seen or record.shared, record.link)}{unsure}")
     lines += [f"  link       {record.link}"] if record.link else []
     if record.holder:
         lines.append(f"  run by     {described(record.holder)}")

@@ -69,29 +69,35 @@ Watch = Callable[[], AbstractContextManager[Emit]]
 
 
 def run_demo(
-    samples: int, faults: str, keep: Path | None, clock: Clock, watch: Watch, say: Callable[[str], None]
+    samples: int,
+    faults: str,
+    keep: Path | None,
+    clock: Clock,
+    watch: Watch,
+    say: Callable[[str], None],
+    stack: contextlib.ExitStack,
 ) -> DemoResult:
     """Do it all in a temp folder, or in ``keep``, which then stays. ``faults`` are the emulator's words; ``say`` is
-    told of each step.
+    told of each step. The local Drive is open, and the folder there, until ``stack`` is closed.
 
     Raises UsageError for bad words, and any error of a push.
     """
     began = time.monotonic()
-    with _folder(keep) as folder:
-        try:
-            emulator = Emulator(folder / "drive", faults=faults)
-        except ValueError as error:
-            raise UsageError(f"--faults: {error}") from error
-        source = _draw(folder, samples)
-        say(f"Drew {plural(_pictures(source), 'image')} to make {plural(len(source), 'sample')} from")
-        with emulator:
-            settings = Settings(
-                home=folder / "home",
-                drive_url=f"{emulator.url}/",
-                clock=clock,
-                patience=Patience(first=0.2, longest=2.0, throttled=60.0),
-            )
-            return _run(source, settings, emulator, keep, watch, say, began)
+    folder = stack.enter_context(_folder(keep))
+    try:
+        emulator = Emulator(folder / "drive", faults=faults)
+    except ValueError as error:
+        raise UsageError(f"--faults: {error}") from error
+    source = _draw(folder, samples)
+    say(f"Drew {plural(_pictures(source), 'image')} to make {plural(len(source), 'sample')} from")
+    stack.enter_context(emulator)
+    settings = Settings(
+        home=folder / "home",
+        drive_url=f"{emulator.url}/",
+        clock=clock,
+        patience=Patience(first=0.2, longest=2.0, throttled=60.0),
+    )
+    return _run(source, settings, emulator, keep, watch, say, began)
 
 
 def _run(

@@ -66,9 +66,23 @@ def folder_id_of(text: str) -> str:
         parts = urlsplit(text)
         match = re.search(r"/folders/([A-Za-z0-9_-]+)", parts.path)
         candidate = match[1] if match else parse_qs(parts.query).get("id", [""])[0]
+        other = None if match else _no_folder(parts.path)
+        if other:
+            raise UsageError(
+                f"{text!r} is the link of {other}, and a folder's is needed",
+                advice="Open the folder that it is in, and copy that page's link (.../drive/folders/ID).",
+            )
     if not ID.fullmatch(candidate):
         raise UsageError(f"{text!r} is not a Drive folder", advice="Give its id or its link (.../drive/folders/ID).")
     return candidate
+
+
+def _no_folder(path: str) -> str | None:
+    """What a link's path leads to, if that is no folder."""
+    kinds = {"document": "a Google Doc", "spreadsheets": "a Google Sheet", "presentation": "Google Slides"}
+    kinds |= {"forms": "a Google Form", "drawings": "a Google Drawing", "file": "a file", "uc": "a file"}
+    first = path.strip("/").partition("/")[0]
+    return kinds.get(first)
 
 
 class DriveDestination:
@@ -154,7 +168,15 @@ class DriveDestination:
         if self._parent:
             body["parents"] = [self._parent]
         request = self._client.files.create(body=body, fields=_FIELDS, supportsAllDrives=True)
-        return read_file(self._client.execute(request, refusal_of_create), file_id).as_remote()
+        try:
+            return read_file(self._client.execute(request, refusal_of_create), file_id).as_remote()
+        except Refused as error:
+            if self._parent and "not a folder" in str(error).lower():
+                raise UsageError(
+                    f"{self._parent} is a file, and a folder is meant",
+                    advice="Give the link of the folder that it is in.",
+                ) from error
+            raise
 
     # -- resumable uploads ---------------------------------------------------------------------------------------
 
@@ -284,6 +306,14 @@ class DriveDestination:
             self._client.execute(self._client.files.delete(fileId=file_id, supportsAllDrives=True))
         except NotFound:
             return
+
+    def trash(self, file_id: str) -> None:
+        """Move a file or folder to Drive's trash; only a place that has one has this. One that is not there is fine."""
+        request = self._client.files.update(
+            fileId=file_id, body={"trashed": True}, fields="id,trashed", supportsAllDrives=True
+        )
+        with contextlib.suppress(NotFound):
+            self._client.execute(request)
 
     # -- sharing -------------------------------------------------------------------------------------------------
 

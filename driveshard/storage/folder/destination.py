@@ -108,12 +108,23 @@ class FolderDestination:
             if (place / STATE / FOLDER).exists():
                 raise Refused(f"{place} is another dataset's folder", advice="Give another --name.")
             for directory in (self._root, place, place / STATE):
-                directory.mkdir(exist_ok=True)
+                self._make(directory)
             record = FolderRecord(file_id, dict(properties))
             record.write(place)
             sync_directory(self._root)
             self._places[file_id] = place
             return self._folder(place, record)
+
+    def _make(self, directory: Path) -> None:
+        """Raises Refused where no folder can ever be: that its parent is there, and it cannot be, will not pass."""
+        try:
+            directory.mkdir(exist_ok=True)
+        except (FileNotFoundError, FileExistsError) as error:
+            if not directory.parent.is_dir():
+                raise
+            raise Refused(
+                f"no folder can be made at {directory} ({error.strerror})", advice="Name another one: --to file:DIR."
+            ) from error
 
     def _folder(self, place: Path, record: FolderRecord) -> RemoteFile:
         return RemoteFile(record.id, place.name, 0, None, None, place.as_uri(), dict(record.properties), folder=True)

@@ -30,6 +30,7 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _LARGEST = 1 << 20  # bytes of a record that are read
 _OWN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_NEVER = {errno.ENOTDIR, errno.EINVAL, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTSUP, errno.ENOSYS}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NO_SUCH_PATH = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP, errno.EEXIST}
 
@@ -247,4 +248,6 @@ def kind_of(error: OSError, root: Path) -> DriveshardError:
             f"the disk of {root} does not take files that large",
             advice="Push a new dataset with a smaller --part-size.",
         )
+    if error.errno in _NEVER:
+        return Refused(f"{error.filename or root} cannot be used ({why})", advice="Name another folder: --to file:DIR.")
     return Unavailable(f"{root} cannot be used ({why}); is the disk still connected?")

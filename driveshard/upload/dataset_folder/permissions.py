@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import dataclass
 
 from driveshard.config.settings import Settings
-from driveshard.core.errors import NotFound, SourceMissing
+from driveshard.core.errors import SourceMissing
 from driveshard.core.events import Emit
 from driveshard.storage.account_usage import AccountTally
-from driveshard.storage.base import folder_gone
 from driveshard.storage.rate_limits import DEFAULT_WRITES_PER_SECOND
 from driveshard.storage.registry import open_destination
 from driveshard.storage.retry import Retry
@@ -17,6 +17,36 @@ from driveshard.upload.dataset_folder.publish import Publisher
 from driveshard.upload.ledger.ledger import Ledger
 from driveshard.upload.ledger.lock import hold
 from driveshard.upload.ledger.reader import find_record, settings_for
+
+
+@dataclass(frozen=True, slots=True)
+class Readers:
+    """A dataset's folder, and who may read it now; ``seen`` is False where that could not be asked and is what was set
+    last."""
+
+    folder_id: str
+    link: str | None
+    shared: str
+    seen: bool
+
+
+def readers(name: str, settings: Settings, emit: Emit) -> Readers:
+    """Who may read the dataset's folder, without changing it. Raises SourceMissing, UsageError, and the errors of the
+    way to Drive."""
+    record = find_record(settings, name)
+    if record.folder_id is None:
+        raise SourceMissing(f"{name} has no folder yet", advice="Push it first.")
+    settings = settings_for(record, settings)
+    destination = open_destination(record.to, settings)
+    retry = Retry(settings.clock, settings.patience, emit)
+    folder_id = record.folder_id
+    try:
+        folder = retry.call(lambda: destination.get(folder_id), doing="looking for the dataset's folder")
+        look = getattr(destination, "readers", None)
+        shared = retry.call(lambda: look(folder_id), doing="asking who may read") if look is not None else None
+        return Readers(folder_id, folder.link, shared or record.shared or "nobody", shared is not None)
+    finally:
+        getattr(destination, "close", lambda: None)()
 
 
 def share(name: str, who: str, settings: Settings, emit: Emit, *, wait: bool = False) -> tuple[str, str | None, str]:
@@ -44,7 +74,9 @@ def share(name: str, who: str, settings: Settings, emit: Emit, *, wait: bool = F
                 folder = retry.call(lambda: destination.get(folder_id), doing="looking for the dataset's folder")
             except NotFound as error:
                 raise folder_gone(record.name, destination, trashed=error.trashed) from error
-            shared = Publisher(destination, folder_id, ledger, budget, retry, emit).grant(who)
+            publisher = Publisher(destination, folder_id, ledger, budget, retry, emit)
+            shared = publisher.grant(who)
+            publisher.refresh_card(shared)
             return folder_id, folder.link, shared
     finally:
         getattr(destination, "close", lambda: None)()

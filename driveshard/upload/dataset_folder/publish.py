@@ -26,12 +26,13 @@ from driveshard.storage.base import Destination
 from driveshard.storage.retry import Retry
 from driveshard.storage.throttle import Budget
 from driveshard.upload.dataset_folder import publish
-from driveshard.upload.dataset_folder.card import CARD, PREVIEW, card
+from driveshard.upload.dataset_folder.card import CARD, PREVIEW, card_of
+from driveshard.upload.dataset_folder.contents import note_contents
 from driveshard.upload.dataset_folder.preview import preview
-from driveshard.upload.dataset_folder.settling import sentences
 from driveshard.upload.ledger.ledger import Ledger
 
 _TRIES = 3
+_HEADS, _HEAD_BYTES = 4, 256 * 1024  # parts whose first bytes are looked at for labels
 
 
 class Publisher:
@@ -47,21 +48,40 @@ class Publisher:
         self._retry = retry
         self._emit = emit
 
-    def publish(self) -> Manifest:
-        """Card and preview, then the manifest, each only if it changed. Returns the manifest."""
+    def publish(self, readers: str = "nobody") -> Manifest:
+        """Card and preview, then the manifest, each only if it changed. Returns the manifest. ``readers`` is who may
+        read in the end, for the card."""
         manifest = publish.manifest_of(self._ledger)
         data = manifest.encode()
         known = self._ledger.artifact(manifests.NAME)
         if known is not None and known[1] == hashlib.md5(data, usedforsecurity=False).hexdigest():
             return manifest
-        picture = self._preview_if_readable(manifest)
+        picture, seen = self._samples_if_readable(manifest)
         if picture is not None:
             self._put(PREVIEW, picture, "image/jpeg")
         self._put_index(manifest)
-        kinds = self._ledger.settled().get("kinds", {})
-        self._put(CARD, card(manifest, picture is not None, sentences(self._ledger), kinds), "text/markdown")
+        note_contents(self._ledger, seen)
+        self._put_card(manifest, readers)
         self._put(manifests.NAME, data, "application/json")
         return manifest
+
+    def refresh_card(self, readers: str) -> None:
+        """Write the card again if it says other readers, or other words of the owner, than there are now. Raises
+        nothing that a notice can say: the data is all there."""
+        ledger = self._ledger
+        published = ledger.artifact(manifests.NAME)
+        noted, words = ledger.get("card"), ledger.get("words")
+        if published is None or published[1] is None or (noted is None and not words):
+            return
+        if noted != {"readers": readers, "words": words}:
+            try:
+                self._put_card(publish.manifest_of(ledger), readers)
+            except (Refused, ComeBackLater, Unreachable) as error:
+                self._emit(Notice(f"The card was not written again: {error}"))
+
+    def _put_card(self, manifest: Manifest, readers: str) -> None:
+        self._put(CARD, card_of(self._ledger, manifest, readers), "text/markdown")
+        self._ledger.note(card={"readers": readers, "words": self._ledger.get("words")})
 
     def _put_index(self, manifest: Manifest) -> None:
         """The index of all members, so that a reader need not open the parts for it."""
@@ -183,20 +203,29 @@ class Publisher:
             raise Unavailable("Drive has not computed the checksum yet")
         return remote
 
-    def _preview_if_readable(self, manifest: Manifest) -> bytes | None:
+    def _samples_if_readable(self, manifest: Manifest) -> tuple[bytes | None, list[bytes]]:
+        """(the preview, if the samples are images; what was read of the parts for it)."""
         try:
-            return self._preview(manifest)
+            return self._samples(manifest)
         except (Refused, DailyCap) as error:
             self._emit(Notice(f"No preview was made: {error}"))
-            return None
+            return None, []
 
-    def _preview(self, manifest: Manifest) -> bytes | None:
+    def _samples(self, manifest: Manifest) -> tuple[bytes | None, list[bytes]]:
+        seen: list[bytes] = []
+
         def read(part: ManifestPart, start: int, length: int) -> bytes:
-            return self._retry.call(
+            data = self._retry.call(
                 lambda: self._destination.read(part.id, start, length), doing="reading samples for the preview"
             )
+            seen.append(data)
+            return data
 
-        return preview(manifest, self._ledger.settled().get("kinds", {}), read)
+        picture = preview(manifest, self._ledger.settled().get("kinds", {}), read)
+        if not seen:  # no images; their labels are worth a look all the same
+            for part in manifest.parts[:: -(-len(manifest.parts) // _HEADS) or 1]:
+                read(part, 0, min(part.size, _HEAD_BYTES))
+        return picture, seen
 
 
 def not_shared(error: DriveshardError) -> str:

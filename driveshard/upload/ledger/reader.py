@@ -6,7 +6,6 @@ Read only, without the dataset's lock: a run must never wait for somebody who lo
 from __future__ import annotations
 
 import contextlib
-import difflib
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping
@@ -17,6 +16,7 @@ from typing import Any
 from driveshard.config.settings import Settings
 from driveshard.core.errors import SourceMissing, UsageError
 from driveshard.core.model import PartState
+from driveshard.core.similar import near
 from driveshard.upload.ledger.lock import read_holder
 
 GOOGLE = "https://www.googleapis.com/"  # as in drive.client, which is too dear to import for a look
@@ -36,7 +36,8 @@ class Progress:
 class Record:
     """What a ledger says. ``identity`` is the destination's; ``holder`` who runs it now (pid, host, since) or None;
     ``resume_after`` POSIX seconds; ``last_advice`` what must be done before the next run, or None; ``states`` counts
-    parts; bytes of planned parts are estimates."""
+    parts; bytes of planned parts are estimates; ``spool`` is the folder in which parts waited last; ``gone`` counts
+    files that the source had no more."""
 
     path: Path
     name: str
@@ -55,6 +56,8 @@ class Record:
     uploads: tuple[Progress, ...] = ()
     holder: Mapping[str, Any] | None = field(default=None)
     last_advice: str | None = None
+    spool: Path | None = None
+    gone: int = 0
 
     @property
     def state(self) -> str:
@@ -119,9 +122,9 @@ def find_record(settings: Settings, name: str) -> Record:
 
 def _others(name: str, records: Iterable[Record]) -> str:
     names = sorted({record.name for record in records})
-    close = difflib.get_close_matches(name, names, 1)
+    close = near(name, names)
     if close:
-        return f"Did you mean {close[0]}?"
+        return f"Did you mean {close}?"
     return f"There are: {', '.join(names[:20])}." if names else "Nothing was pushed from here yet."
 
 
@@ -180,4 +183,6 @@ def _record(path: Path, db: sqlite3.Connection) -> Record | None:
         uploads=tuple(Progress(*row) for row in uploads),
         holder=read_holder(path.with_suffix(".lock")),
         last_advice=meta.get("last_advice"),
+        gone=int(meta.get("gone", 0)),
+        spool=Path(meta["spool"]) if meta.get("spool") else None,
     )

@@ -54,6 +54,7 @@ _ENDED_WITHIN = 2.0  # seconds for workers to end by themselves, and then for th
 _REAPED_WITHIN = 0.1  # seconds that a killed process may still seem to be there
 _MEASURING = -1  # stands for a part's number
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108  (looked at, not written)
+_QUIET_TRACKER = "ignore::UserWarning:multiprocessing.resource_tracker"
 _PRELOAD = ["driveshard.upload.pack.engine", "driveshard.sources.folder"]
 
 
@@ -297,10 +298,20 @@ def _start_processes(workers: int) -> Crew:
         context.set_forkserver_preload(_PRELOAD)
         with not_interrupted():
             # Else it is started by the fork server's start, and unblocks SIGINT there.
-            resource_tracker.ensure_running()
+            _start_tracker()
     lifeline, held = context.Pipe(duplex=False)
     executor = process_pool(workers, context, _start_worker, lifeline)
     return Crew(executor, held.close, (None, _spare_core(workers)))
+
+
+def _start_tracker() -> None:
+    """Start the process that clears up after us. When we are killed it would say so in the user's shell, in a warning
+    about its own business."""
+    sys.warnoptions.append(_QUIET_TRACKER)  # it is started with these
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.remove(_QUIET_TRACKER)
 
 
 def _start_worker(lifeline: Connection) -> None:

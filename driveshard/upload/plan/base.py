@@ -10,9 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from driveshard.core.formatting import human_seconds, human_size
 from driveshard.core.model import Part, PartSpec, Selection
 from driveshard.upload.naming import part_file_name
 
+_WRITES_PER_SECOND = 3
+_LONG = 300.0  # seconds
+_SMALL = 4 * 2**20  # bytes; of a larger part the bytes take longer than the write
 MOST = 1 << 53  # bytes; where nobody knows how much room there is
 
 
@@ -28,6 +32,17 @@ class Cut:
 
     def spec(self, number: int, selection: Selection, estimate: int) -> PartSpec:
         return PartSpec(number, part_file_name(self.name, number), selection, estimate, self.part_size)
+
+
+def many_small(parts: int, size: int) -> str | None:
+    """The sentence about parts so many and so small that Drive's pace is all that counts; ``size`` is all bytes."""
+    seconds = parts / _WRITES_PER_SECOND
+    if seconds < _LONG or size / parts > _SMALL:
+        return None
+    return (
+        f"WARNING: that makes {parts:,} parts of about {human_size(size / parts)}, and Drive takes"
+        f" {_WRITES_PER_SECOND} writes a second: {human_seconds(seconds)} at least. A larger --part-size makes fewer"
+    )
 
 
 class Planner(Protocol):

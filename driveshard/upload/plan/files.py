@@ -18,8 +18,9 @@ from driveshard.core.events import Emit, Notice, Planned, Scanned, SourceFailed
 from driveshard.core.formatting import human_size, plural, printable
 from driveshard.core.model import Failure, FileList, Part, PartState
 from driveshard.sources.folder import FolderSource, Row, in_words
+from driveshard.sources.mounts import NOT_FILES, OTHER
 from driveshard.upload.ledger.ledger import Ledger
-from driveshard.upload.plan.base import Cut
+from driveshard.upload.plan.base import Cut, many_small
 
 _4GIB = 2**32
 _ZIP64_A_MEMBER = 12  # bytes more for a member that begins beyond 4 GiB
@@ -56,6 +57,8 @@ class FilePlanner:
         self._contents = source.contents(clock.check)
         self.failures: list[Failure] = []
         self.links = self.gone = self.kept = 0
+        self.changed = 0
+        self.elsewhere: list[str] = []
         self._files = self._bytes = 0
         self._read_again = 0
         self._refused = ""  # why the last one can never be packed
@@ -74,7 +77,8 @@ class FilePlanner:
         """
         generation = int(self._ledger.get("generation", 0)) + 1
         self._ledger.note(generation=generation)
-        number = self._ledger.next_number()
+        first = number = self._ledger.next_number()
+        size = 0
         blocks = self._counted(self._source.scan(self._on_failure, self._on_skipped, self._on_idle))
         for files, estimate, superseded in Cutter(self._cut).cut(map(self._fitting, self._fresh(blocks))):
             if estimate > self._cut.most:
@@ -86,7 +90,12 @@ class FilePlanner:
             self._emit(Planned(number, estimate))
             yield number
             number += 1
+            size += estimate
+        if number > first and (warning := many_small(number - first, size)):
+            self._emit(Notice(warning))
         self._emit(Scanned(self._files, self._bytes, complete=True))
+        if self._ledger.get("gone", 0) != self.gone:
+            self._ledger.note(gone=self.gone)
         if number == 0 and self._refused:
             raise TempFull(
                 f"no file fits: {self._refused}",
@@ -98,6 +107,9 @@ class FilePlanner:
         """What the user should know of the source as a whole."""
         if self.links:
             self._emit(Notice(f"left out: {self.links:,} symbolic links, pipes or other things that are no files"))
+        if self.elsewhere:
+            shown = ", ".join(self.elsewhere[:3]) + (", ..." if len(self.elsewhere) > 3 else "")
+            self._emit(Notice(f"left out: other file systems ({shown}); --other-file-systems packs them, too"))
         if self._read_again and not self._checksum:
             self._emit(Notice(f"read again: {plural(self._read_again, 'file')} whose size and date say too little"))
         if self.gone and not self._files:
@@ -118,7 +130,10 @@ class FilePlanner:
         self._emit(SourceFailed(failure.path, failure.why))
 
     def _on_skipped(self, failure: Failure) -> None:
-        self.links += 1
+        if failure.why == OTHER:
+            self.elsewhere.append(failure.path)
+        elif failure.why != NOT_FILES:
+            self.links += 1
 
     def _on_idle(self, word: str, pattern: str) -> None:
         if word == "exclude":
@@ -176,6 +191,7 @@ class FilePlanner:
             if (row != current[0] or self._checksum) and not self._whole(row, current):
                 rows.append(row)
                 replacing.append(path)
+                self.changed += 1
             current = next(known, None)
         return rows, replacing, [] if current is None else [current]
 

@@ -12,7 +12,7 @@ from driveshard.core.events import Emit, Notice, Planned, Scanned, SourceFailed
 from driveshard.core.model import Failure, Part, SampleRange
 from driveshard.sources.estimate import Measure, SizedSource, estimate_sample
 from driveshard.upload.ledger.ledger import Ledger
-from driveshard.upload.plan.base import Cut
+from driveshard.upload.plan.base import Cut, many_small
 
 _SPREAD = 1.15  # parts of equal counts differ in size; room is set aside for one this much above the mean
 _POLL = 0.5
@@ -56,6 +56,9 @@ class RangePlanner:
         if missing:
             sample_bytes, a_part = self._part_samples(length)
             _check_extent(self._source, sum(stop - start for start, stop in missing), a_part, sample_bytes)
+            samples = sum(stop - start for start, stop in missing)
+            if warning := many_small(-(-samples // a_part), samples * sample_bytes):
+                self._emit(Notice(warning))
             generation = int(self._ledger.get("generation", 0)) + 1
             self._ledger.note(generation=generation)
             for number, (start, stop) in enumerate(_pieces(missing, a_part), self._ledger.next_number()):

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import urllib.request
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from driveshard.emulator import Emulator
+from tests.rig import environment
+from tests.terminal import on_terminal
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -64,6 +68,49 @@ def test_what_is_kept_can_be_served_again(tmp_path: Path) -> None:
     assert sorted(members) == [0, 3 * 32]
     _, err = demo(tmp_path, "--keep", "kept", code=64)
     assert "kept is not empty" in err
+
+
+def page_at(link: str) -> str:
+    with urllib.request.urlopen(link, timeout=10) as reply:
+        return str(reply.read().decode())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")
+def test_the_link_can_be_looked_at(tmp_path: Path) -> None:
+    """The page is asked for before the question is answered, and once more after yes."""
+    seen: list[str] = []
+
+    def look(screen: str) -> str:
+        seen.append(page_at(re.findall(r"http://127\.0\.0\.1:\d+/drive/folders/\S+", screen)[0]))
+        return "y" if len(seen) == 1 else ""
+
+    known = environment(DRIVESHARD_HOME=str(tmp_path / "home"), TMPDIR=str(tmp_path))
+    answers = {"[y/N]": look, "closes it.": look}
+    code, screen = on_terminal(["demo", "--samples", "20"], known, tmp_path, answers=answers)
+    assert code == 0 and len(seen) == 2, screen
+    assert "<h2>demo</h2>" in seen[1] and "pip install driveshard" in seen[1]
+    assert not list(tmp_path.glob("driveshard-demo-*"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are another thing there")
+def test_open_needs_no_terminal_and_ends_when_told(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "driveshard", "demo", "--samples", "20", "--open", "--json"],
+        env=environment(DRIVESHARD_HOME=str(tmp_path / "home"), TMPDIR=str(tmp_path)),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None and process.stderr is not None
+    link = json.loads(process.stdout.readline())["link"]
+    while "closes it." not in process.stderr.readline():
+        assert process.poll() is None
+    assert "manifest.json" in page_at(link)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, "Traceback" in err) == (0, False)
+    assert not list(tmp_path.glob("driveshard-demo-*"))
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ def test_status_asks_drive(rig: Rig) -> None:
     (record,) = find_records(settings)
     seen = who_reads([record], settings).get(record.path)
     assert (as_json(record, seen)["shared"], as_json(record, seen)["shared_seen"]) == ("anyone", True)
-    assert "  shared     anyone" in lines_of(record, 0.0, seen)
+    assert "  shared     anyone who has the link" in lines_of(record, 0.0, seen)
 
 
 def test_status_says_when_drive_was_not_asked(rig: Rig, emulator: Emulator) -> None:
@@ -156,7 +156,7 @@ def test_status_says_when_drive_was_not_asked(rig: Rig, emulator: Emulator) -> N
     (record,) = find_records(settings)
     assert who_reads([record], settings) == {}
     assert (as_json(record, None)["shared"], as_json(record, None)["shared_seen"]) == ("anyone", False)
-    assert "  shared     anyone, as set last; Drive was not asked" in lines_of(record, 0.0, None)
+    assert "  shared     anyone who has the link (as set last; Drive was not asked)" in lines_of(record, 0.0, None)
 
 
 # -- taking back -----------------------------------------------------------------------------------------------------

@@ -6,9 +6,10 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from driveshard.config.settings import Settings
-from driveshard.core.errors import SourceMissing
+from driveshard.core.errors import NotFound, SourceMissing
 from driveshard.core.events import Emit
 from driveshard.storage.account_usage import AccountTally
+from driveshard.storage.base import folder_gone
 from driveshard.storage.rate_limits import DEFAULT_WRITES_PER_SECOND
 from driveshard.storage.registry import open_destination
 from driveshard.storage.retry import Retry

@@ -99,8 +99,8 @@ class Card:
         name = shlex.quote(self.manifest.name)
         yield "## Get it without driveshard"
         yield (
-            "Every part is a plain zip. Download the folder (in the browser: the link above, then *Download all*), and"
-            " unpack the parts in the order of their numbers: a file in a later part replaces one of the same name."
+            "Every part is a plain zip. Download the zips and `manifest.json` into one folder (a browser does), and"
+            " unpack the zips in the order of their numbers: a file in a later one replaces one of the same name."
         )
         yield _fenced("sh", _UNPACK.format(folder=shlex.quote(f"{self.manifest.name}-files"), stem=name))
         member = _example(self.manifest.parts)

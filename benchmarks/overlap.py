@@ -27,11 +27,11 @@ from inputs import make_job
 from driveshard.core.events import ignore
 from driveshard.core.model import RemoteFile
 from driveshard.storage.registry import open_destination
-from driveshard.storage.throttle import Budget
+from driveshard.storage.throttle import Throttle
 from driveshard.upload.ledger.ledger import Ledger
 from driveshard.upload.push import prepare
 from driveshard.upload.result import PushResult
-from driveshard.upload.run import Job
+from driveshard.upload.run import Run
 from driveshard.upload.send.uploader import Uploader
 from driveshard.upload.spool import Spool
 
@@ -120,10 +120,10 @@ class _Ways:
             shutil.rmtree(self._temp / folder, ignore_errors=True)
 
 
-class _Packing(Job):
+class _Packing(Run):
     """A push that ends when everything is packed."""
 
-    def _fill(self, ledger: Ledger, spool: Spool, budget: Budget, folder: RemoteFile) -> None:
+    def _fill(self, ledger: Ledger, spool: Spool, budget: Throttle, folder: RemoteFile) -> None:
         with mock.patch.object(Uploader, "upload", lambda uploader, number: None):
             self._run_pipeline(ledger, spool, budget, folder)
 

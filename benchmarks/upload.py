@@ -38,7 +38,7 @@ def upload_ours(file: Path, url: str) -> float:
     from driveshard.core.events import ignore
     from driveshard.storage.registry import open_destination
     from driveshard.storage.retry import Patience, Retry
-    from driveshard.storage.throttle import Budget
+    from driveshard.storage.throttle import Throttle
     from driveshard.upload.send.caution import Caution
     from driveshard.upload.send.chunk_size import ChunkSizer
     from driveshard.upload.send.slow_sessions import Fleet
@@ -59,7 +59,7 @@ def upload_ours(file: Path, url: str) -> float:
                 name="x",
                 size=file.stat().st_size,
                 chunks=ChunkSizer(destination.chunk_unit, file.stat().st_size),
-                budget=Budget(clock, ignore, None, writes_per_second=0),
+                budget=Throttle(clock, ignore, None, writes_per_second=0),
                 fleet=Fleet(),
                 caution=Caution(clock),
                 retry=Retry(clock, Patience(), ignore),

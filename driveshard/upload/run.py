@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from driveshard.config.settings import PushOptions, Settings
 from driveshard.core.errors import (
@@ -25,18 +24,16 @@ from driveshard.core.errors import (
 )
 from driveshard.core.events import Emit, Notice, Published, Started
 from driveshard.core.formatting import plural
-from driveshard.core.model import Failure, RemoteFile
-from driveshard.core.paths import path_of
+from driveshard.core.model import Failure
 from driveshard.sources.base import Source
-from driveshard.sources.folder import FolderSource
 from driveshard.storage.account_usage import AccountTally
 from driveshard.storage.base import Destination
 from driveshard.storage.rate_limits import parse_bwlimit
-from driveshard.storage.registry import open_destination, split_where
+from driveshard.storage.registry import open_destination
 from driveshard.storage.retry import Retry
-from driveshard.storage.throttle import Budget
+from driveshard.storage.throttle import Throttle
 from driveshard.upload.bottleneck import held_back_by
-from driveshard.upload.dataset_folder.find_or_create import DatasetFolder
+from driveshard.upload.dataset_folder.find_or_create import DatasetFolder, Traces
 from driveshard.upload.dataset_folder.publish import Publisher
 from driveshard.upload.dataset_folder.reconcile import Reconciler
 from driveshard.upload.dataset_folder.settling import sentences, settle
@@ -50,8 +47,10 @@ from driveshard.upload.pipeline import Pipeline
 from driveshard.upload.plan.base import Cut
 from driveshard.upload.plan.registry import planner_for
 from driveshard.upload.result import PushResult
-from driveshard.upload.send.uploader import Dataset, Uploader
+from driveshard.upload.same_source import check_same_source, where_is, without_own
+from driveshard.upload.send.uploader import Address, Uploader
 from driveshard.upload.spool import Spool, spool_directory
+from driveshard.upload.surroundings import Surroundings
 
 _PASSING = (Interrupted, Unreachable, ComeBackLater, Defect)  # after these the same push goes on, as it is
 _PARTS_IN_TEMP = 2  # beyond those being packed and uploaded
@@ -68,9 +67,9 @@ def push(options: PushOptions, source: Source, settings: Settings, emit: Emit) -
     destination = open_destination(options.to, settings)
     began = time.monotonic()
     result = PushResult(name)
-    job = Job(name, options, source, settings, destination, emit, result)
+    run = Run(name, options, source, settings, destination, emit, result)
     try:
-        job.run()
+        run.run()
     except KeyboardInterrupt:  # a script's or a notebook's Ctrl-C is for them to handle; everything has stopped
         raise
     except BaseException as error:  # the edge of a run: whatever it is becomes a kind with an exit code
@@ -82,7 +81,7 @@ def push(options: PushOptions, source: Source, settings: Settings, emit: Emit) -
     finally:
         _let_go(source, emit)
         getattr(destination, "close", lambda: None)()
-    if result.folder_id is None and (record := read_record(ledger_path(settings, job.stem))) is not None:
+    if result.folder_id is None and (record := read_record(ledger_path(settings, run.stem))) is not None:
         result.folder_id, result.link = record.folder_id, record.link  # of an earlier run
         result.shared = record.shared or "nobody"
     result.seconds = time.monotonic() - began
@@ -98,48 +97,7 @@ def _let_go(source: Source, emit: Emit) -> None:
         emit(Notice(str(failed)))
 
 
-def without_own(source: Source, options: PushOptions, settings: Settings, name: str, identity: str) -> Source:
-    """The source without what a push itself writes, should that lie in the very folder that is pushed: the home with
-    the login in it, parts waiting in the temp folder, a dataset that goes to a plain folder. Raises UsageError."""
-    if not isinstance(source, FolderSource):
-        return source
-    own = [settings.home, spool_directory(options.temp, settings.spools, ledger_stem(name, identity))]
-    scheme, rest = split_where(options.to)
-    if scheme == "file":
-        own.append(path_of(rest) / name)
-    return source.apart_from(own)
-
-
-def check_same_source(ledger: Ledger, name: str, source: Source) -> None:
-    """A name stands for one source: other settings would cut other parts, and mix two datasets in one folder. Notes
-    where the source is now; raises UsageError."""
-    if ledger.is_new:
-        return
-    known, wanted = ledger.get("settings"), {"kind": source.kind, **source.settings()}
-    where, here = ledger.get("where"), _where(source)
-    moved = where is not None and where != here and source.kind == "folder" and Path(where).exists()
-    if known == wanted and not moved:
-        ledger.note(where=here)
-        return
-    others = sorted(key for key in known.keys() | wanted.keys() if known.get(key) != wanted.get(key))
-    raise UsageError(
-        f"{name} is already the dataset of {where or ledger.get('source')}"
-        + (f", made with other settings ({', '.join(others)}); before: {_before(known, others)}" if others else ""),
-        advice="Give this one another --name, or push with the same source and settings as before.",
-    )
-
-
-def _before(known: Mapping[str, Any], others: list[str]) -> str:
-    """``exclude '*.tmp', '.git'``, so that it can be given again."""
-    words = []
-    for key in others:
-        value = known.get(key)
-        said = ", ".join(map(repr, value)) or "none" if isinstance(value, list) else repr(value)
-        words.append(f"{key} {said}")
-    return "; ".join(words)
-
-
-class Job:
+class Run:
     """One run. Opens in the order of what may fail most cheaply, closes in reverse."""
 
     def __init__(
@@ -175,20 +133,19 @@ class Job:
         ):
             ledger = stack.enter_context(self._open_ledger(path))
             self.result.shared = ledger.get("shared") or "nobody"
-            budget = stack.enter_context(self._budget())
+            throttle = stack.enter_context(self._throttle())
+            around = Surroundings(self.destination, ledger, self.retry, throttle, self.clock, self.emit)
             spool = self._spool()
             try:
                 check_same_source(ledger, self.name, self.source)
                 with _noted(ledger):
-                    place = self._place(ledger, spool, budget)
-                    folder = self._folder(place)
-                    self.result.folder_id, self.result.link = folder.id, folder.link
-                    if ledger.get("link") != folder.link:
-                        ledger.note(link=folder.link)
+                    place = self._place(around, spool)
                     with _folder_first(place):
-                        self._fill(ledger, spool, budget, folder)
+                        self._fill(around, spool, place)
             finally:
-                self._tell(ledger, budget)
+                if not around.settle():
+                    getattr(self.destination, "abort", lambda: None)()
+                self._tell(around)
 
     def _open_ledger(self, path: Path) -> Ledger:
         try:
@@ -203,11 +160,11 @@ class Job:
             return Ledger(path)
 
     @contextmanager
-    def _budget(self) -> Iterator[Budget]:
+    def _throttle(self) -> Iterator[Throttle]:
         account = getattr(self.destination, "account", None)
         tally = AccountTally(self.settings.account_file, account) if account else None
         try:
-            yield Budget(
+            yield Throttle(
                 self.clock,
                 self.emit,
                 tally,
@@ -229,23 +186,27 @@ class Job:
 
     # -- the folder ----------------------------------------------------------------------------------------------
 
-    def _place(self, ledger: Ledger, spool: Spool, budget: Budget) -> DatasetFolder:
-        return DatasetFolder(
-            *(self.name, self.source, self.destination, ledger, self.retry, budget, self.clock, self.emit),
+    def _place(self, around: Surroundings, spool: Spool) -> DatasetFolder:
+        traces = Traces(
             anchor=self.settings.anchors / f"{self.stem}.json",
             lists_settle_at=self._last_sent(spool) + self.settings.list_lag,
-            traces=spool.left is not None,
-            recreate=self.options.recreate,
+            parts=spool.left is not None,
         )
+        facts = {
+            "settings": {"kind": self.source.kind, **self.source.settings()},
+            "source": self.source.describe(),
+            "where": where_is(self.source),
+            "identity": self.destination.identity,
+            "to": self.options.to,
+        }
+        return DatasetFolder(around, self.source, traces, self.name, facts)
 
-    def _folder(self, place: DatasetFolder) -> RemoteFile:
-        return place.open(
-            {"kind": self.source.kind, **self.source.settings()},
-            source=self.source.describe(),
-            where=_where(self.source),
-            identity=self.destination.identity,
-            to=self.options.to,
-        )
+    def _open_folder(self, place: DatasetFolder, ledger: Ledger) -> Address:
+        folder = place.open(recreate=self.options.recreate)
+        self.result.folder_id, self.result.link = folder.id, folder.link
+        if ledger.get("link") != folder.link:
+            ledger.note(link=folder.link)
+        return Address(ledger.get("job"), folder.id)
 
     def _last_sent(self, spool: Spool) -> float:
         """When bytes last left this machine, as a POSIX time: the account's tally is written with every chunk (a new
@@ -258,32 +219,47 @@ class Job:
 
     # -- the parts -----------------------------------------------------------------------------------------------
 
-    def _fill(self, ledger: Ledger, spool: Spool, budget: Budget, folder: RemoteFile) -> None:
-        reconciler = Reconciler(self.destination, ledger, self.retry, budget, self.emit)
-        reconciler.reconcile(folder.id, ledger.get("job"))
+    def _fill(self, around: Surroundings, spool: Spool, place: DatasetFolder) -> None:
+        """Packing waits for Drive only where a lost ledger may have to be found again, or parts may have vanished: the
+        folder of a first push is made while its first part is built."""
+        ledger = around.ledger
+        first = place.find()
+        address = around.later(lambda: self._open_folder(place, ledger))
+        reconciler = Reconciler(around)
+        if not first:
+            reconciler.begin()
+            reconciler.reconcile(address.result().folder_id, ledger.get("job"))
         parts_done, bytes_done = ledger.released_totals()
         self.emit(Started(self.name, self.source.describe(), self.destination.describe(), parts_done, bytes_done))
-        self._run_pipeline(ledger, spool, budget, folder)
+        self._run_pipeline(around, spool, address.result)
+        folder_id = address.result().folder_id
         if ledger.totals().parts == 0:
             raise SourceMissing(
                 f"{self.source.describe()} has no files to push", advice="Check the path and the globs."
             )
-        if budget.sent:
-            reconciler.reconcile(folder.id, ledger.get("job"))
+        self._finish(around, folder_id, reconciler)
+        spool.remove_if_empty()
+        self.emit(Published(self.result.link))
+
+    def _finish(self, around: Surroundings, folder_id: str, reconciler: Reconciler) -> None:
+        """Once all parts are proved: look at the folder again, publish, share."""
+        ledger, sent = around.ledger, around.throttle.sent
+        publisher = Publisher(around, folder_id)
+        shared = around.later(lambda: self._share(publisher))
+        if sent:
+            publisher.begin()
+            reconciler.reconcile(folder_id, ledger.get("job"))
             if ledger.parts(unfinished=True):
                 raise Mismatch("a part vanished from the folder during the run", advice="Run the same command again.")
         for number, count in settle(ledger).items():
             why = f"the keys of {plural(count, 'sample')} are in an earlier part, too; readers see the newest"
             self.result.failed.append(Failure(ledger.part(number).file_name, why))
-        if budget.sent:
+        if sent:
             for line in sentences(ledger):
                 self.emit(Notice(line))
-        publisher = Publisher(self.destination, folder.id, ledger, budget, self.retry, self.emit)
         publisher.publish()
-        self._share(publisher)
+        shared.result()
         self.result.state = "complete"
-        spool.remove_if_empty()
-        self.emit(Published(self.result.link))
 
     def _share(self, publisher: Publisher) -> None:
         """Set who may read, if that was asked for; and say who may."""
@@ -296,13 +272,13 @@ class Job:
         else:
             self.result.shared = outcome
 
-    def _run_pipeline(self, ledger: Ledger, spool: Spool, budget: Budget, folder: RemoteFile) -> None:
+    def _run_pipeline(self, around: Surroundings, spool: Spool, address: Callable[[], Address]) -> None:
         options = self.options
         most = spool.most
         cut = Cut(self.name, min(options.part_size, most), options.part_samples, most)
         planner = planner_for(
             self.source,
-            ledger,
+            around.ledger,
             cut,
             self.clock,
             self.emit,
@@ -316,23 +292,22 @@ class Job:
             tell=lambda text: self.emit(Notice(text)),
             away=[folder for folder in (getattr(self.source, "root", None), spool.directory) if folder],
         )
-        dataset = Dataset(ledger.get("job"), folder.id)
-        uploader = Uploader(self.destination, dataset, ledger, spool, budget, self.retry, self.clock, self.emit)
-        pipeline = Pipeline(
-            self.source, planner, ledger, spool, engine, uploader, self.clock, self.emit, uploads=options.uploads
-        )
+        uploader = Uploader(around, address, spool)
+        pipeline = Pipeline(around, self.source, planner, engine, uploader, uploads=options.uploads)
         try:
             pipeline.run(getattr(self.destination, "abort", lambda: None))
         finally:
             self.result.failed = [*getattr(planner, "failures", []), *pipeline.failed]
-            pipeline.spent.paced, pipeline.spent.limited = budget.seconds_paced, budget.seconds_limited
+            throttle = around.throttle
+            pipeline.spent.paced, pipeline.spent.limited = throttle.seconds_paced, throttle.seconds_limited
             self.result.held_back_by = held_back_by(pipeline.spent)
 
-    def _tell(self, ledger: Ledger, budget: Budget) -> None:
+    def _tell(self, around: Surroundings) -> None:
+        ledger = around.ledger
         totals = ledger.totals()
         self.result.parts, self.result.samples = totals.parts, totals.samples
         self.result.files, self.result.bytes = totals.files, totals.bytes
-        self.result.sent_bytes = budget.sent
+        self.result.sent_bytes = around.throttle.sent
         self.result.names = ledger.settled().get("names", {})
 
 
@@ -373,8 +348,3 @@ def _noted(ledger: Ledger) -> Iterator[None]:
         with suppress(sqlite3.Error, DriveshardError):
             ledger.note(last_error="interrupted")
         raise
-
-
-def _where(source: Source) -> str | None:
-    root = getattr(source, "root", None)
-    return str(Path(root).resolve()) if root is not None else None

@@ -1,4 +1,4 @@
-"""The end of a push: card and preview, then the manifest, then the folder's permission. Never fails the upload."""
+"""The end of a push: card, preview and manifest side by side, and the folder's permission. Never fails the upload."""
 
 from __future__ import annotations
 
@@ -22,15 +22,14 @@ from driveshard.core.errors import (
     Unavailable,
     Unreachable,
 )
-from driveshard.core.events import Emit, Notice
+from driveshard.core.events import Notice
 from driveshard.core.model import RemoteFile
-from driveshard.storage.base import Destination
-from driveshard.storage.retry import Retry
-from driveshard.storage.throttle import Budget
 from driveshard.upload.dataset_folder import publish
 from driveshard.upload.dataset_folder.card import CARD, PREVIEW, card
 from driveshard.upload.dataset_folder.settling import sentences
 from driveshard.upload.ledger.ledger import Ledger
+from driveshard.upload.side_by_side import Later
+from driveshard.upload.surroundings import Surroundings
 
 T = TypeVar("T")
 
@@ -43,29 +42,36 @@ _TRIES = 3
 class Publisher:
     """Puts the small files beside the parts and sets who may read. All steps can be repeated without harm."""
 
-    def __init__(
-        self, destination: Destination, folder_id: str, ledger: Ledger, budget: Budget, retry: Retry, emit: Emit
-    ) -> None:
-        self._destination = destination
+    def __init__(self, around: Surroundings, folder_id: str) -> None:
+        self._around = around
+        self._destination = around.destination
+        self._ledger = around.ledger
+        self._emit = around.emit
         self._folder_id = folder_id
-        self._ledger = ledger
-        self._budget = budget
-        self._retry = retry
-        self._emit = emit
+        self._preview: Later[bytes | None] | None = None
 
-    def publish(self) -> Manifest:
-        """Card and preview, then the manifest, each only if it changed. Returns the manifest."""
+    def begin(self) -> None:
+        """Read now what ``publish`` will want of the parts."""
+        self._preview = self._around.later(self._preview_if_readable)
+
+    def publish(self) -> None:
+        """Card, preview and manifest, each only if it changed."""
         manifest = publish.manifest_of(self._ledger)
         data = manifest.encode()
         known = self._ledger.artifact(manifests.NAME)
-        if known is not None and known[1] == hashlib.md5(data, usedforsecurity=False).hexdigest():
-            return manifest
-        preview = self._preview_if_readable(manifest)
+        same = known is not None and known[1] == hashlib.md5(data, usedforsecurity=False).hexdigest()
+        if same and not self._ledger.get("publishing"):
+            return
+        self._ledger.note(publishing=True)  # the manifest may be there before what goes beside it
+        preview = self._preview_if_readable() if self._preview is None else self._preview.result()
+        told = card(manifest, preview is not None, sentences(self._ledger))
+        files = [(CARD, told, "text/markdown"), (manifests.NAME, data, "application/json")]
         if preview is not None:
-            self._put(PREVIEW, preview, "image/jpeg")
-        self._put(CARD, card(manifest, preview is not None, sentences(self._ledger)), "text/markdown")
-        self._put(manifests.NAME, data, "application/json")
-        return manifest
+            files.append((PREVIEW, preview, "image/jpeg"))
+        written = [self._around.later(lambda file=file: self._put(*file)) for file in files]  # type: ignore[misc]
+        for one in written:
+            one.result()
+        self._ledger.note(publishing=None)
 
     def share(self, who: str) -> str | DriveshardError:
         """Set who may read the folder. Returns who may read now; or, with a notice, why the destination refuses."""
@@ -79,8 +85,9 @@ class Publisher:
     def grant(self, who: str) -> str:
         """Set who may read the folder, whatever an earlier run set: somebody may have changed it by hand. Returns who
         may read now. Raises ShareRefused and the like."""
-        shared = self._retry.call(
-            lambda: self._destination.share(self._folder_id, who, self._budget.write), doing="sharing the folder"
+        shared = self._around.ask(
+            lambda: self._destination.share(self._folder_id, who, self._around.throttle.write),
+            doing="sharing the folder",
         )
         self._note_shared(shared)
         return shared
@@ -108,7 +115,7 @@ class Publisher:
         for _ in range(_TRIES):
             known = self._ledger.artifact(name)
             if known is None:
-                file_id = self._retry.call(lambda: self._destination.reserve_ids(1), doing="reserving a file id")[0]
+                file_id = self._around.reserve_id()
                 self._ledger.note_artifact(name, file_id, None)
                 known = (file_id, None)
             file_id, stored = known
@@ -120,7 +127,7 @@ class Publisher:
                 if again:
                     raise
                 again = True
-                file_id = self._retry.call(lambda: self._destination.reserve_ids(1), doing="reserving a file id")[0]
+                file_id = self._around.reserve_id()
                 self._ledger.note_artifact(name, file_id, None)
                 continue
             if (remote.md5 or "").lower() == md5:
@@ -143,19 +150,19 @@ class Publisher:
                     return there
                 replace = there is not None
             unsure = True
-            self._budget.write()
+            self._around.throttle.write()
             try:
                 return self._destination.put(file_id, self._folder_id, name, data, mime_type, replace=replace)
             except IdInUse:  # a run that was killed may have written it
                 there = self._with_checksum(file_id)
                 if (there.md5 or "").lower() == md5:
                     return there
-                self._budget.write()
+                self._around.throttle.write()
                 return self._destination.put(file_id, self._folder_id, name, data, mime_type, replace=True)
 
-        remote = self._retry.call(step, doing=f"writing {name}")
+        remote = self._around.ask(step, doing=f"writing {name}")
         if remote.md5 is None:
-            remote = self._retry.call(lambda: self._with_checksum(file_id), doing=f"looking for {name}")
+            remote = self._around.ask(lambda: self._with_checksum(file_id), doing=f"looking for {name}")
         return remote
 
     def _there(self, file_id: str) -> RemoteFile | None:
@@ -170,19 +177,19 @@ class Publisher:
             raise Unavailable("Drive has not computed the checksum yet")
         return remote
 
-    def _preview_if_readable(self, manifest: Manifest) -> bytes | None:
+    def _preview_if_readable(self) -> bytes | None:
         try:
-            return self._preview(manifest)
+            return self._contact_sheet(publish.manifest_of(self._ledger))
         except (Refused, DailyCap) as error:
             self._emit(Notice(f"No preview was made: {error}"))
             return None
 
-    def _preview(self, manifest: Manifest) -> bytes | None:
+    def _contact_sheet(self, manifest: Manifest) -> bytes | None:
         """A contact sheet from the heads of a few parts; None when the samples are not images."""
         tiles: list[Tile] = []
         chosen = _spread(manifest.parts, _PREVIEW_PARTS)
         for part in chosen:
-            head = self._retry.call(
+            head = self._around.ask(
                 lambda part=part: self._destination.read(part.id, 0, min(part.size, _PREVIEW_BYTES)),  # type: ignore[misc]
                 doing="reading samples for the preview",
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +34,7 @@ from driveshard.storage.retry import Retry
 from driveshard.storage.throttle import Throttle
 from driveshard.upload.bottleneck import held_back_by
 from driveshard.upload.dataset_folder.find_or_create import DatasetFolder, Traces
-from driveshard.upload.dataset_folder.publish import Publisher
+from driveshard.upload.dataset_folder.publish import Publisher, manifest_of
 from driveshard.upload.dataset_folder.reconcile import Reconciler
 from driveshard.upload.dataset_folder.settling import sentences, settle
 from driveshard.upload.ledger.ledger import Ledger
@@ -49,6 +49,7 @@ from driveshard.upload.plan.registry import planner_for
 from driveshard.upload.result import PushResult
 from driveshard.upload.same_source import check_same_source, where_is, without_own
 from driveshard.upload.send.uploader import Address, Uploader
+from driveshard.upload.side_by_side import Later
 from driveshard.upload.spool import Spool, spool_directory
 from driveshard.upload.surroundings import Surroundings
 
@@ -120,6 +121,7 @@ class Run:
         self.clock = settings.clock
         self.retry = Retry(self.clock, settings.patience, emit)
         self.stem = ledger_stem(name, destination.identity)
+        self._readers: Later[str | None] | None = None
 
     def run(self) -> None:
         """Everything from the lock to the link."""
@@ -228,43 +230,51 @@ class Run:
         reconciler = Reconciler(around)
         if not first:
             reconciler.begin()
+            self._look_at_readers(around)
             reconciler.reconcile(address.result().folder_id, ledger.get("job"))
         parts_done, bytes_done = ledger.released_totals()
         self.emit(Started(self.name, self.source.describe(), self.destination.describe(), parts_done, bytes_done))
-        self._run_pipeline(around, spool, address.result)
+        heads = self._run_pipeline(around, spool, address.result)
         folder_id = address.result().folder_id
         if ledger.totals().parts == 0:
             raise SourceMissing(
                 f"{self.source.describe()} has no files to push", advice="Check the path and the globs."
             )
-        self._finish(around, folder_id, reconciler)
+        self._finish(around, Publisher(around, folder_id, heads), reconciler)
         spool.remove_if_empty()
         self.emit(Published(self.result.link))
 
-    def _finish(self, around: Surroundings, folder_id: str, reconciler: Reconciler) -> None:
-        """Once all parts are proved: look at the folder again, publish, share."""
+    def _finish(self, around: Surroundings, publisher: Publisher, reconciler: Reconciler) -> None:
+        """Once all parts are proved: look at the folder again, publish, share, side by side: a part that somebody took
+        away meanwhile ends this run, and the next one publishes anew."""
         ledger, sent = around.ledger, around.throttle.sent
-        publisher = Publisher(around, folder_id)
-        shared = around.later(lambda: self._share(publisher))
-        if sent:
-            publisher.begin()
-            reconciler.reconcile(folder_id, ledger.get("job"))
-            if ledger.parts(unfinished=True):
-                raise Mismatch("a part vanished from the folder during the run", advice="Run the same command again.")
+        shared = around.later(lambda: self._share(publisher, sent=bool(sent)))
         for number, count in settle(ledger).items():
             why = f"the keys of {plural(count, 'sample')} are in an earlier part, too; readers see the newest"
             self.result.failed.append(Failure(ledger.part(number).file_name, why))
         if sent:
             for line in sentences(ledger):
                 self.emit(Notice(line))
-        publisher.publish()
+        manifest = manifest_of(ledger)
+        published = around.later(lambda: publisher.publish(manifest))
+        if sent:
+            reconciler.reconcile(ledger.get("folder_id"), ledger.get("job"))
+            if ledger.parts(unfinished=True):
+                raise Mismatch("a part vanished from the folder during the run", advice="Run the same command again.")
+        published.result()
         shared.result()
         self.result.state = "complete"
 
-    def _share(self, publisher: Publisher) -> None:
+    def _look_at_readers(self, around: Surroundings) -> None:
+        """Where there may be nothing to do, begin to ask now who may read."""
+        folder_id = around.ledger.get("folder_id")
+        if self.options.share is None and folder_id is not None and not around.ledger.parts(unfinished=True):
+            self._readers = around.later(Publisher(around, folder_id).asked_for_readers)
+
+    def _share(self, publisher: Publisher, *, sent: bool) -> None:
         """Set who may read, if that was asked for; and say who may."""
         if self.options.share is None:
-            self.result.shared = publisher.readers()
+            self.result.shared = publisher.readers(None if sent else self._readers)
             return
         outcome = publisher.share(self.options.share)
         if isinstance(outcome, DriveshardError):
@@ -272,7 +282,8 @@ class Run:
         else:
             self.result.shared = outcome
 
-    def _run_pipeline(self, around: Surroundings, spool: Spool, address: Callable[[], Address]) -> None:
+    def _run_pipeline(self, around: Surroundings, spool: Spool, address: Callable[[], Address]) -> Mapping[int, bytes]:
+        """Returns the beginnings of some parts."""
         options = self.options
         most = spool.most
         cut = Cut(self.name, min(options.part_size, most), options.part_samples, most)
@@ -301,6 +312,7 @@ class Run:
             throttle = around.throttle
             pipeline.spent.paced, pipeline.spent.limited = throttle.seconds_paced, throttle.seconds_limited
             self.result.held_back_by = held_back_by(pipeline.spent)
+        return uploader.heads
 
     def _tell(self, around: Surroundings) -> None:
         ledger = around.ledger

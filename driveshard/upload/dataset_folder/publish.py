@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from driveshard.archive import manifest as manifests
@@ -24,46 +24,40 @@ from driveshard.core.errors import (
 )
 from driveshard.core.events import Notice
 from driveshard.core.model import RemoteFile
-from driveshard.upload.dataset_folder import publish
 from driveshard.upload.dataset_folder.card import CARD, PREVIEW, card
 from driveshard.upload.dataset_folder.settling import sentences
 from driveshard.upload.ledger.ledger import Ledger
+from driveshard.upload.send.uploader import HEAD, HEADS
 from driveshard.upload.side_by_side import Later
 from driveshard.upload.surroundings import Surroundings
 
 T = TypeVar("T")
 
 _TILES = 24
-_PREVIEW_BYTES = 512 * 1024  # read from the head of a part
-_PREVIEW_PARTS = 6
 _TRIES = 3
 
 
 class Publisher:
-    """Puts the small files beside the parts and sets who may read. All steps can be repeated without harm."""
+    """Puts the small files beside the parts and sets who may read. All steps can be repeated without harm. ``heads``
+    are the beginnings of those parts that need not be asked for theirs, by number."""
 
-    def __init__(self, around: Surroundings, folder_id: str) -> None:
+    def __init__(self, around: Surroundings, folder_id: str, heads: Mapping[int, bytes] | None = None) -> None:
         self._around = around
         self._destination = around.destination
         self._ledger = around.ledger
         self._emit = around.emit
         self._folder_id = folder_id
-        self._preview: Later[bytes | None] | None = None
+        self._heads = heads or {}
 
-    def begin(self) -> None:
-        """Read now what ``publish`` will want of the parts."""
-        self._preview = self._around.later(self._preview_if_readable)
-
-    def publish(self) -> None:
+    def publish(self, manifest: Manifest) -> None:
         """Card, preview and manifest, each only if it changed."""
-        manifest = publish.manifest_of(self._ledger)
         data = manifest.encode()
         known = self._ledger.artifact(manifests.NAME)
         same = known is not None and known[1] == hashlib.md5(data, usedforsecurity=False).hexdigest()
         if same and not self._ledger.get("publishing"):
             return
         self._ledger.note(publishing=True)  # the manifest may be there before what goes beside it
-        preview = self._preview_if_readable() if self._preview is None else self._preview.result()
+        preview = self._preview_if_readable(manifest)
         told = card(manifest, preview is not None, sentences(self._ledger))
         files = [(CARD, told, "text/markdown"), (manifests.NAME, data, "application/json")]
         if preview is not None:
@@ -92,13 +86,18 @@ class Publisher:
         self._note_shared(shared)
         return shared
 
-    def readers(self) -> str:
-        """Who may read now, without setting it; what was set last where that cannot be asked."""
+    def asked_for_readers(self) -> str | None:
+        """Who may read now; None where that cannot be asked."""
         look = getattr(self._destination, "readers", None)
         try:
-            shared = None if look is None else str(look(self._folder_id))
+            return None if look is None else str(look(self._folder_id))
         except (Unreachable, Refused, ComeBackLater, AuthError):  # the push itself is done
-            shared = None
+            return None
+
+    def readers(self, early: Later[str | None] | None = None) -> str:
+        """Who may read now, without setting it; what was set last where that cannot be asked. ``early`` is that
+        question, asked a moment ago."""
+        shared = self.asked_for_readers() if early is None else early.result()
         if shared is None:
             return str(self._ledger.get("shared") or "nobody")
         self._note_shared(shared)
@@ -177,24 +176,25 @@ class Publisher:
             raise Unavailable("Drive has not computed the checksum yet")
         return remote
 
-    def _preview_if_readable(self) -> bytes | None:
+    def _preview_if_readable(self, manifest: Manifest) -> bytes | None:
         try:
-            return self._contact_sheet(publish.manifest_of(self._ledger))
+            return self._preview(manifest)
         except (Refused, DailyCap) as error:
             self._emit(Notice(f"No preview was made: {error}"))
             return None
 
-    def _contact_sheet(self, manifest: Manifest) -> bytes | None:
+    def _preview(self, manifest: Manifest) -> bytes | None:
         """A contact sheet from the heads of a few parts; None when the samples are not images."""
         tiles: list[Tile] = []
-        chosen = _spread(manifest.parts, _PREVIEW_PARTS)
-        for part in chosen:
-            head = self._around.ask(
-                lambda part=part: self._destination.read(part.id, 0, min(part.size, _PREVIEW_BYTES)),  # type: ignore[misc]
-                doing="reading samples for the preview",
-            )
-            tiles += _spread(list(tiles_of(head)), -(-_TILES // len(chosen)))
+        chosen = _spread(manifest.parts, HEADS)
+        for head in [self._around.later(lambda part=part: self._head(part)) for part in chosen]:  # type: ignore[misc]
+            tiles += _spread(list(tiles_of(head.result())), -(-_TILES // len(chosen)))
         return contact_sheet(tiles[:_TILES]) if tiles else None
+
+    def _head(self, part: ManifestPart) -> bytes:
+        return self._heads.get(part.number) or self._around.ask(
+            lambda: self._destination.read(part.id, 0, min(part.size, HEAD)), doing="reading samples for the preview"
+        )
 
 
 def not_shared(error: DriveshardError) -> str:

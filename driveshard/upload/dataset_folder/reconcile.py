@@ -33,24 +33,24 @@ class Reconciler:
         self._destination = around.destination
         self._ledger = around.ledger
         self._emit = around.emit
-        self._listing: Later[list[RemoteFile]] | None = None
+        self._begun: tuple[str, Later[list[RemoteFile]]] | None = None
 
     def begin(self) -> None:
         """Ask for the list now that ``reconcile`` will want."""
         folder_id = self._ledger.get("folder_id")
         if folder_id is not None and self._ledger.parts():
-            self._listing = self._around.later(lambda: self._list(folder_id))
+            self._begun = folder_id, self._around.later(lambda: self._list(folder_id))
 
     def _list(self, folder_id: str) -> list[RemoteFile]:
         return self._around.ask(lambda: self._destination.children(folder_id), doing="listing the folder")
 
     def reconcile(self, folder_id: str, job: str) -> None:
         """Send parts that vanished, or are damaged, back to *packed*; remove doubles."""
+        begun, self._begun = self._begun, None
         parts = {part.number: part for part in self._ledger.parts()}
         if not parts:
             return
-        listing, self._listing = self._listing, None
-        listed = self._list(folder_id) if listing is None else listing.result()
+        listed = begun[1].result() if begun and begun[0] == folder_id else self._list(folder_id)
         by_id = {remote.id: remote for remote in listed}
         for part in parts.values():
             if part.state is PartState.RELEASED:

@@ -9,6 +9,7 @@ SECONDS = 20.0  # of the line that a request takes, and at most so many are lost
 _FEWEST = 0.5  # seconds, however often requests fail
 _GROWTH = 1.5  # of the seconds, after a failure, with each request that goes well
 _BOLDEST = 32  # times the last one
+_NEARLY = 1.5  # times the size; a rest of little would have a round trip of its own
 
 
 class RequestSizer:
@@ -28,6 +29,10 @@ class RequestSizer:
     @property
     def size(self) -> int:
         return max(1, int(self._size / self._unit)) * self._unit
+
+    def of(self, rest: int) -> int:
+        """How many of the ``rest`` of a part the next request carries: all of them, should it be nearly so."""
+        return rest if rest <= self.size * _NEARLY else self.size
 
     def took(self, length: int, seconds: float) -> None:
         """Note that a request of ``length`` bytes took ``seconds`` and was kept."""

@@ -98,7 +98,7 @@ class Transfer:
         unit = self._around.destination.chunk_unit
         # Everything held and yet not finished: send the last piece again, which is skipped and ends the upload.
         start = offset if offset < self._size else (self._size - 1) // unit * unit
-        with self._around.throttle.request(min(self._sizer.size, self._size - start), unit) as allowed:
+        with self._around.throttle.request(self._sizer.of(self._size - start), unit) as allowed:
             began = self._around.clock.monotonic()
             piece = Piece(allowed.length, self._blocks(start, allowed))
             progress = self._around.destination.send(self._session, start, piece, self._size)

@@ -7,6 +7,7 @@ it is believed. A part's temp file is deleted in one place only, after the desti
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from io import FileIO
 
@@ -34,6 +35,8 @@ from driveshard.upload.surroundings import Surroundings
 SESSION_LIFE = 7 * 86_400.0  # seconds; Drive forgets a session a week after it was begun
 _MOST_RESTARTS = 5
 _MOST_REPAIRS = 3
+HEAD = 512 * 1024  # bytes
+HEADS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class Uploader:
         self._emit = around.emit
         self._address = address
         self.spool = spool
+        self.heads: dict[int, bytes] = {}  # of the first parts that are released, by number
         self._sizer = RequestSizer(around.destination.chunk_unit, around.throttle.rate)
 
     def upload(self, number: int) -> None:
@@ -251,8 +255,15 @@ class Uploader:
     def _remove(self, file_id: str) -> None:
         self._around.write(lambda: self._destination.remove(file_id), doing="removing a spoilt upload")
 
+    def _keep_head(self, part: LedgerPart) -> None:
+        """What is published shows some samples of a few parts; as long as it is here, it need not be asked for."""
+        if len(self.heads) < HEADS:
+            with suppress(OSError), self.spool.path(part.file_name).open("rb") as source:
+                self.heads[part.number] = source.read(HEAD)
+
     def _release(self, part: LedgerPart) -> None:
         assert part.size is not None
+        self._keep_head(part)
         self.spool.release(part.number, part.file_name)
         self._ledger.released(part.number)
         self._emit(PartReleased(part.number, part.file_name, part.size))

@@ -32,7 +32,8 @@ from driveshard.core.errors import AuthError, ConfigError, Interrupted, NotFound
 from driveshard.core.formatting import shown
 from driveshard.storage.drive.connection import Connection, secure_context
 from driveshard.storage.drive.errors import read_answer, translate
-from driveshard.storage.drive.network import Proxy, certificates, proxy_for_https
+from driveshard.storage.drive.network import Proxy, proxy_for_https
+from driveshard.storage.drive.network import certificates as named_certificates
 from driveshard.storage.drive.resumable import Reply, Request
 from driveshard.storage.rate_limits import DRIVE_UNITS_A_MINUTE, UNITS, Pacer, TokenBucket
 
@@ -51,11 +52,19 @@ Refusal = Callable[[int, Mapping[str, str], bytes], Exception]
 class DriveClient:
     """Sends requests to the Drive at ``base_url`` (``https://www.googleapis.com/`` or a loopback address).
 
-    ``timeout`` in seconds bounds each wait for the network, so that a stalled connection is noticed.
+    ``timeout`` in seconds bounds each wait for the network, so that a stalled connection is noticed. ``certificates``
+    is a file or folder of those to trust, None for the usual ones, or what the environment names for Google's.
     """
 
     def __init__(
-        self, base_url: str, credentials: Any, clock: Clock, *, timeout: float = 60.0, api_key: str | None = None
+        self,
+        base_url: str,
+        credentials: Any,
+        clock: Clock,
+        *,
+        timeout: float = 60.0,
+        api_key: str | None = None,
+        certificates: str | None = None,
     ) -> None:
         self.base_url = base_url
         self._credentials = credentials
@@ -68,7 +77,7 @@ class DriveClient:
         self.requests = 0
         # What is set for the whole machine is not for an emulator on it.
         self._proxy: Proxy | None = proxy_for_https() if base_url == GOOGLE else None
-        self._certificates = certificates() if base_url == GOOGLE else None
+        self._certificates = certificates or (named_certificates() if base_url == GOOGLE else None)
         # A tenth of a minute's units may be spent at once.
         self._units = Pacer(TokenBucket(DRIVE_UNITS_A_MINUTE / 60, DRIVE_UNITS_A_MINUTE / 10))
         self.files, self.permissions, self.about = self._resources(api_key)

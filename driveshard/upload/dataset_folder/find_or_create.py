@@ -27,6 +27,7 @@ from driveshard.core.files import write_whole
 from driveshard.core.model import RemoteFile
 from driveshard.sources.base import Source
 from driveshard.sources.folder import FolderSource
+from driveshard.storage.base import folder_gone
 from driveshard.upload.dataset_folder.recover_ledger import Recovery
 from driveshard.upload.naming import settings_digest
 from driveshard.upload.surroundings import Surroundings
@@ -116,20 +117,7 @@ class DatasetFolder:
         try:
             return self._around.ask(lambda: self._destination.get(folder_id), doing="looking for the dataset's folder")
         except NotFound as error:
-            raise self._gone(trashed=error.trashed) from error
-
-    def _gone(self, *, trashed: bool) -> NotFound:
-        anew = "to begin anew, in a new folder with a new link, push with --recreate, or under another --name"
-        if trashed:
-            return NotFound(
-                f"the folder of the dataset {self._name} is in Drive's trash",
-                advice=f"Restore it there, then run the same command again; {anew}.",
-                trashed=True,
-            )
-        return NotFound(
-            f"the folder of the dataset {self._name} is gone from {self._destination.describe()}",
-            advice=f"Is it the right login, or is the disk connected? If the folder was deleted: {anew}.",
-        )
+            raise folder_gone(self._name, self._destination, trashed=error.trashed) from error
 
     def _begin_anew(self) -> RemoteFile:
         self._check_not_empty()
@@ -234,8 +222,10 @@ class DatasetFolder:
 
 
 def find_folder(name: str, around: Surroundings) -> RemoteFile | None:
-    """The dataset folder of that name, None without one. Raises UsageError when several have the name."""
-    folders = around.ask(lambda: around.destination.find_folders(name), doing="looking for an earlier upload")
+    """The dataset folder of that name, None without one; one that does not say whose it is, is none. Raises UsageError
+    when several have the name."""
+    found = around.ask(lambda: around.destination.find_folders(name), doing="looking for an earlier upload")
+    folders = [one for one in found if one.properties.get("job")]
     if len(folders) > 1:
         raise UsageError(
             f"there are {len(folders)} dataset folders named {name}, and no ledger that says which is meant",

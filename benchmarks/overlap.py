@@ -25,15 +25,14 @@ import runs
 from inputs import make_job
 
 from driveshard.core.events import ignore
-from driveshard.core.model import RemoteFile
 from driveshard.storage.registry import open_destination
-from driveshard.storage.throttle import Budget
-from driveshard.upload.ledger.ledger import Ledger
+from driveshard.upload.dataset_folder.find_or_create import DatasetFolder
 from driveshard.upload.push import prepare
 from driveshard.upload.result import PushResult
-from driveshard.upload.run import Job
+from driveshard.upload.run import Run
 from driveshard.upload.send.uploader import Uploader
 from driveshard.upload.spool import Spool
+from driveshard.upload.surroundings import Surroundings
 
 BAR = 1.1
 
@@ -120,12 +119,13 @@ class _Ways:
             shutil.rmtree(self._temp / folder, ignore_errors=True)
 
 
-class _Packing(Job):
+class _Packing(Run):
     """A push that ends when everything is packed."""
 
-    def _fill(self, ledger: Ledger, spool: Spool, budget: Budget, folder: RemoteFile) -> None:
+    def _fill(self, around: Surroundings, spool: Spool, place: DatasetFolder) -> None:
+        place.find()
         with mock.patch.object(Uploader, "upload", lambda uploader, number: None):
-            self._run_pipeline(ledger, spool, budget, folder)
+            self._run_pipeline(around, spool, lambda: self._open_folder(place, around.ledger))
 
 
 def pack_only(job: str, temp: str, name: str) -> int:

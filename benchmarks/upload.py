@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import harness
@@ -38,37 +39,25 @@ def upload_ours(file: Path, url: str) -> float:
     from driveshard.core.events import ignore
     from driveshard.storage.registry import open_destination
     from driveshard.storage.retry import Patience, Retry
-    from driveshard.storage.throttle import Budget
-    from driveshard.upload.send.caution import Caution
-    from driveshard.upload.send.chunk_size import ChunkSizer
-    from driveshard.upload.send.slow_sessions import Fleet
+    from driveshard.storage.throttle import Throttle
+    from driveshard.upload.ledger.ledger import Ledger
+    from driveshard.upload.send.request_size import RequestSizer
     from driveshard.upload.send.transfer import Transfer
+    from driveshard.upload.surroundings import Surroundings
 
     clock = Clock()
     destination = open_destination("drive:", settings_from({"DRIVESHARD_DRIVE_URL": url, "DRIVESHARD_HOME": "unused"}))
     session = destination.begin("abcdef", "folder", "x", file.stat().st_size, {})
 
+    throttle = Throttle(clock, ignore, None, writes_per_second=0)
+    ledger = Ledger(file.with_suffix(".sqlite"))
+    around = Surroundings(destination, ledger, Retry(clock, Patience(), ignore), throttle, clock, ignore)
+    part: Any = SimpleNamespace(number=0, file_name="x", size=file.stat().st_size)
+
     def work() -> None:
         """Send the file once through a session that is begun."""
         with file.open("rb", buffering=0) as source:
-            Transfer(
-                destination,
-                session,
-                source,
-                number=0,
-                name="x",
-                size=file.stat().st_size,
-                chunks=ChunkSizer(destination.chunk_unit, file.stat().st_size),
-                budget=Budget(clock, ignore, None, writes_per_second=0),
-                fleet=Fleet(),
-                caution=Caution(clock),
-                retry=Retry(clock, Patience(), ignore),
-                clock=clock,
-                emit=ignore,
-                confirmed=lambda offset: None,
-                may_replace=False,
-                fresh=True,
-            ).run()
+            Transfer(around, part, session, source, RequestSizer(destination.chunk_unit), fresh=True).run()
 
     return cpu(work)
 

@@ -8,7 +8,7 @@ import sys
 from driveshard.cli import main as cli
 from driveshard.config import settings as config
 from driveshard.storage.retry import Patience
-from driveshard.upload.send import chunk_size
+from driveshard.upload.send import request_size
 
 
 def quick_patience() -> Patience:
@@ -17,5 +17,5 @@ def quick_patience() -> Patience:
 
 if __name__ == "__main__":
     config.Patience = quick_patience  # type: ignore[assignment,misc]
-    chunk_size.FIRST_CHUNK = 256 * 1024
-    sys.exit(cli(sys.argv[1:]))
+    request_size.FIRST_REQUEST, request_size._BOLDEST = 256 * 1024, 4
+    sys.exit(cli.main(sys.argv[1:]))

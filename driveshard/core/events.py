@@ -67,7 +67,8 @@ class UploadStarted:
 
 @dataclass(frozen=True, slots=True)
 class BytesSent:
-    """The server now holds ``offset`` bytes of the part; ``sent`` were sent to get there from the last event."""
+    """The server holds ``offset`` bytes of the part, or has them on their way; ``sent`` were sent since the last
+    event."""
 
     number: int
     offset: int

@@ -14,7 +14,7 @@ The contract, which ``tests/contract`` runs against every implementation:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,6 +39,18 @@ class Stored:
 Progress = Held | Stored
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """``length`` bytes of an upload, in blocks of which each is valid until the next is asked for; they come once."""
+
+    length: int
+    blocks: Iterable[bytes | memoryview]
+
+    @classmethod
+    def of(cls, data: bytes | memoryview | Piece) -> Piece:
+        return data if isinstance(data, Piece) else cls(len(data), [data])
+
+
 class Destination(Protocol):
     """A place that takes parts. All methods may be called from several threads at once."""
 
@@ -48,7 +60,7 @@ class Destination(Protocol):
 
     @property
     def chunk_unit(self) -> int:
-        """Every chunk but the last is a multiple of this many bytes."""
+        """Every request but the last carries a multiple of this many bytes."""
 
     @property
     def requests(self) -> int:
@@ -69,8 +81,9 @@ class Destination(Protocol):
     def begin(self, file_id: str, folder_id: str, name: str, size: int, properties: Mapping[str, str]) -> UploadSession:
         """Begin an upload of ``size`` bytes."""
 
-    def send(self, session: UploadSession, offset: int, data: bytes | memoryview, size: int) -> Progress:
-        """Send ``data`` as bytes ``offset``... of ``size``."""
+    def send(self, session: UploadSession, offset: int, data: bytes | memoryview | Piece, size: int) -> Progress:
+        """Send ``data`` as bytes ``offset``... of ``size``. What a piece raises while its blocks are asked for ends the
+        request and passes through; what was held by then stays."""
 
     def query(self, session: UploadSession, size: int) -> Progress:
         """What the place holds of that session. Raises SessionGone."""

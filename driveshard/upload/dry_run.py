@@ -21,7 +21,7 @@ from driveshard.upload.naming import dataset_name, ledger_path, ledger_stem
 from driveshard.upload.plan.base import MOST, Cut
 from driveshard.upload.plan.registry import planner_for
 from driveshard.upload.result import PushResult
-from driveshard.upload.run import check_same_source, without_own
+from driveshard.upload.same_source import check_same_source, without_own
 
 
 def rehearse(options: PushOptions, source: Source, settings: Settings, emit: Emit) -> PushResult:

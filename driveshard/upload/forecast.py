@@ -1,7 +1,7 @@
 """What a push will cost, from what a dry run planned: requests, quota, room and time. Arithmetic only.
 
 Drive's figures are those of ``storage.rate_limits``; beside them a folder, and a shared drive, holds 500,000 items
-(Workspace Admin Help 7338880). A chunk's cost is not documented and counted as an edit.
+(Workspace Admin Help 7338880). What a request with a part's bytes costs is not documented and counted as an edit.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from driveshard.core.formatting import human_seconds, human_size, plural
 from driveshard.storage.rate_limits import DRIVE_BYTES_A_DAY, DRIVE_UNITS_A_MINUTE, UNITS
-from driveshard.upload.send.chunk_size import ChunkSizer
+from driveshard.upload.send.request_size import RequestSizer
 
 FOLDER_ITEMS = 500_000
 _UNIT = 256 * 1024
@@ -62,11 +62,11 @@ class Forecast:
 def forecast(parts: int, total: int, *, temp: int, writes_per_second: float, bytes_a_second: float | None) -> Forecast:
     """For ``parts`` new parts of ``total`` bytes together."""
     size = total // parts if parts else 0
-    chunks = parts * chunks_of(size)
+    bodies = parts * requests_of(size)
     writes = parts + _BESIDE if parts else 0
     lists = 2 * (1 + parts // _PAGE)
-    requests = chunks + writes + lists + _LOOKS
-    units = (chunks + writes) * UNITS["write"] + lists * UNITS["list"] + _LOOKS * UNITS["read"]
+    requests = bodies + writes + lists + _LOOKS
+    units = (bodies + writes) * UNITS["write"] + lists * UNITS["list"] + _LOOKS * UNITS["read"]
     days = total / DRIVE_BYTES_A_DAY
     limits = []
     if parts + _BESIDE > FOLDER_ITEMS:
@@ -85,14 +85,12 @@ def _slowest(total: int, units: int, writes: int, per_second: float, bytes_a_sec
     return max(total / bytes_a_second, writes / per_second, 60.0 * units / DRIVE_UNITS_A_MINUTE)
 
 
-def chunks_of(size: int) -> int:
-    """Requests that carry a part of that size on a good line: the first ones are small and grow."""
-    sizer = ChunkSizer(_UNIT, size)
+def requests_of(size: int) -> int:
+    """Requests that carry a part of that size on a good line: the first one is small, and they grow."""
+    sizer = RequestSizer(_UNIT)
     sent = count = 0
     while sent < size:
-        before = sizer.size
-        sizer.took(before, 0.0)
-        if sizer.size == before:
-            return count + math.ceil((size - sent) / before)
-        sent, count = sent + before, count + 1
+        length = sizer.of(size - sent)
+        sizer.took(length, 0.0)
+        sent, count = sent + length, count + 1
     return max(1, count)

@@ -23,7 +23,7 @@ from driveshard.storage.base import Destination
 from driveshard.storage.rate_limits import DEFAULT_WRITES_PER_SECOND
 from driveshard.storage.registry import open_destination
 from driveshard.storage.retry import Retry
-from driveshard.storage.throttle import Budget
+from driveshard.storage.throttle import Throttle
 from driveshard.upload.ledger.lock import hold
 from driveshard.upload.ledger.reader import Record, find_record, read_record, settings_for
 from driveshard.upload.spool import spool_directory
@@ -95,9 +95,9 @@ def _trash(record: Record, settings: Settings, emit: Emit) -> None:
         )
     destination: Destination = open_destination(record.to, settings)
     retry = Retry(settings.clock, settings.patience, emit)
-    budget = Budget(settings.clock, emit, None, writes_per_second=DEFAULT_WRITES_PER_SECOND)
+    throttle = Throttle(settings.clock, emit, None, writes_per_second=DEFAULT_WRITES_PER_SECOND)
     try:
-        budget.write()
+        throttle.write()
         retry.call(lambda: destination.trash(record.folder_id), doing="moving the folder to the trash")  # type: ignore[attr-defined]
     finally:
         getattr(destination, "close", lambda: None)()

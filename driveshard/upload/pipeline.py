@@ -17,9 +17,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from driveshard.core.clock import Clock
 from driveshard.core.errors import Interrupted, PartTooLarge, TempFull, TempLost, WorkersKilled
-from driveshard.core.events import Emit, Notice, PackStarted, PartDropped, PartPacked, Planned, SourceFailed, Waiting
+from driveshard.core.events import Notice, PackStarted, PartDropped, PartPacked, Planned, SourceFailed, Waiting
 from driveshard.core.files import md5_of
 from driveshard.core.formatting import error_text
 from driveshard.core.model import Failure, FileList, Part, PartSpec, PartState
@@ -27,12 +26,11 @@ from driveshard.sources.base import Source
 from driveshard.sources.folder import FolderSource
 from driveshard.upload.bottleneck import TimeSpent
 from driveshard.upload.bounded_queue import Channel, Closed
-from driveshard.upload.ledger.ledger import Ledger
 from driveshard.upload.pack.engine import Engine, WorkerLost
 from driveshard.upload.pack.workers import deaf
 from driveshard.upload.plan.base import Planner
 from driveshard.upload.send.uploader import Uploader
-from driveshard.upload.spool import Spool
+from driveshard.upload.surroundings import Surroundings
 
 _PLANNED_AHEAD = 1000  # numbers only; what the parts hold is in the ledger
 _MOST_REBUILDS = 5  # of one part in one run
@@ -48,25 +46,22 @@ class Pipeline:
 
     def __init__(
         self,
+        around: Surroundings,
         source: Source,
         planner: Planner,
-        ledger: Ledger,
-        spool: Spool,
         engine: Engine,
         uploader: Uploader,
-        clock: Clock,
-        emit: Emit,
         *,
         uploads: int,
     ) -> None:
         self._source = source
         self._planner = planner
-        self._ledger = ledger
-        self._spool = spool
+        self._ledger = around.ledger
+        self._spool = uploader.spool
         self._engine = engine
         self._uploader = uploader
-        self._clock = clock
-        self._emit = emit
+        self._clock = around.clock
+        self._emit = around.emit
         self._uploads = uploads
         # One more than workers, so that a worker finds its next part waiting while the last one is noted down.
         self._packers = 1 if planner.sequential else engine.workers + 1

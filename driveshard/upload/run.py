@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from driveshard.config.settings import PushOptions, Settings
 from driveshard.core.errors import (
@@ -25,19 +24,17 @@ from driveshard.core.errors import (
 )
 from driveshard.core.events import Emit, Notice, Published, Started
 from driveshard.core.formatting import plural
-from driveshard.core.model import Failure, RemoteFile
-from driveshard.core.paths import path_of
+from driveshard.core.model import Failure
 from driveshard.sources.base import Source
-from driveshard.sources.folder import FolderSource
 from driveshard.storage.account_usage import AccountTally
 from driveshard.storage.base import Destination
 from driveshard.storage.rate_limits import parse_bwlimit
-from driveshard.storage.registry import open_destination, split_where
+from driveshard.storage.registry import open_destination
 from driveshard.storage.retry import Retry
-from driveshard.storage.throttle import Budget
+from driveshard.storage.throttle import Throttle
 from driveshard.upload.bottleneck import held_back_by
-from driveshard.upload.dataset_folder.find_or_create import DatasetFolder
-from driveshard.upload.dataset_folder.publish import Publisher
+from driveshard.upload.dataset_folder.find_or_create import DatasetFolder, Traces
+from driveshard.upload.dataset_folder.publish import Publisher, manifest_of
 from driveshard.upload.dataset_folder.reconcile import Reconciler
 from driveshard.upload.dataset_folder.settling import sentences, settle
 from driveshard.upload.ledger.ledger import Ledger
@@ -50,8 +47,11 @@ from driveshard.upload.pipeline import Pipeline
 from driveshard.upload.plan.base import Cut
 from driveshard.upload.plan.registry import planner_for
 from driveshard.upload.result import PushResult
-from driveshard.upload.send.uploader import Dataset, Uploader
+from driveshard.upload.same_source import check_same_source, where_is, without_own
+from driveshard.upload.send.uploader import Address, Uploader
+from driveshard.upload.side_by_side import Later
 from driveshard.upload.spool import Spool, spool_directory
+from driveshard.upload.surroundings import Surroundings
 
 _PASSING = (Interrupted, Unreachable, ComeBackLater, Defect)  # after these the same push goes on, as it is
 _PARTS_IN_TEMP = 2  # beyond those being packed and uploaded
@@ -68,9 +68,9 @@ def push(options: PushOptions, source: Source, settings: Settings, emit: Emit) -
     destination = open_destination(options.to, settings)
     began = time.monotonic()
     result = PushResult(name)
-    job = Job(name, options, source, settings, destination, emit, result)
+    run = Run(name, options, source, settings, destination, emit, result)
     try:
-        job.run()
+        run.run()
     except KeyboardInterrupt:  # a script's or a notebook's Ctrl-C is for them to handle; everything has stopped
         raise
     except BaseException as error:  # the edge of a run: whatever it is becomes a kind with an exit code
@@ -82,7 +82,7 @@ def push(options: PushOptions, source: Source, settings: Settings, emit: Emit) -
     finally:
         _let_go(source, emit)
         getattr(destination, "close", lambda: None)()
-    if result.folder_id is None and (record := read_record(ledger_path(settings, job.stem))) is not None:
+    if result.folder_id is None and (record := read_record(ledger_path(settings, run.stem))) is not None:
         result.folder_id, result.link = record.folder_id, record.link  # of an earlier run
         result.shared = record.shared or "nobody"
     result.seconds = time.monotonic() - began
@@ -98,48 +98,7 @@ def _let_go(source: Source, emit: Emit) -> None:
         emit(Notice(str(failed)))
 
 
-def without_own(source: Source, options: PushOptions, settings: Settings, name: str, identity: str) -> Source:
-    """The source without what a push itself writes, should that lie in the very folder that is pushed: the home with
-    the login in it, parts waiting in the temp folder, a dataset that goes to a plain folder. Raises UsageError."""
-    if not isinstance(source, FolderSource):
-        return source
-    own = [settings.home, spool_directory(options.temp, settings.spools, ledger_stem(name, identity))]
-    scheme, rest = split_where(options.to)
-    if scheme == "file":
-        own.append(path_of(rest) / name)
-    return source.apart_from(own)
-
-
-def check_same_source(ledger: Ledger, name: str, source: Source) -> None:
-    """A name stands for one source: other settings would cut other parts, and mix two datasets in one folder. Notes
-    where the source is now; raises UsageError."""
-    if ledger.is_new:
-        return
-    known, wanted = ledger.get("settings"), {"kind": source.kind, **source.settings()}
-    where, here = ledger.get("where"), _where(source)
-    moved = where is not None and where != here and source.kind == "folder" and Path(where).exists()
-    if known == wanted and not moved:
-        ledger.note(where=here)
-        return
-    others = sorted(key for key in known.keys() | wanted.keys() if known.get(key) != wanted.get(key))
-    raise UsageError(
-        f"{name} is already the dataset of {where or ledger.get('source')}"
-        + (f", made with other settings ({', '.join(others)}); before: {_before(known, others)}" if others else ""),
-        advice="Give this one another --name, or push with the same source and settings as before.",
-    )
-
-
-def _before(known: Mapping[str, Any], others: list[str]) -> str:
-    """``exclude '*.tmp', '.git'``, so that it can be given again."""
-    words = []
-    for key in others:
-        value = known.get(key)
-        said = ", ".join(map(repr, value)) or "none" if isinstance(value, list) else repr(value)
-        words.append(f"{key} {said}")
-    return "; ".join(words)
-
-
-class Job:
+class Run:
     """One run. Opens in the order of what may fail most cheaply, closes in reverse."""
 
     def __init__(
@@ -162,6 +121,7 @@ class Job:
         self.clock = settings.clock
         self.retry = Retry(self.clock, settings.patience, emit)
         self.stem = ledger_stem(name, destination.identity)
+        self._readers: Later[str | None] | None = None
 
     def run(self) -> None:
         """Everything from the lock to the link."""
@@ -175,20 +135,19 @@ class Job:
         ):
             ledger = stack.enter_context(self._open_ledger(path))
             self.result.shared = ledger.get("shared") or "nobody"
-            budget = stack.enter_context(self._budget())
+            throttle = stack.enter_context(self._throttle())
+            around = Surroundings(self.destination, ledger, self.retry, throttle, self.clock, self.emit)
             spool = self._spool()
             try:
                 check_same_source(ledger, self.name, self.source)
                 with _noted(ledger):
-                    place = self._place(ledger, spool, budget)
-                    folder = self._folder(place)
-                    self.result.folder_id, self.result.link = folder.id, folder.link
-                    if ledger.get("link") != folder.link:
-                        ledger.note(link=folder.link)
+                    place = self._place(around, spool)
                     with _folder_first(place):
-                        self._fill(ledger, spool, budget, folder)
+                        self._fill(around, spool, place)
             finally:
-                self._tell(ledger, budget)
+                if not around.settle():
+                    getattr(self.destination, "abort", lambda: None)()
+                self._tell(around)
 
     def _open_ledger(self, path: Path) -> Ledger:
         try:
@@ -203,13 +162,13 @@ class Job:
             return Ledger(path)
 
     @contextmanager
-    def _budget(self) -> Iterator[Budget]:
+    def _throttle(self) -> Iterator[Throttle]:
         account = getattr(self.destination, "account", None)
         tally = AccountTally(self.settings.account_file, account) if account else None
         bandwidth = self.settings.bandwidth
         bandwidth.timetable = parse_bwlimit(self.options.bwlimit) if self.options.bwlimit else None
         try:
-            yield Budget(
+            yield Throttle(
                 self.clock,
                 self.emit,
                 tally,
@@ -232,23 +191,27 @@ class Job:
 
     # -- the folder ----------------------------------------------------------------------------------------------
 
-    def _place(self, ledger: Ledger, spool: Spool, budget: Budget) -> DatasetFolder:
-        return DatasetFolder(
-            *(self.name, self.source, self.destination, ledger, self.retry, budget, self.clock, self.emit),
+    def _place(self, around: Surroundings, spool: Spool) -> DatasetFolder:
+        traces = Traces(
             anchor=self.settings.anchors / f"{self.stem}.json",
             lists_settle_at=self._last_sent(spool) + self.settings.list_lag,
-            traces=spool.left is not None,
-            recreate=self.options.recreate,
+            parts=spool.left is not None,
         )
+        facts = {
+            "settings": {"kind": self.source.kind, **self.source.settings()},
+            "source": self.source.describe(),
+            "where": where_is(self.source),
+            "identity": self.destination.identity,
+            "to": self.options.to,
+        }
+        return DatasetFolder(around, self.source, traces, self.name, facts)
 
-    def _folder(self, place: DatasetFolder) -> RemoteFile:
-        return place.open(
-            {"kind": self.source.kind, **self.source.settings()},
-            source=self.source.describe(),
-            where=_where(self.source),
-            identity=self.destination.identity,
-            to=self.options.to,
-        )
+    def _open_folder(self, place: DatasetFolder, ledger: Ledger) -> Address:
+        folder = place.open(recreate=self.options.recreate)
+        self.result.folder_id, self.result.link = folder.id, folder.link
+        if ledger.get("link") != folder.link:
+            ledger.note(link=folder.link)
+        return Address(ledger.get("job"), folder.id)
 
     def _last_sent(self, spool: Spool) -> float:
         """When bytes last left this machine, as a POSIX time: the account's tally is written with every chunk (a new
@@ -261,40 +224,64 @@ class Job:
 
     # -- the parts -----------------------------------------------------------------------------------------------
 
-    def _fill(self, ledger: Ledger, spool: Spool, budget: Budget, folder: RemoteFile) -> None:
+    def _fill(self, around: Surroundings, spool: Spool, place: DatasetFolder) -> None:
+        """Packing waits for Drive only where a lost ledger may have to be found again, or parts may have vanished: the
+        folder of a first push is made while its first part is built."""
+        ledger = around.ledger
         if ledger.get("spool") != str(spool.directory):
             ledger.note(spool=str(spool.directory))
-        reconciler = Reconciler(self.destination, ledger, self.retry, budget, self.emit)
-        reconciler.reconcile(folder.id, ledger.get("job"))
+        first = place.find()
+        address = around.later(lambda: self._open_folder(place, ledger))
+        reconciler = Reconciler(around)
+        if not first:
+            reconciler.begin()
+            self._look_at_readers(around)
+            reconciler.reconcile(address.result().folder_id, ledger.get("job"))
         parts_done, bytes_done = ledger.released_totals()
         self.emit(Started(self.name, self.source.describe(), self.destination.describe(), parts_done, bytes_done))
-        self._run_pipeline(ledger, spool, budget, folder)
+        heads = self._run_pipeline(around, spool, address.result)
+        folder_id = address.result().folder_id
         if ledger.totals().parts == 0:
             raise _nothing(self.source, self.result.failed)
-        if budget.sent:
-            reconciler.reconcile(folder.id, ledger.get("job"))
-            if ledger.parts(unfinished=True):
-                raise Mismatch("a part vanished from the folder during the run", advice="Run the same command again.")
-        for number, count in settle(ledger).items():
-            why = f"the keys of {plural(count, 'sample')} are in an earlier part, too; readers see the newest"
-            self.result.failed.append(Failure(ledger.part(number).file_name, why))
-        if budget.sent:
-            for line in sentences(ledger):
-                self.emit(Notice(line))
-        publisher = Publisher(self.destination, folder.id, ledger, budget, self.retry, self.emit)
-        if self.options.words is not None:
-            ledger.note(words=asdict(self.options.words))
-        publisher.publish(self.options.share or ledger.get("shared") or "nobody")
-        self._share(publisher)
-        publisher.refresh_card(self.result.shared or ledger.get("shared") or "nobody")
-        self.result.state = "complete"
+        self._finish(around, Publisher(around, folder_id, heads), reconciler)
         spool.remove_if_empty()
         self.emit(Published(self.result.link))
 
-    def _share(self, publisher: Publisher) -> None:
+    def _finish(self, around: Surroundings, publisher: Publisher, reconciler: Reconciler) -> None:
+        """Once all parts are proved: look at the folder again, publish, share, side by side: a part that somebody took
+        away meanwhile ends this run, and the next one publishes anew."""
+        ledger, sent = around.ledger, around.throttle.sent
+        shared = around.later(lambda: self._share(publisher, sent=bool(sent)))
+        for number, count in settle(ledger).items():
+            why = f"the keys of {plural(count, 'sample')} are in an earlier part, too; readers see the newest"
+            self.result.failed.append(Failure(ledger.part(number).file_name, why))
+        if sent:
+            for line in sentences(ledger):
+                self.emit(Notice(line))
+        if self.options.words is not None:
+            ledger.note(words=asdict(self.options.words))
+        manifest = manifest_of(ledger)
+        expected = self.options.share or ledger.get("shared") or "nobody"
+        published = around.later(lambda: publisher.publish(manifest, expected))
+        if sent:
+            reconciler.reconcile(ledger.get("folder_id"), ledger.get("job"))
+            if ledger.parts(unfinished=True):
+                raise Mismatch("a part vanished from the folder during the run", advice="Run the same command again.")
+        published.result()
+        shared.result()
+        publisher.refresh_card(self.result.shared or ledger.get("shared") or "nobody")
+        self.result.state = "complete"
+
+    def _look_at_readers(self, around: Surroundings) -> None:
+        """Where there may be nothing to do, begin to ask now who may read."""
+        folder_id = around.ledger.get("folder_id")
+        if self.options.share is None and folder_id is not None and not around.ledger.parts(unfinished=True):
+            self._readers = around.later(Publisher(around, folder_id).asked_for_readers)
+
+    def _share(self, publisher: Publisher, *, sent: bool) -> None:
         """Set who may read, if that was asked for; and say who may."""
         if self.options.share is None:
-            self.result.shared = publisher.readers()
+            self.result.shared = publisher.readers(None if sent else self._readers)
             return
         outcome = publisher.share(self.options.share)
         if isinstance(outcome, DriveshardError):
@@ -302,13 +289,14 @@ class Job:
         else:
             self.result.shared = outcome
 
-    def _run_pipeline(self, ledger: Ledger, spool: Spool, budget: Budget, folder: RemoteFile) -> None:
+    def _run_pipeline(self, around: Surroundings, spool: Spool, address: Callable[[], Address]) -> Mapping[int, bytes]:
+        """Returns the beginnings of some parts."""
         options = self.options
         most = spool.most
         cut = Cut(self.name, min(options.part_size, most), options.part_samples, most)
         planner = planner_for(
             self.source,
-            ledger,
+            around.ledger,
             cut,
             self.clock,
             self.emit,
@@ -322,24 +310,24 @@ class Job:
             tell=lambda text: self.emit(Notice(text)),
             away=[folder for folder in (getattr(self.source, "root", None), spool.directory) if folder],
         )
-        dataset = Dataset(ledger.get("job"), folder.id)
-        uploader = Uploader(self.destination, dataset, ledger, spool, budget, self.retry, self.clock, self.emit)
-        pipeline = Pipeline(
-            self.source, planner, ledger, spool, engine, uploader, self.clock, self.emit, uploads=options.uploads
-        )
+        uploader = Uploader(around, address, spool)
+        pipeline = Pipeline(around, self.source, planner, engine, uploader, uploads=options.uploads)
         try:
             pipeline.run(getattr(self.destination, "abort", lambda: None))
         finally:
             self.result.failed = [*getattr(planner, "failures", []), *pipeline.failed.values()]
+            throttle = around.throttle
+            pipeline.spent.paced, pipeline.spent.limited = throttle.seconds_paced, throttle.seconds_limited
             self.result.changed = getattr(planner, "changed", 0)
-            pipeline.spent.paced, pipeline.spent.limited = budget.seconds_paced, budget.seconds_limited
             self.result.held_back_by = held_back_by(pipeline.spent)
+        return uploader.heads
 
-    def _tell(self, ledger: Ledger, budget: Budget) -> None:
+    def _tell(self, around: Surroundings) -> None:
+        ledger = around.ledger
         totals = ledger.totals()
         self.result.parts, self.result.samples = totals.parts, totals.samples
         self.result.files, self.result.bytes = totals.files, totals.bytes
-        self.result.sent_bytes = budget.sent
+        self.result.sent_bytes = around.throttle.sent
         self.result.gone = ledger.get("gone", 0)
         self.result.names = ledger.settled().get("names", {})
 
@@ -394,8 +382,3 @@ def _noted(ledger: Ledger) -> Iterator[None]:
         with suppress(sqlite3.Error, DriveshardError):
             ledger.note(last_error="interrupted")
         raise
-
-
-def _where(source: Source) -> str | None:
-    root = getattr(source, "root", None)
-    return str(Path(root).resolve()) if root is not None else None

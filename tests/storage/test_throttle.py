@@ -17,7 +17,7 @@ from driveshard.core.errors import ComeBackLater, DailyCap, Interrupted, TempFul
 from driveshard.core.events import Waiting
 from driveshard.storage.account_usage import AccountTally
 from driveshard.storage.rate_limits import DAY, DRIVE_BYTES_A_DAY, Timetable, parse_bwlimit
-from driveshard.storage.throttle import Budget
+from driveshard.storage.throttle import Throttle
 from tests.fakes import FakeClock, Heard
 
 NOW = 1_800_000_000.0
@@ -33,8 +33,15 @@ def tally(tmp_path: Path) -> Iterator[AccountTally]:
     tally.close()
 
 
-def budget_of(tally: AccountTally | None, clock: Clock, heard: Heard | None = None, **limits: object) -> Budget:
-    return Budget(clock, Heard() if heard is None else heard, tally, **{"writes_per_second": 0.0, **limits})
+def request(throttle: Throttle, wanted: int) -> int:
+    """Send one request of ``wanted`` bytes, or as many as may go; returns how many went."""
+    with throttle.request(wanted, 1) as allowed:
+        allowed.send(allowed.length)
+    return allowed.sent
+
+
+def throttle_of(tally: AccountTally | None, clock: Clock, heard: Heard | None = None, **limits: object) -> Throttle:
+    return Throttle(clock, Heard() if heard is None else heard, tally, **{"writes_per_second": 0.0, **limits})
 
 
 # -- writes --------------------------------------------------------------------------------------------------------
@@ -82,10 +89,10 @@ def test_a_full_disk_is_said_clearly(tmp_path: Path) -> None:
 
 def _write_steadily(path: Path, rate: float, count: int, ready: object, moments: object) -> None:
     tally = AccountTally(path, "drive")
-    budget = Budget(Clock(), lambda event: None, tally, writes_per_second=rate)
+    throttle = Throttle(Clock(), lambda event: None, tally, writes_per_second=rate)
     ready.wait(30)  # type: ignore[attr-defined]
     for _ in range(count):
-        budget.write()
+        throttle.write()
         moments.put(time.time())  # type: ignore[attr-defined]
     tally.close()
 
@@ -140,17 +147,17 @@ def test_a_damaged_tally_is_begun_anew(tmp_path: Path, damage: bytes) -> None:
 
 def test_a_long_wait_for_a_place_is_told_and_ends_at_a_stop(tally: AccountTally) -> None:
     clock, heard = FakeClock(), Heard()
-    budget = budget_of(tally, clock, heard, writes_per_second=0.1)
-    budget.write()
-    budget.write()
+    throttle = throttle_of(tally, clock, heard, writes_per_second=0.1)
+    throttle.write()
+    throttle.write()
 
     assert clock.slept == [pytest.approx(10.0)]
     assert [event.seconds for event in heard if isinstance(event, Waiting)] == [pytest.approx(10.0)]
-    assert budget.seconds_paced == pytest.approx(10.0)
+    assert throttle.seconds_paced == pytest.approx(10.0)
 
     clock.stop.set()
     with pytest.raises(Interrupted):
-        budget.write()
+        throttle.write()
 
 
 # -- bytes ---------------------------------------------------------------------------------------------------------
@@ -158,50 +165,79 @@ def test_a_long_wait_for_a_place_is_told_and_ends_at_a_stop(tally: AccountTally)
 
 def test_a_run_sends_no_more_than_it_may() -> None:
     clock = FakeClock()
-    budget = budget_of(None, clock, max_transfer=1000)
-    budget.send(600)
-    budget.send(400)
+    throttle = throttle_of(None, clock, max_transfer=1000)
+    request(throttle, 600)
+    request(throttle, 400)
     with pytest.raises(ComeBackLater) as caught:
-        budget.send(1)
+        request(throttle, 1)
     assert not isinstance(caught.value, DailyCap)
     assert caught.value.resume_after == clock.now()
-    assert budget.sent == 1000
+    assert throttle.sent == 1000
 
 
-def test_every_run_sends_one_chunk_at_least() -> None:
-    budget = budget_of(None, FakeClock(), max_transfer=1000)
-    budget.send(262_144)
+def test_every_run_sends_one_request_at_least() -> None:
+    throttle = throttle_of(None, FakeClock(), max_transfer=1000)
+    with throttle.request(10**6, 262_144) as allowed:
+        allowed.send(allowed.length)
     with pytest.raises(ComeBackLater):
-        budget.send(1)
+        request(throttle, 1)
+
+
+@pytest.mark.parametrize(("most", "expected"), [(1000, 1000), (999, 900), (250, 200), (100, 100), (20, 100)])
+def test_a_request_is_cut_to_what_a_run_has_left(most: int, expected: int) -> None:
+    with throttle_of(None, FakeClock(), max_transfer=most).request(1000, 100) as allowed:
+        assert allowed.length == expected
+
+
+def test_what_other_requests_have_reserved_is_not_given_twice() -> None:
+    throttle = throttle_of(None, FakeClock(), max_transfer=1000)
+    with throttle.request(800, 100) as first, throttle.request(800, 100) as second:
+        assert (first.length, second.length) == (800, 200)
+        first.send(300)
+        with pytest.raises(ComeBackLater), throttle.request(100, 100):
+            pass
+    assert request(throttle, 800) == 700
+
+
+def test_a_day_is_given_back_what_a_broken_request_did_not_send(tally: AccountTally) -> None:
+    clock = FakeClock(MIDNIGHT)
+    throttle = throttle_of(tally, clock, bytes_a_day=1000)
+    with pytest.raises(OSError), throttle.request(2000, 100) as allowed:
+        assert allowed.length == 1000
+        assert tally.sent_since(clock.now())[0] == 1000, "a process that is killed now would have sent it"
+        allowed.send(300)
+        raise OSError
+    assert tally.sent_since(clock.now())[0] == 300
+    assert request(throttle, 1000) == 700
 
 
 def test_a_days_bytes_count_for_all_runs(tmp_path: Path, tally: AccountTally) -> None:
     clock = FakeClock(MIDNIGHT + 0.5 * HOUR)
-    first = budget_of(tally, clock, bytes_a_day=1000)
-    first.send(700)
+    first = throttle_of(tally, clock, bytes_a_day=1000)
+    request(first, 700)
     other_tally = AccountTally(tmp_path / "account.sqlite", "drive")
     clock.time += 2 * HOUR
-    second = budget_of(other_tally, clock, bytes_a_day=1000)
-    second.send(300)
+    second = throttle_of(other_tally, clock, bytes_a_day=1000)
+    request(second, 300)
     with pytest.raises(DailyCap) as caught:
-        second.send(1)
+        request(second, 1)
     other_tally.close()
 
     assert caught.value.resume_after == MIDNIGHT + HOUR + 24 * HOUR
     clock.time = caught.value.resume_after + 1
-    first.send(700)
+    request(first, 700)
     with pytest.raises(DailyCap):
-        first.send(1)
+        request(first, 1)
 
 
 def test_no_24_hours_hold_more_than_the_days_bytes(tally: AccountTally) -> None:
     clock = FakeClock(MIDNIGHT)
-    budget = budget_of(tally, clock, bytes_a_day=100)
+    throttle = throttle_of(tally, clock, bytes_a_day=100)
     sent: list[float] = []
     for _ in range(4000):
         clock.time += 97.0
         try:
-            budget.send(1)
+            request(throttle, 1)
             sent.append(clock.time)
         except DailyCap:
             continue
@@ -212,59 +248,54 @@ def test_no_24_hours_hold_more_than_the_days_bytes(tally: AccountTally) -> None:
 
 def test_the_time_to_come_back_is_when_bytes_may_go_again(tally: AccountTally) -> None:
     clock = FakeClock(MIDNIGHT + 59 * 60)
-    budget = budget_of(tally, clock, bytes_a_day=10)
-    budget.send(10)
+    throttle = throttle_of(tally, clock, bytes_a_day=10)
+    request(throttle, 10)
     with pytest.raises(DailyCap) as caught:
-        budget.send(1)
+        request(throttle, 1)
     clock.time = caught.value.resume_after or 0
-    budget.send(1)
+    request(throttle, 1)
 
 
 def test_a_plain_folder_has_no_daily_limit() -> None:
-    budget = budget_of(None, FakeClock(), bytes_a_day=10)
-    budget.send(10**12)
-    assert budget.sent == 10**12
+    throttle = throttle_of(None, FakeClock(), bytes_a_day=10)
+    request(throttle, 10**12)
+    assert throttle.sent == 10**12
 
 
 def test_bytes_leave_at_the_rate() -> None:
     clock = FakeClock()
-    budget = budget_of(None, clock, bwlimit=parse_bwlimit("1000b"))
+    throttle = throttle_of(None, clock, bwlimit=parse_bwlimit("1000b"))
     began = clock.now()
     for _ in range(20):
-        budget.send(500)
+        throttle.pace(500)
     assert clock.now() - began == pytest.approx(10.0)
 
 
 def test_the_rate_follows_the_time_of_day(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "localtime", time.gmtime)
     clock = FakeClock(MIDNIGHT + 8 * HOUR - 60)
-    budget = budget_of(None, clock, bwlimit=Timetable(((8 * 3600, 100.0), (20 * 3600, None))))
-    budget.send(10**9)
+    throttle = throttle_of(None, clock, bwlimit=Timetable(((8 * 3600, 100.0), (20 * 3600, None))))
+    throttle.pace(10**9)
     assert clock.slept == []
     clock.time += 120
-    budget.send(500)
+    throttle.pace(500)
     assert clock.slept == [pytest.approx(5.0)]
 
 
-@pytest.mark.parametrize(
-    ("limit", "expected"),
-    [(None, None), ("off", None), ("1M", 2**21), ("300K", 2 * 2**18), ("1K", 2**18), ("8:00,1M 9:00,off", 2**21)],
-)
-def test_chunks_keep_a_limited_rate_smooth(limit: str | None, expected: int | None) -> None:
-    budget = budget_of(None, FakeClock(), bwlimit=parse_bwlimit(limit) if limit else None)
-    assert budget.chunk_limit(2**18) == expected
+@pytest.mark.parametrize(("limit", "expected"), [(None, None), ("off", None), ("1M", 2**20), ("0:00,300K", 300 * 1024)])
+def test_the_rate_of_now_is_known(limit: str | None, expected: int | None) -> None:
+    assert throttle_of(None, FakeClock(), bwlimit=parse_bwlimit(limit) if limit else None).rate == expected
 
 
 def test_threads_together_keep_the_rate_of_a_run(tally: AccountTally) -> None:
-    budget = budget_of(tally, Clock(), bwlimit=parse_bwlimit("40000b"))
+    throttle = throttle_of(tally, Clock(), bwlimit=parse_bwlimit("40000b"))
     began = time.monotonic()
-    threads = [threading.Thread(target=lambda: [budget.send(1000) for _ in range(5)]) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: [throttle.pace(1000) for _ in range(5)]) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert time.monotonic() - began >= 20_000 / 40_000 - 0.05
-    assert budget.sent == 20_000
 
 
 def test_the_tally_is_an_ordinary_database(tmp_path: Path, tally: AccountTally) -> None:
@@ -286,8 +317,8 @@ def test_a_place_that_a_slow_down_was_slept_through_is_taken_anew(tally: Account
         clock.sleep(60)
         return True
 
-    budget = Budget(clock, Heard(), tally, writes_per_second=1, heed=heed)
-    budget.write()
+    throttle = Throttle(clock, Heard(), tally, writes_per_second=1, heed=heed)
+    throttle.write()
     assert tally.reserve_write(1, clock.now()) == 1  # somebody else's place comes a second after ours
     assert clock.now() == MIDNIGHT + 60
 
@@ -295,7 +326,7 @@ def test_a_place_that_a_slow_down_was_slept_through_is_taken_anew(tally: Account
 @pytest.mark.parametrize("ahead", [3600.0, 5 * 3600.0, DAY, 10 * 365 * DAY])
 def test_bytes_noted_while_the_clock_was_ahead_do_not_count(tally: AccountTally, ahead: float) -> None:
     tally.add_sent(DRIVE_BYTES_A_DAY, NOW + ahead)
-    budget_of(tally, FakeClock(now=NOW)).send(1)
+    request(throttle_of(tally, FakeClock(now=NOW)), 1)
     # nor do they when that hour comes
     assert tally.sent_since(NOW + ahead)[0] <= 1
 

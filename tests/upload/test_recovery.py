@@ -26,7 +26,7 @@ from driveshard.sources.composite.source import CompositeSource
 from driveshard.sources.python.source import PythonSource
 from driveshard.upload.ledger.ledger import SCHEMA_VERSION, Ledger
 from driveshard.upload.plan.base import Cut
-from driveshard.upload.send import chunk_size
+from driveshard.upload.send import request_size
 from tests.rig import UNIT, Rig, Shelf, environment, fill, members_of, received, undisturbed
 
 SAMPLES = """
@@ -51,7 +51,9 @@ def stream():
 
 @pytest.fixture
 def drive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    monkeypatch.setattr(chunk_size, "FIRST_CHUNK", UNIT)
+    monkeypatch.setattr(request_size, "FIRST_REQUEST", UNIT)
+    monkeypatch.setattr(request_size, "_BOLDEST", 2)
+    monkeypatch.setattr(request_size, "_NEARLY", 1)
     with Emulator(tmp_path / "drive", strict=True) as running:
         yield running
 

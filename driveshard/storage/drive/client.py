@@ -1,8 +1,8 @@
 """HTTP to Drive: Google's client builds the requests, google-auth signs them, and this module sends each exactly once.
 
-Neither library is let retry: httplib2 repeats a request whose connection closed without a reply, and googleapiclient
+Neither library is let send: httplib2 repeats a request whose connection closed without a reply, and googleapiclient
 repeats a chunk with an empty body; whether to try again is ``retry``'s to say, after the server was asked what it
-holds. httplib2 is not thread safe, so every thread has its own.
+holds. Every thread has its own connection.
 """
 
 from __future__ import annotations
@@ -15,30 +15,32 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import google.auth.credentials
 import google.auth.exceptions
 import google_auth_httplib2
 import httplib2
 import socks
-from google_auth_httplib2 import AuthorizedHttp
 from googleapiclient import discovery, discovery_cache
-from googleapiclient.http import HttpRequest, build_http
+from googleapiclient.http import HttpRequest
 
 from driveshard.core.clock import Clock
 from driveshard.core.errors import AuthError, ConfigError, Interrupted, NotFound, Unavailable
 from driveshard.core.formatting import shown
-from driveshard.storage.drive.connection import PlainConnection, SecureConnection, Wire, asked, shut
+from driveshard.storage.drive.connection import Connection, secure_context
 from driveshard.storage.drive.errors import read_answer, translate
-from driveshard.storage.drive.network import Proxy, certificates, proxy_for_https
+from driveshard.storage.drive.network import Proxy, proxy_for_https
+from driveshard.storage.drive.network import certificates as named_certificates
 from driveshard.storage.drive.resumable import Reply, Request
 from driveshard.storage.rate_limits import DRIVE_UNITS_A_MINUTE, UNITS, Pacer, TokenBucket
 
 GOOGLE = "https://www.googleapis.com/"
 # Servers drop idle connections after a minute or more; a fresh one is cheaper than a lost request.
 _IDLE_SECONDS = 25.0
+_AGENT = "driveshard (gzip)"  # Google packs its answers for those who say so here, too
 
 log = logging.getLogger("driveshard.http")
 
@@ -50,11 +52,19 @@ Refusal = Callable[[int, Mapping[str, str], bytes], Exception]
 class DriveClient:
     """Sends requests to the Drive at ``base_url`` (``https://www.googleapis.com/`` or a loopback address).
 
-    ``timeout`` in seconds bounds each wait for the network, so that a stalled connection is noticed.
+    ``timeout`` in seconds bounds each wait for the network, so that a stalled connection is noticed. ``certificates``
+    is a file or folder of those to trust, None for the usual ones, or what the environment names for Google's.
     """
 
     def __init__(
-        self, base_url: str, credentials: Any, clock: Clock, *, timeout: float = 60.0, api_key: str | None = None
+        self,
+        base_url: str,
+        credentials: Any,
+        clock: Clock,
+        *,
+        timeout: float = 60.0,
+        api_key: str | None = None,
+        certificates: str | None = None,
     ) -> None:
         self.base_url = base_url
         self._credentials = credentials
@@ -67,7 +77,7 @@ class DriveClient:
         self.requests = 0
         # What is set for the whole machine is not for an emulator on it.
         self._proxy: Proxy | None = proxy_for_https() if base_url == GOOGLE else None
-        self._certificates = certificates() if base_url == GOOGLE else None
+        self._certificates = certificates or (named_certificates() if base_url == GOOGLE else None)
         # A tenth of a minute's units may be spent at once.
         self._units = Pacer(TokenBucket(DRIVE_UNITS_A_MINUTE / 60, DRIVE_UNITS_A_MINUTE / 10))
         self.files, self.permissions, self.about = self._resources(api_key)
@@ -83,7 +93,8 @@ class DriveClient:
     def execute(self, request: HttpRequest, refusal: Refusal = translate) -> Any:
         """Send a request that Google's client built and return its JSON ({} for 204). Raises what ``refusal`` makes
         of a failed reply: the kinds of ``drive.errors``, unless told."""
-        reply = self.send(Request(request.method, request.uri, request.headers, request.body))
+        body = request.body.encode() if isinstance(request.body, str) else request.body
+        reply = self.send(Request(request.method, request.uri, headers_of(request, {}), body))
         if not 200 <= reply.status < 300:
             error = refusal(reply.status, reply.headers, reply.body)
             # Drive says in JSON that a file is not there; a page that says so is somebody else's.
@@ -116,43 +127,37 @@ class DriveClient:
         self._spend_units(request)
         with self._lock:
             self.requests += 1
-        asked.window, asked.cut = request.window, False
+        headers = {"user-agent": _AGENT, **request.headers}
         try:
-            response, content = wire.authorized.request(
-                request.uri,
-                method=request.method,
-                body=request.body,
-                headers=dict(request.headers),
-                redirections=0,
-                connection_type=SecureConnection if request.uri.startswith("https:") else PlainConnection,
-            )
+            self._credentials.before_request(wire.renewal, request.method, request.uri, headers)
+            reply = wire.exchange(request, headers)
         except (
             google.auth.exceptions.GoogleAuthError,
             httplib2.HttpLib2Error,
             http.client.HTTPException,
             OSError,
         ) as error:
-            wire.drop()
+            wire.close()
             raise self._failure(error) from error
-        if asked.cut:
-            wire.drop()
+        except BaseException:  # what a body's blocks raise: half a request has gone out
+            wire.close()
+            raise
         wire.last_used = self._clock.monotonic()
-        if response.status == 401 and not isinstance(self._credentials, google.auth.credentials.AnonymousCredentials):
+        if reply.status == 401 and not isinstance(self._credentials, google.auth.credentials.AnonymousCredentials):
             self._renew(wire)
         else:
             wire.refusals = 0
         # The query of a session URI is a secret; path and status are enough to follow what happens.
-        log.debug("%s %s -> %s", request.method, urlsplit(request.uri).path, response.status)
-        return Reply(response.status, {key.lower(): value for key, value in response.items()}, content)
+        log.debug("%s %s -> %s", request.method, urlsplit(request.uri).path, reply.status)
+        return reply
 
     def _renew(self, wire: Wire) -> None:
         """Renew the login once; a second 401 in a row is left for the caller to report."""
         wire.refusals += 1
         if wire.refusals > 1:
             return
-        asked.window = None
         try:
-            self._credentials.refresh(google_auth_httplib2.Request(wire.authorized.http))
+            self._credentials.refresh(wire.renewal)
         except google.auth.exceptions.GoogleAuthError as error:
             raise self._failure(error) from error
         raise Unavailable("the login had expired and was renewed")
@@ -181,7 +186,7 @@ class DriveClient:
             return self._proxy_failure(error)
         if isinstance(error, TimeoutError):
             return Unavailable(f"no answer from Drive for {self._timeout:.0f} s{self._by_proxy()}")
-        if isinstance(error, httplib2.ServerNotFoundError | socket.gaierror):
+        if isinstance(error, socket.gaierror):
             if self._proxy is not None:
                 return Unavailable(f"the address of the proxy {self._proxied()} cannot be found")
             return Unavailable("Drive's address cannot be found; is the network up?")
@@ -224,21 +229,26 @@ class DriveClient:
             raise Interrupted("stopped")
         wire: Wire | None = getattr(self._local, "wire", None)
         if wire is None:
-            # No status is left to the library to try again after.
-            wire = Wire(AuthorizedHttp(self._credentials, http=self._new_http(), refresh_status_codes=()))
-            self._local.wire = wire
+            wire = self._local.wire = Wire(self._connection(), google_auth_httplib2.Request(self._new_http()))
             with self._lock:
                 self._wires.append(wire)
         elif self._clock.monotonic() - wire.last_used > _IDLE_SECONDS:
-            wire.drop()
+            wire.close()
         return wire
 
+    def _connection(self) -> Connection:
+        scheme, host, port = _origin(self.base_url)
+        context = self._context if scheme == "https" else None
+        return Connection(host, port or 80, timeout=self._timeout, context=context, proxy=self._proxy)
+
+    @cached_property
+    def _context(self) -> ssl.SSLContext:
+        return secure_context(self._certificates)
+
     def _new_http(self) -> httplib2.Http:
-        plain: httplib2.Http = build_http()  # takes 308 out of the redirects, where Drive means "resume incomplete"
-        plain.timeout = self._timeout
-        plain.follow_redirects = False  # nobody but this Drive is told the login
-        plain.proxy_info = self._proxy
-        plain.ca_certs = self._certificates
+        """For renewals of the login, which are not Drive's business."""
+        plain = httplib2.Http(timeout=self._timeout, proxy_info=self._proxy, ca_certs=self._certificates)
+        plain.follow_redirects = False
         return plain
 
     def close(self) -> None:
@@ -246,7 +256,7 @@ class DriveClient:
         with self._lock:
             wires = list(self._wires)
         for wire in wires:
-            wire.drop()
+            wire.close()
 
     def abort(self) -> None:
         """Break every connection: requests under way raise Interrupted."""
@@ -254,8 +264,28 @@ class DriveClient:
         with self._lock:
             wires = list(self._wires)
         for wire in wires:
-            for connection in list(wire.authorized.http.connections.values()):
-                shut(connection)
+            wire.connection.shut()
+
+
+class Wire:
+    """One thread's connection, and its way to renew the login."""
+
+    def __init__(self, connection: Connection, renewal: google_auth_httplib2.Request) -> None:
+        self.connection = connection
+        self.renewal = renewal
+        self.last_used = 0.0
+        self.refusals = 0  # replies of 401 in a row
+
+    def exchange(self, request: Request, headers: Mapping[str, str]) -> Reply:
+        """As ``Connection.exchange``."""
+        parts = urlsplit(request.uri)
+        return self.connection.exchange(request, urlunsplit(("", "", parts.path or "/", parts.query, "")), headers)
+
+    def close(self) -> None:
+        """Close it; the next request has a fresh one."""
+        self.connection.shut()
+        self.connection.close()
+        self.renewal.http.close()
 
 
 def _units(request: Request) -> int:
@@ -300,5 +330,7 @@ def _host(uri: str) -> str:
 
 
 def headers_of(request: HttpRequest, extra: Mapping[str, str]) -> dict[str, str]:
-    """The request's own headers with ``extra`` laid over them, names in lower case."""
-    return {**{key.lower(): value for key, value in request.headers.items()}, **extra}
+    """The request's own headers with ``extra`` laid over them, names in lower case; its length is for the connection to
+    say."""
+    own = {key.lower(): value for key, value in request.headers.items() if key.lower() != "content-length"}
+    return {**own, **extra}

@@ -24,7 +24,7 @@ from driveshard.core.errors import (
     UsageError,
 )
 from driveshard.core.model import RemoteFile, UploadSession
-from driveshard.storage.base import Held, Progress, Stored
+from driveshard.storage.base import Held, Piece, Progress, Stored
 from driveshard.storage.drive import credentials as auth
 from driveshard.storage.drive.answers import FOLDER, ID, File, Ids, Page, read, read_file
 from driveshard.storage.drive.client import GOOGLE, PAGE, DriveClient, headers_of, is_page
@@ -193,7 +193,7 @@ class DriveDestination:
             "x-upload-content-type": mime_type,
             "x-upload-content-length": str(size),
         }
-        reply = self._client.send(Request(built.method, built.uri, headers_of(built, headers), built.body))
+        reply = self._client.send(Request(built.method, built.uri, headers_of(built, headers), built.body.encode()))
         if not 200 <= reply.status < 300:
             raise refusal_of_create(reply.status, reply.headers, reply.body)
         location = reply.headers.get("location")
@@ -214,7 +214,7 @@ class DriveDestination:
             advice="Something between this machine and Drive changes its answers: check the proxy and the network.",
         )
 
-    def send(self, session: UploadSession, offset: int, data: bytes | memoryview, size: int) -> Progress:
+    def send(self, session: UploadSession, offset: int, data: bytes | memoryview | Piece, size: int) -> Progress:
         return self._put(session, chunk_request(session.uri, offset, data, size), size)
 
     def query(self, session: UploadSession, size: int) -> Progress:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from driveshard.core.errors import BadRequest, Defect, DriveshardError, NotFound
+from driveshard.storage.base import Piece
 from driveshard.storage.drive.errors import translate
 
 CHUNK_UNIT = 256 * 1024
@@ -23,13 +24,12 @@ WEEK = 7 * 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """``body`` is held whole, so that it can be sent again after a refreshed token. ``window`` (start, length) says
-    which bytes of the reply are wanted when it is a file's content."""
+    """``window`` (start, length) says which bytes of the reply are wanted when it is a file's content."""
 
     method: str
     uri: str
     headers: Mapping[str, str]
-    body: bytes | memoryview | None = None
+    body: bytes | memoryview | Piece | None = None
     window: tuple[int, int] | None = None
 
 
@@ -73,9 +73,9 @@ class Wait:
 Outcome = Offset | Done | Gone | Wait
 
 
-def chunk_request(uri: str, offset: int, data: bytes | memoryview, size: int) -> Request:
+def chunk_request(uri: str, offset: int, data: bytes | memoryview | Piece, size: int) -> Request:
     """PUT ``data`` as bytes ``offset``... of ``size``. Every chunk but the last is a multiple of 256 KiB."""
-    length = len(data)
+    length = Piece.of(data).length
     end = offset + length
     if not length or end > size or (end < size and length % CHUNK_UNIT):
         raise Defect(f"a chunk of {length} bytes at {offset} of {size} is not what Drive takes")
@@ -85,7 +85,7 @@ def chunk_request(uri: str, offset: int, data: bytes | memoryview, size: int) ->
 
 def query_request(uri: str, size: int) -> Request:
     """Ask how many bytes the session holds."""
-    return Request("PUT", uri, {"Content-Range": f"bytes */{size}", "Content-Length": "0"}, b"")
+    return Request("PUT", uri, {"Content-Range": f"bytes */{size}"}, b"")
 
 
 def read_reply(reply: Reply, size: int) -> Outcome:

@@ -26,7 +26,7 @@ from pathlib import Path
 from driveshard.core.errors import Defect, IdInUse, NotFound, Refused, SessionGone, ShareRefused, Unavailable
 from driveshard.core.files import sync_directory
 from driveshard.core.model import RemoteFile, UploadSession
-from driveshard.storage.base import Held, Progress, Stored
+from driveshard.storage.base import Held, Piece, Progress, Stored
 from driveshard.storage.folder.records import (
     ARTIFACT,
     FOLDER,
@@ -147,20 +147,24 @@ class FolderDestination:
             self._places[file_id] = place
             return UploadSession(file_id, f"{folder_id}/{file_id}/{record.token}", time.time())
 
-    def send(self, session: UploadSession, offset: int, data: bytes | memoryview, size: int) -> Progress:
+    def send(self, session: UploadSession, offset: int, data: bytes | memoryview | Piece, size: int) -> Progress:
         """As ``destination.Destination``; bytes held already are skipped. Raises IdInUse, SessionGone, Defect."""
         with self._request(), self._holding(session.file_id):
             place, record = self._session(session)
             if not began(session, record) and is_stored(place, session.file_id, record):
                 raise IdInUse(f"{record.name} was stored through another session")
-            if not data or offset + len(data) > size:
-                raise Defect(f"a chunk of {len(data)} bytes at {offset} of {size} cannot be")
+            piece = Piece.of(data)
+            if not piece.length or offset + piece.length > size:
+                raise Defect(f"a chunk of {piece.length} bytes at {offset} of {size} cannot be")
             progress = self._progress(session, place, record, size)
-            if isinstance(progress, Stored) or not offset <= progress.offset < offset + len(data):
+            if isinstance(progress, Stored) or not offset <= progress.offset < offset + piece.length:
                 return progress
             with os.fdopen(open_own(partial_path(place, session.file_id)), "r+b", buffering=0) as partial:
                 partial.seek(progress.offset)
-                write_all(partial, memoryview(data)[progress.offset - offset :])
+                skip = progress.offset - offset
+                for block in piece.blocks:
+                    write_all(partial, memoryview(block)[min(skip, len(block)) :])
+                    skip -= min(skip, len(block))
             return self._progress(session, place, record, size)
 
     def query(self, session: UploadSession, size: int) -> Progress:

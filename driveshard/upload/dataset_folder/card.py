@@ -152,11 +152,13 @@ class Card:
         yield "Packed by driveshard."
 
 
-def card_of(ledger: Ledger, manifest: Manifest, shared: str) -> bytes:
-    """The card of a dataset whose parts are all released, from what its ledger knows."""
-    preview = ledger.artifact(PREVIEW)
+def card_of(ledger: Ledger, manifest: Manifest, shared: str, *, has_preview: bool | None = None) -> bytes:
+    """The card of a dataset whose parts are all released, from what its ledger knows; ``has_preview`` is given while
+    one is just being written."""
     words = CardWords(**ledger.get("words", {}))
-    has_preview = preview is not None and preview[1] is not None
+    if has_preview is None:
+        preview = ledger.artifact(PREVIEW)
+        has_preview = preview is not None and preview[1] is not None
     link = ledger.get("link")
     return Card(manifest, link, shared, words, noted_contents(ledger), has_preview, sentences(ledger)).encode()
 

@@ -9,11 +9,11 @@ its id it is seen at once.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from driveshard.core.clock import Clock
 from driveshard.core.errors import (
     IdInUse,
     IdRefused,
@@ -22,17 +22,15 @@ from driveshard.core.errors import (
     SourceMissing,
     UsageError,
 )
-from driveshard.core.events import Emit, Notice, Waiting
+from driveshard.core.events import Notice, Waiting
 from driveshard.core.files import write_whole
 from driveshard.core.model import RemoteFile
 from driveshard.sources.base import Source
 from driveshard.sources.folder import FolderSource
-from driveshard.storage.base import Destination, folder_gone
-from driveshard.storage.retry import Retry
-from driveshard.storage.throttle import Budget
+from driveshard.storage.base import folder_gone
 from driveshard.upload.dataset_folder.recover_ledger import Recovery
-from driveshard.upload.ledger.ledger import Ledger
 from driveshard.upload.naming import settings_digest
+from driveshard.upload.surroundings import Surroundings
 
 _FOLDER_IDS = 5  # tried before Drive is taken to refuse them all
 _LOOKS = 6  # at a list that lags
@@ -54,68 +52,62 @@ def read_anchor(path: Path) -> Anchor | None:
         return None
 
 
+@dataclass(frozen=True)
+class Traces:
+    """What earlier runs left here, be their ledger gone or not. ``anchor`` is the anchor's path; ``lists_settle_at``
+    the POSIX time from which lists show all that was uploaded from here; ``parts`` says that some lie in the temp
+    folder."""
+
+    anchor: Path
+    lists_settle_at: float
+    parts: bool
+
+
 class DatasetFolder:
-    """``anchor`` is the anchor's path. ``lists_settle_at`` is the POSIX time from which lists show all that was
-    uploaded from here; ``traces`` says that an earlier run left some, be its ledger gone or not; ``recreate`` that a
-    folder that is gone is to be made anew."""
+    """The folder of the dataset ``name``. ``facts`` are what to note in a ledger that is new, the source's
+    ``settings`` among them."""
 
     def __init__(
-        self,
-        name: str,
-        source: Source,
-        destination: Destination,
-        ledger: Ledger,
-        retry: Retry,
-        budget: Budget,
-        clock: Clock,
-        emit: Emit,
-        *,
-        anchor: Path,
-        lists_settle_at: float,
-        traces: bool,
-        recreate: bool = False,
+        self, around: Surroundings, source: Source, traces: Traces, name: str, facts: Mapping[str, Any]
     ) -> None:
+        self._around = around
+        self._destination = around.destination
+        self._ledger = around.ledger
         self._name = name
         self._source = source
-        self._destination = destination
-        self._ledger = ledger
-        self._retry = retry
-        self._budget = budget
-        self._clock = clock
-        self._emit = emit
-        self._anchor = anchor
-        self._lists_settle_at = lists_settle_at
-        self._traces = traces or anchor.exists()
-        self._recreate = recreate
+        self._traces = traces
+        self._some_traces = traces.parts or traces.anchor.exists()
+        self._facts = facts
 
-    def open(self, wanted: dict[str, Any], **facts: Any) -> RemoteFile:
-        """Find or make it, fill an empty ledger from it, and return its description.
+    def find(self) -> bool:
+        """Begin a ledger that is new: from the folder on the destination if there is one, else for a folder that
+        ``open`` makes. True when nothing was there before.
 
-        ``wanted`` are the source's settings, ``facts`` more to note in a ledger that is new. Raises SourceMissing
-        before anything is made when there is nothing to push, UsageError when the folder is another dataset's, and
-        NotFound when it is gone, unless it is to be made anew.
+        Raises SourceMissing before anything is made when there is nothing to push, UsageError when the folder is
+        another dataset's.
         """
-        if self._ledger.is_new:
-            self._check_not_empty()
-            found = self._find()
-            if found is None:
-                self._ledger.create_job(self._name, settings=wanted, **facts)
-            else:
-                recovery = Recovery(
-                    self._ledger, self._source, self._destination, self._retry, self._emit, found, wanted
-                )
-                recovery.adopt(self._records(found.id))
-                self._ledger.note(settings=wanted, **facts, folder_id=found.id, folder_made=True, name=self._name)
-                self._ledger.note(job=found.properties["job"])  # last: without it the ledger counts as new
-        if not self._ledger.get("folder_made"):
-            self._make()
+        if not self._ledger.is_new:
+            return False
+        self._check_not_empty()
+        ids = self._around.later(self._around.prepare_ids)
+        found = self._find()
+        ids.result()
+        if found is None:
+            self._ledger.create_job(self._name, **self._facts)
+            return True
+        Recovery(self._around, self._source, found, self._facts["settings"]).adopt(self._records(found.id))
+        self._ledger.note(**self._facts, folder_id=found.id, folder_made=True, name=self._name)
+        self._ledger.note(job=found.properties["job"])  # last: without it the ledger counts as new
+        return False
+
+    def open(self, *, recreate: bool = False) -> RemoteFile:
+        """Make it, or look at it as it is now. Raises NotFound when it is gone, unless it is to be made anew."""
         try:
-            remote = self.look()
+            remote = self.look() if self._ledger.get("folder_made") else self._make()
         except NotFound:
-            if not self._recreate:
+            if not recreate:
                 raise
-            self._begin_anew(wanted, facts)
-            remote = self.look()
+            remote = self._begin_anew()
         self._write_anchor(Anchor(remote.id, self._ledger.get("job")))
         return remote
 
@@ -123,20 +115,20 @@ class DatasetFolder:
         """The folder as it is now. Raises NotFound that says whose it was, and what to do."""
         folder_id = self._ledger.get("folder_id")
         try:
-            return self._retry.call(lambda: self._destination.get(folder_id), doing="looking for the dataset's folder")
+            return self._around.ask(lambda: self._destination.get(folder_id), doing="looking for the dataset's folder")
         except NotFound as error:
             raise folder_gone(self._name, self._destination, trashed=error.trashed) from error
 
-    def _begin_anew(self, wanted: dict[str, Any], facts: dict[str, Any]) -> None:
+    def _begin_anew(self) -> RemoteFile:
         self._check_not_empty()
-        self._emit(
+        self._around.emit(
             Notice(
                 f"The folder of {self._name} is gone, so everything is sent again, into a new folder with a new link;"
                 " it is shared with nobody until you say so"
             )
         )
-        self._ledger.begin_anew(self._name, settings=wanted, **facts)
-        self._make()
+        self._ledger.begin_anew(self._name, **self._facts)
+        return self._make()
 
     def _check_not_empty(self) -> None:
         if isinstance(self._source, FolderSource) and next(self._source.scan(), None) is None:
@@ -145,17 +137,18 @@ class DatasetFolder:
             )
 
     def _write_anchor(self, anchor: Anchor) -> None:
-        if read_anchor(self._anchor) != anchor:
-            self._anchor.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self._anchor, json.dumps(asdict(anchor)).encode())
+        path = self._traces.anchor
+        if read_anchor(path) != anchor:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, json.dumps(asdict(anchor)).encode())
 
     # -- when the ledger was lost --------------------------------------------------------------------------------
 
     def _find(self) -> RemoteFile | None:
-        anchor = read_anchor(self._anchor)
+        anchor = read_anchor(self._traces.anchor)
         if anchor is not None:
             try:
-                folder = self._retry.call(
+                folder = self._around.ask(
                     lambda: self._destination.get(anchor.folder_id), doing="looking for the dataset's folder"
                 )
                 if folder.properties.get("job") == anchor.job:
@@ -163,14 +156,14 @@ class DatasetFolder:
             except NotFound:
                 pass
         while True:
-            found = find_folder(self._name, self._destination, self._retry)
-            if found is not None or not self._traces or not self._waited_for_lists():
+            found = find_folder(self._name, self._around)
+            if found is not None or not self._some_traces or not self._waited_for_lists():
                 return found
 
     def _records(self, folder_id: str) -> list[RemoteFile]:
         """The files in the folder, those included that the last run stored just before its ledger was lost."""
         while True:
-            listed = self._retry.call(
+            listed = self._around.ask(
                 lambda: self._destination.children(folder_id), doing="reading the folder's records"
             )
             if not self._waited_for_lists():
@@ -178,28 +171,31 @@ class DatasetFolder:
 
     def _waited_for_lists(self) -> bool:
         """Wait some of the time that lists may lag behind; False when it is over."""
-        left = self._lists_settle_at - self._clock.now()
+        left = self._traces.lists_settle_at - self._around.clock.now()
         if left <= 0:
             return False
-        self._emit(Waiting("the ledger is lost, and Drive's lists may not show yet what was uploaded last", left))
-        self._clock.sleep(max(left / _LOOKS, min(left, 0.1)))
+        self._around.emit(
+            Waiting("the ledger is lost, and Drive's lists may not show yet what was uploaded last", left)
+        )
+        self._around.clock.sleep(max(left / _LOOKS, min(left, 0.1)))
         return True
 
     # -- the first run -------------------------------------------------------------------------------------------
 
-    def _make(self) -> None:
+    def _make(self) -> RemoteFile:
         """Make it under an id that is in the ledger first, so that a lost reply never makes two."""
         refused: IdRefused | None = None
         for _ in range(_FOLDER_IDS):
             folder_id = self._ledger.get("folder_id")
             if folder_id is None:
-                folder_id = self._retry.call(lambda: self._destination.reserve_ids(1), doing="reserving a folder id")[0]
+                folder_id = self._around.reserve_id("reserving a folder id")
                 self._ledger.note(folder_id=folder_id)
             self._write_anchor(Anchor(folder_id, self._ledger.get("job")))
             try:
-                if self._make_once(folder_id):
+                made = self._make_once(folder_id)
+                if made is not None:
                     self._ledger.note(folder_made=True)
-                    return
+                    return made
             except IdRefused as error:  # once it may be for the id: a folder that was made, and deleted before we knew
                 if refused is not None:
                     raise
@@ -207,31 +203,28 @@ class DatasetFolder:
             self._ledger.note(folder_id=None)
         raise Refused("Drive refuses every id for the dataset's folder", advice="Run the same command again.")
 
-    def _make_once(self, folder_id: str) -> bool:
-        """False when the id belongs to another file."""
+    def _make_once(self, folder_id: str) -> RemoteFile | None:
+        """None when the id belongs to another file."""
         settings = settings_digest(self._ledger.get("settings"))
         properties: dict[str, str] = {"driveshard": "folder", "job": self._ledger.get("job"), "settings": settings}
-
-        def step() -> None:
-            self._budget.write()
-            self._destination.make_folder(folder_id, self._name, properties)
-
         try:
-            self._retry.call(step, doing="making the dataset's folder")
-            return True
+            return self._around.write(
+                lambda: self._destination.make_folder(folder_id, self._name, properties),
+                doing="making the dataset's folder",
+            )
         except IdInUse:
             pass
         try:
-            there = self._retry.call(lambda: self._destination.get(folder_id), doing="looking for the dataset's folder")
+            there = self._around.ask(lambda: self._destination.get(folder_id), doing="looking for the dataset's folder")
         except NotFound:
-            return False
-        return there.properties.get("job") == properties["job"]
+            return None
+        return there if there.properties.get("job") == properties["job"] else None
 
 
-def find_folder(name: str, destination: Destination, retry: Retry) -> RemoteFile | None:
+def find_folder(name: str, around: Surroundings) -> RemoteFile | None:
     """The dataset folder of that name, None without one; one that does not say whose it is, is none. Raises UsageError
     when several have the name."""
-    found = retry.call(lambda: destination.find_folders(name), doing="looking for an earlier upload")
+    found = around.ask(lambda: around.destination.find_folders(name), doing="looking for an earlier upload")
     folders = [one for one in found if one.properties.get("job")]
     if len(folders) > 1:
         raise UsageError(

@@ -13,11 +13,12 @@ from driveshard.storage.base import folder_gone
 from driveshard.storage.rate_limits import DEFAULT_WRITES_PER_SECOND
 from driveshard.storage.registry import open_destination
 from driveshard.storage.retry import Retry
-from driveshard.storage.throttle import Budget
+from driveshard.storage.throttle import Throttle
 from driveshard.upload.dataset_folder.publish import Publisher
 from driveshard.upload.ledger.ledger import Ledger
 from driveshard.upload.ledger.lock import hold
 from driveshard.upload.ledger.reader import find_record, settings_for
+from driveshard.upload.surroundings import Surroundings
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def share(name: str, who: str, settings: Settings, emit: Emit, *, wait: bool = F
     account = getattr(destination, "account", None)
     tally = AccountTally(settings.account_file, account) if account else None
     try:
-        budget = Budget(settings.clock, emit, tally, writes_per_second=DEFAULT_WRITES_PER_SECOND)
+        throttle = Throttle(settings.clock, emit, tally, writes_per_second=DEFAULT_WRITES_PER_SECOND)
         with (
             hold(record.path.with_suffix(".lock"), name, settings.clock, emit, wait=wait),
             closing(Ledger(record.path)) as ledger,
@@ -75,7 +76,8 @@ def share(name: str, who: str, settings: Settings, emit: Emit, *, wait: bool = F
                 folder = retry.call(lambda: destination.get(folder_id), doing="looking for the dataset's folder")
             except NotFound as error:
                 raise folder_gone(record.name, destination, trashed=error.trashed) from error
-            publisher = Publisher(destination, folder_id, ledger, budget, retry, emit)
+            around = Surroundings(destination, ledger, retry, throttle, settings.clock, emit)
+            publisher = Publisher(around, folder_id)
             shared = publisher.grant(who)
             publisher.refresh_card(shared)
             return folder_id, folder.link, shared

@@ -1,8 +1,9 @@
-"""The end of a push: card and preview, then the manifest, then the folder's permission. Never fails the upload."""
+"""The end of a push: card, preview and manifest side by side, and the folder's permission. Never fails the upload."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 from driveshard.archive import index as indexes
 from driveshard.archive import manifest as manifests
@@ -20,50 +21,56 @@ from driveshard.core.errors import (
     Unavailable,
     Unreachable,
 )
-from driveshard.core.events import Emit, Notice
+from driveshard.core.events import Notice
 from driveshard.core.model import RemoteFile
-from driveshard.storage.base import Destination
-from driveshard.storage.retry import Retry
-from driveshard.storage.throttle import Budget
-from driveshard.upload.dataset_folder import publish
 from driveshard.upload.dataset_folder.card import CARD, PREVIEW, card_of
 from driveshard.upload.dataset_folder.contents import note_contents
-from driveshard.upload.dataset_folder.preview import preview
+from driveshard.upload.dataset_folder.preview import preview, spread
 from driveshard.upload.ledger.ledger import Ledger
+from driveshard.upload.send.uploader import HEAD, HEADS
+from driveshard.upload.side_by_side import Later
+from driveshard.upload.surroundings import Surroundings
 
 _TRIES = 3
-_HEADS, _HEAD_BYTES = 4, 256 * 1024  # parts whose first bytes are looked at for labels
 
 
 class Publisher:
-    """Puts the small files beside the parts and sets who may read. All steps can be repeated without harm."""
+    """Puts the small files beside the parts and sets who may read. All steps can be repeated without harm. ``heads``
+    are the beginnings of those parts that need not be asked for theirs, by number."""
 
-    def __init__(
-        self, destination: Destination, folder_id: str, ledger: Ledger, budget: Budget, retry: Retry, emit: Emit
-    ) -> None:
-        self._destination = destination
+    def __init__(self, around: Surroundings, folder_id: str, heads: Mapping[int, bytes] | None = None) -> None:
+        self._around = around
+        self._destination = around.destination
+        self._ledger = around.ledger
+        self._emit = around.emit
         self._folder_id = folder_id
-        self._ledger = ledger
-        self._budget = budget
-        self._retry = retry
-        self._emit = emit
+        self._heads = heads or {}
 
-    def publish(self, readers: str = "nobody") -> Manifest:
-        """Card and preview, then the manifest, each only if it changed. Returns the manifest. ``readers`` is who may
-        read in the end, for the card."""
-        manifest = publish.manifest_of(self._ledger)
+    def publish(self, manifest: Manifest, readers: str = "nobody") -> None:
+        """Card, preview, index and manifest, each only if it changed; ``readers`` is who may read in the end, for the
+        card."""
         data = manifest.encode()
         known = self._ledger.artifact(manifests.NAME)
-        if known is not None and known[1] == hashlib.md5(data, usedforsecurity=False).hexdigest():
-            return manifest
+        same = known is not None and known[1] == hashlib.md5(data, usedforsecurity=False).hexdigest()
+        if same and not self._ledger.get("publishing"):
+            return
+        self._ledger.note(publishing=True)  # the manifest may be there before what goes beside it
+        written = [
+            self._around.later(lambda: self._put_index(manifest)),
+            self._around.later(lambda: self._put(manifests.NAME, data, "application/json")),
+            self._around.later(lambda: self._put_card_and_preview(manifest, readers)),
+        ]
+        for one in written:
+            one.result()
+        self._ledger.note(publishing=None)
+
+    def _put_card_and_preview(self, manifest: Manifest, readers: str) -> None:
         picture, seen = self._samples_if_readable(manifest)
-        if picture is not None:
-            self._put(PREVIEW, picture, "image/jpeg")
-        self._put_index(manifest)
+        shown = None if picture is None else self._around.later(lambda: self._put(PREVIEW, picture, "image/jpeg"))
         note_contents(self._ledger, seen)
-        self._put_card(manifest, readers)
-        self._put(manifests.NAME, data, "application/json")
-        return manifest
+        self._put_card(manifest, readers, has_preview=picture is not None)
+        if shown is not None:
+            shown.result()
 
     def refresh_card(self, readers: str) -> None:
         """Write the card again if it says other readers, or other words of the owner, than there are now. Raises
@@ -75,12 +82,13 @@ class Publisher:
             return
         if noted != {"readers": readers, "words": words}:
             try:
-                self._put_card(publish.manifest_of(ledger), readers)
+                self._put_card(manifest_of(ledger), readers)
             except (Refused, ComeBackLater, Unreachable) as error:
                 self._emit(Notice(f"The card was not written again: {error}"))
 
-    def _put_card(self, manifest: Manifest, readers: str) -> None:
-        self._put(CARD, card_of(self._ledger, manifest, readers), "text/markdown")
+    def _put_card(self, manifest: Manifest, readers: str, has_preview: bool | None = None) -> None:
+        card = card_of(self._ledger, manifest, readers, has_preview=has_preview)
+        self._put(CARD, card, "text/markdown")
         self._ledger.note(card={"readers": readers, "words": self._ledger.get("words")})
 
     def _put_index(self, manifest: Manifest) -> None:
@@ -88,7 +96,7 @@ class Publisher:
         from driveshard.upload.dataset_folder.index import index_of  # with numpy, of which a push has no other need
 
         def read(part: ManifestPart, start: int, length: int) -> bytes:
-            return self._retry.call(
+            return self._around.ask(
                 lambda: self._destination.read(part.id, start, length), doing=f"reading the directory of {part.name}"
             )
 
@@ -112,19 +120,25 @@ class Publisher:
     def grant(self, who: str) -> str:
         """Set who may read the folder, whatever an earlier run set: somebody may have changed it by hand. Returns who
         may read now. Raises ShareRefused and the like."""
-        shared = self._retry.call(
-            lambda: self._destination.share(self._folder_id, who, self._budget.write), doing="sharing the folder"
+        shared = self._around.ask(
+            lambda: self._destination.share(self._folder_id, who, self._around.throttle.write),
+            doing="sharing the folder",
         )
         self._note_shared(shared)
         return shared
 
-    def readers(self) -> str:
-        """Who may read now, without setting it; what was set last where that cannot be asked."""
+    def asked_for_readers(self) -> str | None:
+        """Who may read now; None where that cannot be asked."""
         look = getattr(self._destination, "readers", None)
         try:
-            shared = None if look is None else str(look(self._folder_id))
+            return None if look is None else str(look(self._folder_id))
         except (Unreachable, Refused, ComeBackLater, AuthError):  # the push itself is done
-            shared = None
+            return None
+
+    def readers(self, early: Later[str | None] | None = None) -> str:
+        """Who may read now, without setting it; what was set last where that cannot be asked. ``early`` is that
+        question, asked a moment ago."""
+        shared = self.asked_for_readers() if early is None else early.result()
         if shared is None:
             return str(self._ledger.get("shared") or "nobody")
         self._note_shared(shared)
@@ -141,7 +155,7 @@ class Publisher:
         for _ in range(_TRIES):
             known = self._ledger.artifact(name)
             if known is None:
-                file_id = self._retry.call(lambda: self._destination.reserve_ids(1), doing="reserving a file id")[0]
+                file_id = self._around.reserve_id()
                 self._ledger.note_artifact(name, file_id, None)
                 known = (file_id, None)
             file_id, stored = known
@@ -153,7 +167,7 @@ class Publisher:
                 if again:
                     raise
                 again = True
-                file_id = self._retry.call(lambda: self._destination.reserve_ids(1), doing="reserving a file id")[0]
+                file_id = self._around.reserve_id()
                 self._ledger.note_artifact(name, file_id, None)
                 continue
             if (remote.md5 or "").lower() == md5:
@@ -176,19 +190,19 @@ class Publisher:
                     return there
                 replace = there is not None
             unsure = True
-            self._budget.write()
+            self._around.throttle.write()
             try:
                 return self._destination.put(file_id, self._folder_id, name, data, mime_type, replace=replace)
             except IdInUse:  # a run that was killed may have written it
                 there = self._with_checksum(file_id)
                 if (there.md5 or "").lower() == md5:
                     return there
-                self._budget.write()
+                self._around.throttle.write()
                 return self._destination.put(file_id, self._folder_id, name, data, mime_type, replace=True)
 
-        remote = self._retry.call(step, doing=f"writing {name}")
+        remote = self._around.ask(step, doing=f"writing {name}")
         if remote.md5 is None:
-            remote = self._retry.call(lambda: self._with_checksum(file_id), doing=f"looking for {name}")
+            remote = self._around.ask(lambda: self._with_checksum(file_id), doing=f"looking for {name}")
         return remote
 
     def _there(self, file_id: str) -> RemoteFile | None:
@@ -204,7 +218,7 @@ class Publisher:
         return remote
 
     def _samples_if_readable(self, manifest: Manifest) -> tuple[bytes | None, list[bytes]]:
-        """(the preview, if the samples are images; what was read of the parts for it)."""
+        """(the preview, if the samples are images; what was looked at of the parts)."""
         try:
             return self._samples(manifest)
         except (Refused, DailyCap) as error:
@@ -215,16 +229,19 @@ class Publisher:
         seen: list[bytes] = []
 
         def read(part: ManifestPart, start: int, length: int) -> bytes:
-            data = self._retry.call(
-                lambda: self._destination.read(part.id, start, length), doing="reading samples for the preview"
-            )
+            """From what is still known of the part, where that is enough."""
+            data = self._heads.get(part.number, b"")[start : start + length]
+            if len(data) < length:
+                data = self._around.ask(
+                    lambda: self._destination.read(part.id, start, length), doing="reading samples for the preview"
+                )
             seen.append(data)
             return data
 
         picture = preview(manifest, self._ledger.settled().get("kinds", {}), read)
         if not seen:  # no images; their labels are worth a look all the same
-            for part in manifest.parts[:: -(-len(manifest.parts) // _HEADS) or 1]:
-                read(part, 0, min(part.size, _HEAD_BYTES))
+            for part in spread(manifest.parts, HEADS):
+                read(part, 0, min(part.size, HEAD))
         return picture, seen
 
 

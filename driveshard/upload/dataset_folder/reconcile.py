@@ -11,14 +11,12 @@ from collections.abc import Mapping
 from driveshard.archive.manifest import NAME as MANIFEST
 from driveshard.archive.zip_reader import DAMAGED, directory_of
 from driveshard.core.errors import DailyCap, NotFound, Refused
-from driveshard.core.events import Emit, Notice
+from driveshard.core.events import Notice
 from driveshard.core.model import PartState, RemoteFile
-from driveshard.storage.base import Destination
-from driveshard.storage.retry import Retry
-from driveshard.storage.throttle import Budget
-from driveshard.upload.ledger.ledger import Ledger
 from driveshard.upload.ledger.rows import LedgerPart
 from driveshard.upload.send.uploader import matches
+from driveshard.upload.side_by_side import Later
+from driveshard.upload.surroundings import Surroundings
 
 
 def number_of(remote: RemoteFile) -> int:
@@ -30,19 +28,29 @@ def number_of(remote: RemoteFile) -> int:
 class Reconciler:
     """Needs one list request when all is well."""
 
-    def __init__(self, destination: Destination, ledger: Ledger, retry: Retry, budget: Budget, emit: Emit) -> None:
-        self._destination = destination
-        self._ledger = ledger
-        self._retry = retry
-        self._budget = budget
-        self._emit = emit
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._destination = around.destination
+        self._ledger = around.ledger
+        self._emit = around.emit
+        self._begun: tuple[str, Later[list[RemoteFile]]] | None = None
+
+    def begin(self) -> None:
+        """Ask for the list now that ``reconcile`` will want."""
+        folder_id = self._ledger.get("folder_id")
+        if folder_id is not None and self._ledger.parts():
+            self._begun = folder_id, self._around.later(lambda: self._list(folder_id))
+
+    def _list(self, folder_id: str) -> list[RemoteFile]:
+        return self._around.ask(lambda: self._destination.children(folder_id), doing="listing the folder")
 
     def reconcile(self, folder_id: str, job: str) -> None:
         """Send parts that vanished, or are damaged, back to *packed*; remove doubles."""
+        begun, self._begun = self._begun, None
         parts = {part.number: part for part in self._ledger.parts()}
         if not parts:
             return
-        listed = self._retry.call(lambda: self._destination.children(folder_id), doing="listing the folder")
+        listed = begun[1].result() if begun and begun[0] == folder_id else self._list(folder_id)
         by_id = {remote.id: remote for remote in listed}
         for part in parts.values():
             if part.state is PartState.RELEASED:
@@ -62,7 +70,7 @@ class Reconciler:
         remote = by_id.get(file_id)
         if remote is None:
             try:
-                remote = self._retry.call(lambda: self._destination.get(file_id), doing=f"looking for {part.file_name}")
+                remote = self._around.ask(lambda: self._destination.get(file_id), doing=f"looking for {part.file_name}")
             except NotFound:
                 remote = None
         if remote is not None and remote.parent not in (None, folder_id):
@@ -126,7 +134,7 @@ class Reconciler:
 
     def _directory(self, file_id: str, size: int) -> list[tuple[bytes, int, int]]:
         def read(start: int, length: int) -> bytes:
-            return self._retry.call(
+            return self._around.ask(
                 lambda: self._destination.read(file_id, start, length), doing="reading the directory of a part"
             )
 
@@ -135,7 +143,7 @@ class Reconciler:
     def _check_artifact(self, name: str, file_id: str) -> None:
         """Have a small file that is gone published again, and the manifest with it, which says that all is there."""
         try:
-            self._retry.call(lambda: self._destination.get(file_id), doing=f"looking for {name}")
+            self._around.ask(lambda: self._destination.get(file_id), doing=f"looking for {name}")
         except NotFound:
             self._ledger.forget_artifact(name)
             manifest = self._ledger.artifact(MANIFEST)
@@ -143,8 +151,4 @@ class Reconciler:
                 self._ledger.note_artifact(MANIFEST, manifest[0], "")
 
     def _remove(self, file_id: str) -> None:
-        def step() -> None:
-            self._budget.write()
-            self._destination.remove(file_id)
-
-        self._retry.call(step, doing="removing a file that should not be there")
+        self._around.write(lambda: self._destination.remove(file_id), doing="removing a file that should not be there")

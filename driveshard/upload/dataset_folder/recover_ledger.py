@@ -19,16 +19,14 @@ from typing import Any
 from driveshard.archive import names as member_names
 from driveshard.archive.zip_reader import DAMAGED, directory_of
 from driveshard.core.errors import Mismatch, Unavailable, UsageError
-from driveshard.core.events import Emit, Notice
+from driveshard.core.events import Notice
 from driveshard.core.formatting import printable
 from driveshard.core.model import FileList, Part, RemoteFile, SampleRange, Selection
 from driveshard.sources.base import Source
 from driveshard.sources.folder import FolderSource
 from driveshard.sources.stamps import folded
-from driveshard.storage.base import Destination
-from driveshard.storage.retry import Retry
-from driveshard.upload.ledger.ledger import Ledger
 from driveshard.upload.naming import settings_digest
+from driveshard.upload.surroundings import Surroundings
 
 _BLOCK = 1024 * 1024
 _UNKNOWN = -1  # an mtime that no file has: the file counts as changed
@@ -75,26 +73,17 @@ class Recovery:
     """Fills an empty ledger from the dataset's ``folder``. Raises UsageError when that was made from another source
     than the one whose settings are ``wanted``."""
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        source: Source,
-        destination: Destination,
-        retry: Retry,
-        emit: Emit,
-        folder: RemoteFile,
-        wanted: Mapping[str, Any],
-    ) -> None:
+    def __init__(self, around: Surroundings, source: Source, folder: RemoteFile, wanted: Mapping[str, Any]) -> None:
         if folder.properties.get("settings") not in (None, settings_digest(wanted)):
             raise UsageError(
                 f"the dataset folder {folder.name} on Drive was made from another source, or with other settings",
                 advice="Give this one another --name, or push with the same source and settings as before.",
             )
-        self._ledger = ledger
+        self._around = around
+        self._ledger = around.ledger
         self._source = source
-        self._destination = destination
-        self._retry = retry
-        self._emit = emit
+        self._destination = around.destination
+        self._emit = around.emit
         self._job = folder.properties["job"]
         self._generation = 0
         self._last_path = b""
@@ -136,7 +125,7 @@ class Recovery:
                 raise Unavailable("Drive has not computed the checksum yet")
             return remote
 
-        return listed if listed.md5 is not None else self._retry.call(look, doing=f"looking at {listed.name}")
+        return listed if listed.md5 is not None else self._around.ask(look, doing=f"looking at {listed.name}")
 
     def _adopt_part(self, facts: Facts, remote: RemoteFile) -> None:
         selection, first, last, paths = self._selection(facts, remote)
@@ -185,7 +174,7 @@ class Recovery:
         """(path, size, crc) of every member."""
 
         def read(start: int, length: int) -> bytes:
-            return self._retry.call(
+            return self._around.ask(
                 lambda: self._destination.read(remote.id, start, length),
                 doing=f"reading the directory of {remote.name}",
             )

@@ -149,10 +149,6 @@ class Ledger:
         noted: dict[str, Any] = self.get("settled", {})
         return noted if noted and noted["contents"] == self.contents() else {}
 
-    def planned_bytes(self) -> int:
-        """The size of all parts planned so far, those not packed yet as estimated."""
-        return int(self._rows("SELECT coalesce(sum(coalesce(size, estimate)), 0) FROM parts")[0][0])
-
     def released_totals(self) -> tuple[int, int]:
         """(parts, bytes) that are proved and released."""
         row = self._rows("SELECT count(*), coalesce(sum(size), 0) FROM parts WHERE state = 'released'")[0]

@@ -1,178 +1,131 @@
-"""Sends one part through one upload session: chunk by chunk, always from what the destination says it holds.
+"""Sends one part through one upload session, always from what the destination says it holds.
 
-Retry and resume are one loop. After any failure of a chunk the next step asks first; bytes accepted end the step, so
+Retry and resume are one loop. After any failure of a request the next step asks first; bytes accepted end the step, so
 that only failures in a row count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from io import FileIO
 
-from driveshard.core.clock import Clock
-from driveshard.core.errors import SessionGone, TempLost, Throttled, Unavailable, Unreachable
-from driveshard.core.events import BytesSent, Emit
+from driveshard.core.errors import SessionGone, TempLost, Throttled, Unavailable
+from driveshard.core.events import BytesSent
 from driveshard.core.model import RemoteFile, UploadSession
-from driveshard.storage.base import Destination, Held, Progress, Stored
-from driveshard.storage.retry import Retry
-from driveshard.storage.throttle import Budget
-from driveshard.upload.send.caution import Caution
-from driveshard.upload.send.chunk_size import LARGEST_CHUNK, ChunkSizer
-from driveshard.upload.send.slow_sessions import Fleet
+from driveshard.storage.base import Held, Piece, Progress, Stored
+from driveshard.storage.throttle import Allowance
+from driveshard.upload.ledger.rows import LedgerPart
+from driveshard.upload.send.request_size import FIRST_REQUEST, RequestSizer
+from driveshard.upload.surroundings import Surroundings
 
-
-class Crawling(Exception):
-    """This session is so much slower than its siblings that a new one would finish first."""
+_BLOCK = 256 * 1024  # bytes in memory at a time
+_BLOCKS_A_SECOND = 4  # where a limit makes them slow
+_TELL_EVERY = 0.1  # seconds
 
 
 class Transfer:
-    """One part's bytes on their way into ``session``. ``source`` is the spool file, open; ``size`` in bytes."""
+    """One part's bytes on their way into ``session``. ``source`` is the spool file, open; ``fresh`` says that the
+    session has just been begun, so that it need not be asked what it holds."""
 
     def __init__(
         self,
-        destination: Destination,
+        around: Surroundings,
+        part: LedgerPart,
         session: UploadSession,
         source: FileIO,
+        sizer: RequestSizer,
         *,
-        number: int,
-        name: str,
-        size: int,
-        chunks: ChunkSizer,
-        budget: Budget,
-        fleet: Fleet,
-        caution: Caution,
-        retry: Retry,
-        clock: Clock,
-        emit: Emit,
-        confirmed: Callable[[int], None],
-        may_replace: bool,
         fresh: bool,
     ) -> None:
-        self._destination = destination
+        assert part.size is not None
+        self._around = around
+        self._part = part
+        self._size = part.size
         self._session = session
         self._source = source
-        self._buffer = memoryview(b"")
-        self._number = number
-        self._name = name
-        self._size = size
-        self._chunks = chunks
-        self._budget = budget
-        self._fleet = fleet
-        self._caution = caution
-        self._retry = retry
-        self._clock = clock
-        self._emit = emit
-        self._confirmed = confirmed
-        self._may_replace = may_replace
+        self._sizer = sizer
         self._offset: int | None = 0 if fresh else None
         self._best = 0 if fresh else -1
-        self._sent = 0
-        self._watched_seconds = 0.0  # of sending alone: waiting for Drive to come back says nothing of the line
-        self._watched_sent = 0
+        self._taken = self._untold = 0  # bytes: of all requests that were answered well, sent since the last event
 
     def run(self) -> RemoteFile:
         """Send until the destination says that the file is stored; returns its description.
 
-        Raises SessionGone, Crawling, TempLost, and whatever ``retry`` gives up with.
+        Raises SessionGone, TempLost, and whatever the retry layer gives up with.
         """
         while True:
-            progress = self._retry.call(self._step_in_turn, doing=f"sending {self._name}", number=self._number)
+            progress = self._around.ask(self._step, doing=f"sending {self._part.file_name}", number=self._part.number)
             if isinstance(progress, Stored):
-                self._emit(BytesSent(self._number, self._size, 0))
+                self._tell(self._size)
                 return progress.file
-            self._clock.check()
-            self._check_worth()
-
-    def _step_in_turn(self) -> Progress:
-        with self._caution.one_chunk(min(self._chunks.size, self._size)):
-            try:
-                progress = self._step()
-            except Unreachable:
-                self._caution.failed()
-                raise
-        return progress
+            self._around.clock.check()
+            if self._taken > 4 * self._size + 64 * FIRST_REQUEST:
+                raise SessionGone("the upload session goes back again and again")
 
     def _step(self) -> Progress:
-        """One chunk accepted, the end, or bytes found there that a lost reply did not tell of. Any failure leaves the
+        """One request accepted, the end, or bytes found there that a lost reply did not tell of. Any failure leaves the
         offset unknown, so that the next try asks first."""
-        known, self._offset = self._offset, None
-        offset = known or 0
-        for asked in range(max(self._caution.questions, known is None)):
-            try:
-                progress = self._destination.query(self._session, self._size)
-            except Unavailable as error:
-                error.answered_before = asked > 0
-                raise
+        offset, self._offset = self._offset, None
+        if offset is None:
+            progress = self._around.destination.query(self._session, self._size)
             if isinstance(progress, Stored):
                 return progress
             offset = progress.offset
-            self._emit(BytesSent(self._number, offset, 0))
+            self._tell(offset)
             if offset > self._best:
                 return self._advanced(progress)
-            self._retry.heed()  # what another thread was told meanwhile
+            self._around.retry.heed()  # what another thread was told meanwhile
         try:
             progress = self._send(offset)
         except (Unavailable, Throttled):
-            self._chunks.failed()
+            self._sizer.failed()
             raise
         if isinstance(progress, Held):
             if progress.offset <= offset:
-                self._confirmed(progress.offset)
+                self._around.ledger.confirmed(self._part.number, progress.offset)
                 raise Unavailable("Drive kept nothing of what was sent")
+            self._tell(progress.offset)
             self._advanced(progress)
         return progress
 
     def _advanced(self, held: Held) -> Held:
-        self._confirmed(held.offset)
+        self._around.ledger.confirmed(self._part.number, held.offset)
         self._best = max(self._best, held.offset)
         self._offset = held.offset if held.offset < self._size else None
         return held
 
     def _send(self, offset: int) -> Progress:
-        unit = self._destination.chunk_unit
+        unit = self._around.destination.chunk_unit
         # Everything held and yet not finished: send the last piece again, which is skipped and ends the upload.
         start = offset if offset < self._size else (self._size - 1) // unit * unit
-        length = min(self._chunks.size, self._size - start)
-        data = self._read(start, length)
-        self._budget.send(length)
-        self._retry.heed()  # that may have been a long wait
-        began = self._clock.monotonic()
-        progress = self._destination.send(self._session, start, data, self._size)
-        seconds = self._clock.monotonic() - began
-        self._note(progress, start, length, seconds)
+        with self._around.throttle.request(self._sizer.of(self._size - start), unit) as allowed:
+            began = self._around.clock.monotonic()
+            piece = Piece(allowed.length, self._blocks(start, allowed))
+            progress = self._around.destination.send(self._session, start, piece, self._size)
+            self._taken += allowed.length
+            held = progress.offset if isinstance(progress, Held) else self._size
+            if held >= start + allowed.length:
+                self._sizer.took(allowed.length, self._around.clock.monotonic() - began)
         return progress
 
-    def _read(self, start: int, length: int) -> memoryview:
-        """The chunk, in a buffer that the next one overwrites. (Mapping the file would save this copy, and end the
-        process with SIGBUS should the file be cut short or its disk fail meanwhile.)"""
-        if len(self._buffer) < length:
-            self._buffer = memoryview(bytearray(length))
-        chunk, done = self._buffer[:length], 0
+    def _blocks(self, start: int, allowed: Allowance) -> Iterator[memoryview]:
+        """The request's bytes, in a buffer that the next block overwrites, each when it may leave. (Mapping the file
+        would save this copy, and end the process with SIGBUS should the file be cut short meanwhile.)"""
+        rate = self._around.throttle.rate
+        most = _BLOCK if rate is None else max(1, min(_BLOCK, int(rate / _BLOCKS_A_SECOND)))
+        buffer, told = memoryview(bytearray(min(most, allowed.length))), self._around.clock.monotonic()
         self._source.seek(start)
-        while done < length:
-            count = self._source.readinto(chunk[done:])
+        while allowed.sent < allowed.length:
+            count = self._source.readinto(buffer[: allowed.length - allowed.sent])
             if not count:
-                raise TempLost(f"{self._name} is shorter in the temp folder than it was when it was packed")
-            done += count
-        return chunk
+                raise TempLost(f"{self._part.file_name} is shorter in the temp folder than it was when it was packed")
+            allowed.send(count)
+            self._untold += count
+            yield buffer[:count]
+            if self._around.clock.monotonic() - told >= _TELL_EVERY:
+                told = self._around.clock.monotonic()
+                self._tell(start + allowed.sent)
 
-    def _note(self, progress: Progress, start: int, length: int, seconds: float) -> None:
-        self._caution.went_well()
-        self._sent += length
-        self._watched_sent += length
-        self._watched_seconds += seconds
-        self._chunks.took(length, seconds)
-        self._fleet.report(self._number, length, seconds)
-        held = progress.offset if isinstance(progress, Held) else self._size
-        self._emit(BytesSent(self._number, held, length))
-
-    def _check_worth(self) -> None:
-        if self._sent > 4 * self._size + 64 * LARGEST_CHUNK:
-            raise SessionGone("the upload session goes back again and again")
-        watched = self._watched_seconds
-        if self._may_replace and self._offset is not None:
-            rate = self._watched_sent / max(watched, 1e-6)
-            if self._fleet.crawls(self._number, rate, watched, self._size - self._offset, self._size):
-                raise Crawling
-        if watched > 60:  # judge a session by its last minute, not by a bad start long ago
-            self._watched_seconds, self._watched_sent = 0.0, 0
+    def _tell(self, offset: int) -> None:
+        sent, self._untold = self._untold, 0
+        self._around.emit(BytesSent(self._part.number, offset, sent))

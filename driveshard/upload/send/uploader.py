@@ -6,12 +6,11 @@ it is believed. A part's temp file is deleted in one place only, after the desti
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from io import FileIO
 
-from driveshard.core.clock import Clock
 from driveshard.core.errors import (
     IdInUse,
     IdRefused,
@@ -22,31 +21,26 @@ from driveshard.core.errors import (
     Unavailable,
     Unreachable,
 )
-from driveshard.core.events import Emit, Notice, PartReleased, UploadStarted
+from driveshard.core.events import Notice, PartReleased, UploadStarted
 from driveshard.core.files import md5_of
 from driveshard.core.model import PartState, RemoteFile, SampleRange, UploadSession
-from driveshard.storage.base import Destination, Stored
-from driveshard.storage.retry import Retry
-from driveshard.storage.throttle import Budget
+from driveshard.storage.base import Stored
 from driveshard.upload.ledger.ledger import Ledger
 from driveshard.upload.ledger.rows import LedgerPart
-from driveshard.upload.send.caution import Caution
-from driveshard.upload.send.chunk_size import ChunkSizer
-from driveshard.upload.send.slow_sessions import Fleet
-from driveshard.upload.send.transfer import Crawling, Transfer
+from driveshard.upload.send.request_size import RequestSizer
+from driveshard.upload.send.transfer import Transfer
 from driveshard.upload.spool import Spool
+from driveshard.upload.surroundings import Surroundings
 
 SESSION_LIFE = 7 * 86_400.0  # seconds; Drive forgets a session a week after it was begun
 _MOST_RESTARTS = 5
 _MOST_REPAIRS = 3
-_MOST_REPLACED = 2
-_IDS_AT_ONCE = 10
-_SAME_LINE = 3600.0  # seconds for which a line is taken to be as fast as it was
-_NOTE_EVERY = 2.0  # seconds
+HEAD = 512 * 1024  # bytes
+HEADS = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Dataset:
+class Address:
     """Where parts go and what they carry: the job's id, the folder's id on the destination."""
 
     job: str
@@ -54,37 +48,18 @@ class Dataset:
 
 
 class Uploader:
-    """Shared by all upload threads of a run; every part is in one thread's hands at a time."""
+    """Shared by all upload threads of a run; every part is in one thread's hands at a time. ``address`` may wait until
+    the folder is there."""
 
-    def __init__(
-        self,
-        destination: Destination,
-        dataset: Dataset,
-        ledger: Ledger,
-        spool: Spool,
-        budget: Budget,
-        retry: Retry,
-        clock: Clock,
-        emit: Emit,
-    ) -> None:
-        self._destination = destination
-        self._dataset = dataset
-        self._ledger = ledger
-        self._spool = spool
-        self._budget = budget
-        self._retry = retry
-        self._clock = clock
-        self._emit = emit
-        self._fleet = Fleet(self._remembered_rate())
-        self._caution = Caution(clock)
-        self._ids: list[str] = []
-        self._ids_lock = threading.Lock()
-
-    def _remembered_rate(self) -> float | None:
-        """The usual rate of the last run, unless that is so long ago that the line may be another."""
-        age = self._clock.now() - float(self._ledger.get("rate_at", 0.0))
-        rate: float | None = self._ledger.get("rate") if 0 <= age < _SAME_LINE else None
-        return rate
+    def __init__(self, around: Surroundings, address: Callable[[], Address], spool: Spool) -> None:
+        self._around = around
+        self._destination = around.destination
+        self._ledger = around.ledger
+        self._emit = around.emit
+        self._address = address
+        self.spool = spool
+        self.heads: dict[int, bytes] = {}  # of the first parts that are released, by number
+        self._sizer = RequestSizer(around.destination.chunk_unit, around.throttle.rate)
 
     def upload(self, number: int) -> None:
         """Take a packed part to *released*, from whatever state it is in.
@@ -93,7 +68,6 @@ class Uploader:
         and the kinds that end a run.
         """
         reported: RemoteFile | None = None
-        self._caution.total = self._ledger.planned_bytes()
         while True:
             part = self._ledger.part(number)
             if part.state in (PartState.PACKED, PartState.BEGUN):
@@ -122,7 +96,7 @@ class Uploader:
         assert part.session is not None and part.size is not None
         session, size = part.session, part.size
         try:
-            progress = self._retry.call(
+            progress = self._around.ask(
                 lambda: self._destination.query(session, size), doing=f"asking for {part.file_name}", number=part.number
             )
         except (SessionGone, IdInUse):
@@ -137,10 +111,10 @@ class Uploader:
         """Send the part until it is stored; returns the destination's description if the upload's reply had it."""
         assert part.size is not None
         session = part.session
-        if session is not None and self._clock.now() - session.created > SESSION_LIFE:
+        if session is not None and self._around.clock.now() - session.created > SESSION_LIFE:
             self._give_up_session(part)
             session = None
-        restarts = replaced = 0
+        restarts = 0
         with self._open(part) as source:
             while self._ledger.part(part.number).state is not PartState.STORED:
                 fresh = session is None
@@ -148,17 +122,11 @@ class Uploader:
                 if session is None:
                     return None  # the id's file turned out to be this part
                 try:
-                    return self._send(part, session, source, fresh=fresh, may_replace=replaced < _MOST_REPLACED)
+                    return self._send(part, session, source, fresh=fresh)
                 except SessionGone as gone:
                     restarts += 1
                     if restarts > _MOST_RESTARTS:
                         raise Unreachable(f"Drive gave up the upload of {part.file_name} {restarts} times") from gone
-                    self._give_up_session(part)
-                    session = None
-                except Crawling:
-                    replaced += 1
-                    self._fleet.forget()
-                    self._emit(Notice(f"{part.file_name}: its connection crawls, so it begins again on a new one"))
                     self._give_up_session(part)
                     session = None
         return None
@@ -172,37 +140,16 @@ class Uploader:
 
     def _open(self, part: LedgerPart) -> FileIO:
         try:
-            return self._spool.path(part.file_name).open("rb", buffering=0)
+            return self.spool.path(part.file_name).open("rb", buffering=0)
         except FileNotFoundError as error:
             raise TempLost(f"{part.file_name} is no longer in the temp folder") from error
 
-    def _send(
-        self, part: LedgerPart, session: UploadSession, source: FileIO, *, fresh: bool, may_replace: bool
-    ) -> RemoteFile | None:
+    def _send(self, part: LedgerPart, session: UploadSession, source: FileIO, *, fresh: bool) -> RemoteFile | None:
         assert part.size is not None
-        unit = self._destination.chunk_unit
         self._emit(UploadStarted(part.number, part.file_name, part.size, 0 if fresh else session.offset))
-        transfer = Transfer(
-            self._destination,
-            session,
-            source,
-            number=part.number,
-            name=part.file_name,
-            size=part.size,
-            chunks=ChunkSizer(unit, part.size, self._budget.chunk_limit(unit)),
-            budget=self._budget,
-            fleet=self._fleet,
-            caution=self._caution,
-            retry=self._retry,
-            clock=self._clock,
-            emit=self._emit,
-            confirmed=self._noting_offsets(part.number),
-            may_replace=may_replace,
-            fresh=fresh,
-        )
-        remote = None
+        remote: RemoteFile | None = None
         try:
-            remote = transfer.run()
+            remote = Transfer(self._around, part, session, source, self._sizer, fresh=fresh).run()
         except IdInUse:
             if not self._stored_under_id(part):
                 self._ledger.reserve(part.number, None)
@@ -210,31 +157,20 @@ class Uploader:
         self._ledger.stored(part.number)
         return remote
 
-    def _noting_offsets(self, number: int) -> Callable[[int], None]:
-        """Notes offsets for ``status`` every few seconds; each note is a write to disk."""
-        noted = self._clock.monotonic()
-
-        def note(offset: int) -> None:
-            nonlocal noted
-            if self._clock.monotonic() - noted >= _NOTE_EVERY:
-                noted = self._clock.monotonic()
-                self._ledger.confirmed(number, offset)
-
-        return note
-
     def _begin(self, part: LedgerPart) -> UploadSession | None:
         """A new session under the part's id, noted before a byte leaves; None when the id's file is the part. Raises
         IdRefused when Drive does not take another id, either."""
         assert part.size is not None
+        address = self._address()
         refused = False
         for _ in range(_MOST_RESTARTS):
             file_id = self._ledger.part(part.number).file_id
             if file_id is None:
-                file_id = self._reserve_id()
+                file_id = self._around.reserve_id()
                 self._ledger.reserve(part.number, file_id)
             try:
-                session = self._retry.call(
-                    lambda file_id=file_id: self._begin_once(part, file_id),  # type: ignore[misc]
+                session = self._around.write(
+                    lambda file_id=file_id: self._begin_once(address, part, file_id),  # type: ignore[misc]
                     doing=f"beginning {part.file_name}",
                     number=part.number,
                 )
@@ -255,19 +191,10 @@ class Uploader:
             return session
         raise Unreachable(f"Drive refuses every id for {part.file_name}")
 
-    def _begin_once(self, part: LedgerPart, file_id: str) -> UploadSession:
+    def _begin_once(self, address: Address, part: LedgerPart, file_id: str) -> UploadSession:
         assert part.size is not None
-        self._budget.write()
-        properties = part_properties(self._dataset.job, part, self._ledger)
-        return self._destination.begin(file_id, self._dataset.folder_id, part.file_name, part.size, properties)
-
-    def _reserve_id(self) -> str:
-        with self._ids_lock:
-            if not self._ids:
-                self._ids = self._retry.call(
-                    lambda: self._destination.reserve_ids(_IDS_AT_ONCE), doing="reserving file ids"
-                )
-            return self._ids.pop(0)
+        properties = part_properties(address.job, part, self._ledger)
+        return self._destination.begin(file_id, address.folder_id, part.file_name, part.size, properties)
 
     def _stored_under_id(self, part: LedgerPart) -> bool:
         """Whether the file with the part's id exists and has the part's bytes. A file of ours with other bytes is
@@ -277,12 +204,12 @@ class Uploader:
             return False
         file_id = current.file_id
         try:
-            remote = self._retry.call(lambda: self._with_checksum(file_id, part), doing=f"looking for {part.file_name}")
+            remote = self._around.ask(lambda: self._with_checksum(file_id, part), doing=f"looking for {part.file_name}")
         except NotFound:
             return False
         if matches(remote, current):
             return True
-        if remote.properties.get("job") == self._dataset.job and remote.properties.get("part") == str(part.number):
+        if remote.properties.get("job") == self._address().job and remote.properties.get("part") == str(part.number):
             self._remove(file_id)
             self._ledger.reserve(part.number, None)
         return False
@@ -297,7 +224,7 @@ class Uploader:
             self._ledger.verified(part.number)
             return
         try:
-            remote = self._retry.call(lambda: self._with_checksum(file_id, part), doing=f"verifying {part.file_name}")
+            remote = self._around.ask(lambda: self._with_checksum(file_id, part), doing=f"verifying {part.file_name}")
         except NotFound:
             self._repair(part, "is not on Drive although its upload ended")
             return
@@ -315,7 +242,7 @@ class Uploader:
                 advice="Check this machine's memory, disk and network; then run the same command again.",
             )
         self._emit(Notice(f"{part.file_name} {what}; it is uploaded again"))
-        if md5_of(self._spool.path(part.file_name)) != part.md5:
+        if md5_of(self.spool.path(part.file_name)) != part.md5:
             raise TempLost(f"{part.file_name} is not intact in the temp folder")
 
     def _with_checksum(self, file_id: str, part: LedgerPart) -> RemoteFile:
@@ -326,17 +253,19 @@ class Uploader:
         return remote
 
     def _remove(self, file_id: str) -> None:
-        def step() -> None:
-            self._budget.write()
-            self._destination.remove(file_id)
+        self._around.write(lambda: self._destination.remove(file_id), doing="removing a spoilt upload")
 
-        self._retry.call(step, doing="removing a spoilt upload")
+    def _keep_head(self, part: LedgerPart) -> None:
+        """What is published shows some samples of a few parts; as long as it is here, it need not be asked for."""
+        if len(self.heads) < HEADS:
+            with suppress(OSError), self.spool.path(part.file_name).open("rb") as source:
+                self.heads[part.number] = source.read(HEAD)
 
     def _release(self, part: LedgerPart) -> None:
         assert part.size is not None
-        self._spool.release(part.number, part.file_name)
+        self._keep_head(part)
+        self.spool.release(part.number, part.file_name)
         self._ledger.released(part.number)
-        self._ledger.note(rate=self._fleet.usual(), rate_at=self._clock.now())
         self._emit(PartReleased(part.number, part.file_name, part.size))
 
 

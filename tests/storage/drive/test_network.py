@@ -21,7 +21,7 @@ import trustme
 from driveshard.core.clock import Clock
 from driveshard.core.errors import ConfigError, Unavailable
 from driveshard.storage.drive.client import GOOGLE, DriveClient
-from driveshard.storage.drive.connection import SecureConnection
+from driveshard.storage.drive.connection import Connection, secure_context
 from driveshard.storage.drive.credentials import EmulatorCredentials
 from driveshard.storage.drive.network import certificates, proxy_for_https
 
@@ -208,7 +208,7 @@ def test_a_connection_that_fails_leaves_no_socket_open(
         port = taken.getsockname()[1]
     if speaks is not None:
         port = answering(lambda connection: connection.sendall(speaks))
-    connection = SecureConnection("127.0.0.1", port=port, timeout=5)
+    connection = Connection("127.0.0.1", port, timeout=5, context=secure_context(None))
     with pytest.raises(OSError):
         connection.connect()
     assert connection.sock is None

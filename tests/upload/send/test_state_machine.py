@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,11 +26,12 @@ from driveshard.core.model import Part, PartSpec, PartState, SampleRange
 from driveshard.storage.base import Destination, Stored
 from driveshard.storage.folder.destination import FolderDestination
 from driveshard.storage.retry import Patience, Retry
-from driveshard.storage.throttle import Budget
+from driveshard.storage.throttle import Throttle
 from driveshard.upload.dataset_folder.reconcile import Reconciler
 from driveshard.upload.ledger.ledger import Ledger
-from driveshard.upload.send.uploader import Dataset, Uploader
+from driveshard.upload.send.uploader import Address, Uploader
 from driveshard.upload.spool import Spool
+from driveshard.upload.surroundings import Surroundings
 from tests.fakes import FakeClock, Heard
 
 UNIT = FolderDestination.chunk_unit
@@ -154,18 +156,10 @@ class UploadMachine(RuleBasedStateMachine):
         self.spool.machine = self
         self.faulty.plan = []
         heard = Heard()
-        self.retry = Retry(self.clock, Patience(attempts=4, first_contact=4, throttled=60), heard, random.Random(0))
-        self.budget = Budget(self.clock, heard, None, writes_per_second=0)
-        self.uploader = Uploader(
-            cast(Destination, self.faulty),
-            Dataset("job", self.faulty.folder_id),
-            self.ledger,
-            self.spool,
-            self.budget,
-            self.retry,
-            self.clock,
-            heard,
-        )
+        retry = Retry(self.clock, Patience(attempts=4, first_contact=4, throttled=60), heard, random.Random(0))
+        throttle = Throttle(self.clock, heard, None, writes_per_second=0)
+        self.around = Surroundings(cast(Destination, self.faulty), self.ledger, retry, throttle, self.clock, heard)
+        self.uploader = Uploader(self.around, lambda: Address("job", self.faulty.folder_id), self.spool)
 
     def content(self, number: int) -> bytes:
         return random.Random(number).randbytes(SIZES[number])
@@ -282,7 +276,7 @@ class UploadMachine(RuleBasedStateMachine):
         rows = self.ledger.parts()
         assert {row.state for row in rows} <= {PartState.RELEASED}
         # A part that was taken for damaged is there beside the one that took its place, until the run's end.
-        Reconciler(self.place, self.ledger, self.retry, self.budget, Heard()).reconcile(self.faulty.folder_id, "job")
+        Reconciler(replace(self.around, destination=self.place, emit=Heard())).reconcile(self.faulty.folder_id, "job")
         ours = [one for one in self.place.children(self.faulty.folder_id) if not one.name.startswith("foreign")]
         assert sorted(one.name for one in ours) == [self.name(row.number) for row in rows]
         assert {one.id for one in ours} == {row.file_id for row in rows}

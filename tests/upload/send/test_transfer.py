@@ -1,11 +1,11 @@
-"""One part through one session: chunk sizes, crawling sessions, and always on from what the place holds."""
+"""One part through one session: request sizes, and always on from what the place holds."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from driveshard.core.errors import (
-    Blocked,
     ComeBackLater,
     DailyCap,
     IdInUse,
@@ -25,99 +24,73 @@ from driveshard.core.errors import (
 )
 from driveshard.core.events import BytesSent
 from driveshard.core.model import RemoteFile, UploadSession
-from driveshard.storage.base import Destination, Held, Progress, Stored
+from driveshard.storage.base import Destination, Held, Piece, Progress, Stored
 from driveshard.storage.rate_limits import parse_bwlimit
 from driveshard.storage.retry import Patience, Retry
-from driveshard.storage.throttle import Budget
-from driveshard.upload.send.caution import TRUSTED_AFTER, Caution
-from driveshard.upload.send.chunk_size import FIRST_CHUNK, LARGEST_CHUNK, ChunkSizer
-from driveshard.upload.send.slow_sessions import Fleet
-from driveshard.upload.send.transfer import Crawling, Transfer
+from driveshard.storage.throttle import Throttle
+from driveshard.upload.ledger.ledger import Ledger
+from driveshard.upload.ledger.rows import LedgerPart
+from driveshard.upload.send.request_size import RequestSizer
+from driveshard.upload.send.transfer import Transfer
+from driveshard.upload.surroundings import Surroundings
 from tests.fakes import FakeClock, Heard
 
 UNIT = 256 * 1024
 MIB = 2**20
 
 
-# -- chunk sizes ---------------------------------------------------------------------------------------------------
+# -- request sizes -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("unit", "size", "largest", "most"),
+    ("rate", "sizes"),
     [
-        (UNIT, 2**30, None, LARGEST_CHUNK),
-        (UNIT, 8 * MIB, None, MIB),
-        (UNIT, 4 * MIB, None, 2 * UNIT),  # an eighth of the upload
-        (UNIT, 100, None, UNIT),
-        (UNIT, 2**30, 2 * UNIT + 5, 2 * UNIT),
-        (UNIT, 2**30, 1, UNIT),
-        (3 * MIB, 2**30, None, 15 * MIB),
+        (MIB, [8 * MIB, 20 * MIB, 20 * MIB]),
+        (100 * 1024, [8 * MIB, 2000 * 1024 // UNIT * UNIT] * 1 + [2000 * 1024 // UNIT * UNIT]),
+        (100 * MIB, [8 * MIB, 256 * MIB, 2000 * MIB, 2000 * MIB]),  # 32 times as many at most
+        (1, [8 * MIB, UNIT, UNIT]),
     ],
 )
-def test_chunks_begin_small_and_grow_on_a_quick_line(unit: int, size: int, largest: int | None, most: int) -> None:
-    sizer = ChunkSizer(unit, size, largest)
-    assert sizer.size == min(max(unit, FIRST_CHUNK), most)
-    for _ in range(12):
-        before = sizer.size
-        sizer.took(sizer.size, 0.1)
-        assert sizer.size == min(2 * before, most)
-    assert sizer.size == most
+def test_a_request_takes_twenty_seconds_of_the_line(rate: float, sizes: list[int]) -> None:
+    sizer = RequestSizer(UNIT)
+    for size in sizes:
+        assert sizer.size == size
+        sizer.took(size, size / rate)
 
 
-def test_a_slow_line_gets_smaller_chunks_down_to_the_unit() -> None:
-    sizer = ChunkSizer(UNIT, 2**40)
-    sizer.size = 5 * UNIT
-    sizes = []
-    for _ in range(4):
-        sizer.took(sizer.size, 20.0)
-        sizes.append(sizer.size)
-    assert sizes == [2 * UNIT, UNIT, UNIT, UNIT]
+@pytest.mark.parametrize(("rate", "expected"), [(None, 8 * MIB), (10e6, 8 * MIB), (100_000, 7 * UNIT), (5, UNIT)])
+def test_a_limit_that_is_known_counts_from_the_first_request_on(rate: float | None, expected: int) -> None:
+    assert RequestSizer(UNIT, rate).size == expected
 
 
-@pytest.mark.parametrize(("length", "seconds"), [(FIRST_CHUNK, 3.0), (FIRST_CHUNK - 1, 0.01), (5, 100.0)])
-def test_what_says_little_changes_little(length: int, seconds: float) -> None:
-    sizer = ChunkSizer(UNIT, 2**40)
-    sizer.took(length, seconds)
-    assert sizer.size == FIRST_CHUNK
+def test_each_failure_halves_what_is_risked_until_things_go_well() -> None:
+    sizer = RequestSizer(UNIT)
+    sizer.took(20 * MIB, 20.0)
+    seconds = []
+    for _ in range(8):
+        sizer.failed()
+        seconds.append(sizer.size / MIB)
+    assert seconds == [10, 5, 2.5, 1.25, 0.5, 0.25, 0.25, 0.25]
+    well = []
+    for _ in range(11):
+        sizer.took(sizer.size, sizer.size / MIB)
+        well.append(sizer.size / MIB)
+    assert well == sorted(well) and well[0] < 1 and well[-1] == 20
 
 
-@given(
-    size=st.integers(1, 2**36),
-    largest=st.none() | st.integers(1, 2**26),
-    steps=st.lists(st.floats(0, 100) | st.none(), max_size=30),
-)
-def test_chunks_stay_multiples_within_their_limits(size: int, largest: int | None, steps: list[float | None]) -> None:
-    sizer = ChunkSizer(UNIT, size, largest)
+def test_a_short_last_request_says_little_of_the_line() -> None:
+    sizer = RequestSizer(UNIT)
+    sizer.took(20 * MIB, 20.0)
+    sizer.took(100, 0.3)
+    assert sizer.size == 20 * MIB
+
+
+@given(st.lists(st.none() | st.tuples(st.integers(1, 2**34), st.floats(0, 1000)), max_size=30))
+def test_sizes_are_whole_units(steps: list[tuple[int, float] | None]) -> None:
+    sizer = RequestSizer(UNIT)
     for step in steps:
-        sizer.failed() if step is None else sizer.took(sizer.size, step)
-        assert sizer.size % UNIT == 0
-        assert UNIT <= sizer.size <= max(UNIT, min(size // 8, LARGEST_CHUNK, largest or LARGEST_CHUNK))
-
-
-# -- crawling sessions ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("rates", "rate", "watched", "remaining", "size", "expected"),
-    [
-        ([10e6] * 5, 0.1e6, 10, 100e6, 100e6, True),
-        ([10e6] * 2, 0.1e6, 10, 100e6, 100e6, False),  # too few siblings to compare with
-        ([10e6] * 5, 0.1e6, 4, 100e6, 100e6, False),  # not watched for long enough
-        ([10e6] * 5, 2e6, 10, 100e6, 100e6, False),  # slow, not crawling
-        ([10e6] * 5, 0.1e6, 10, 1e6, 100e6, False),  # nearly done: sending all again would take longer
-        ([10e6] * 5, 0.0, 10, 100e6, 100e6, True),
-        ([0.1e6] * 5, 0.1e6, 10, 100e6, 100e6, False),  # everybody crawls
-    ],
-)
-def test_a_session_is_replaced_when_that_pays(
-    rates: list[float], rate: float, watched: float, remaining: float, size: float, expected: bool
-) -> None:
-    fleet = Fleet()
-    for number, one in enumerate(rates):
-        fleet.report(number, int(one), 1.0)
-    for _ in range(9):
-        fleet.report(99, int(rate), 1.0)  # its own rate is not its siblings'
-    assert fleet.crawls(99, rate, watched, int(remaining), int(size)) is expected
+        sizer.failed() if step is None else sizer.took(*step)
+        assert sizer.size >= UNIT and sizer.size % UNIT == 0
 
 
 # -- transfers -----------------------------------------------------------------------------------------------------
@@ -149,7 +122,9 @@ class Place:
             raise refusal
         return self.progress()
 
-    def send(self, session: UploadSession, offset: int, data: bytes | memoryview, size: int) -> Progress:
+    def send(self, session: UploadSession, offset: int, piece: Piece, size: int) -> Progress:
+        data = b"".join(map(bytes, piece.blocks))
+        assert len(data) == piece.length
         assert len(data) % UNIT == 0 or offset + len(data) == size
         self.sends.append((offset, len(data)))
         self.clock.time += len(data) / self.rate
@@ -203,46 +178,31 @@ class Bench:
         self.path.write_bytes(self.content)
         self.place = Place(self.clock, size)
         self.place.data = self.content[: held or 0]
-        self.fleet = Fleet()
-        self.caution = Caution(self.clock)
-        for _ in range(TRUSTED_AFTER):
-            self.caution.went_well()
-        self.confirmed: list[int] = []
-        self.budget = Budget(self.clock, self.heard, None, writes_per_second=0, **limits)
+        self.offsets: list[int] = []
+        self.throttle = Throttle(self.clock, self.heard, None, writes_per_second=0, **limits)
+        self.sizer = RequestSizer(UNIT, UNIT / 20)  # begins with one unit
         self.fresh = held is None
-        self.may_replace = True
 
     def retry(self) -> Retry:
         return Retry(self.clock, Patience(first_contact=12), self.heard, random.Random(1))
 
     def run(self, retry: Retry | None = None) -> RemoteFile:
+        around = Surroundings(
+            cast(Destination, self.place),
+            cast(Ledger, self),
+            retry or self.retry(),
+            self.throttle,
+            self.clock,
+            self.heard,
+        )
+        part = cast(LedgerPart, SimpleNamespace(number=1, file_name="a.zip", size=len(self.content)))
         with self.path.open("rb", buffering=0) as source:
-            return Transfer(
-                cast(Destination, self.place),
-                UploadSession("id", "uri", 0.0),
-                source,
-                number=1,
-                name="a.zip",
-                size=len(self.content),
-                chunks=ChunkSizer(UNIT, len(self.content), self.budget.chunk_limit(UNIT)),
-                budget=self.budget,
-                fleet=self.fleet,
-                caution=self.caution,
-                retry=retry or self.retry(),
-                clock=self.clock,
-                emit=self.heard,
-                confirmed=self.confirmed.append,
-                may_replace=self.may_replace,
-                fresh=self.fresh,
-            ).run()
+            session = UploadSession("id", "uri", 0.0)
+            return Transfer(around, part, session, source, self.sizer, fresh=self.fresh).run()
 
-
-def test_a_remembered_rate_costs_little_when_the_line_is_slower_now() -> None:
-    fleet = Fleet(remembered=100e6)
-    assert fleet.crawls(0, 1e6, 6, 400_000_000, 512_000_000)
-    assert not fleet.crawls(0, 1e6, 6, 51_000_000, 512_000_000)  # nine tenths are there
-    fleet.forget()
-    assert not fleet.crawls(0, 1e6, 6, 400_000_000, 512_000_000)
+    def confirmed(self, number: int, offset: int) -> None:
+        """As the ledger's."""
+        self.offsets.append(offset)
 
 
 MakeBench = Callable[..., Bench]
@@ -259,7 +219,7 @@ def test_the_whole_file_arrives_without_a_question(bench: MakeBench, size: int) 
     assert one.run().id == "id"
     assert one.place.data == one.content
     assert one.place.queries == 0
-    assert sum(length for _, length in one.place.sends) == size == one.budget.sent
+    assert sum(length for _, length in one.place.sends) == size == one.throttle.sent
 
 
 @pytest.mark.parametrize("held", [0, UNIT, 5 * UNIT, 3 * MIB])
@@ -268,7 +228,7 @@ def test_a_session_of_an_earlier_run_is_asked_first(bench: MakeBench, held: int)
     one.run()
     assert one.place.data == one.content
     assert one.place.queries >= 1
-    assert one.budget.sent == max(3 * MIB - held, UNIT)
+    assert one.throttle.sent == max(3 * MIB - held, UNIT)
     assert one.place.sends[0][0] == min(held, 3 * MIB - UNIT)
 
 
@@ -283,65 +243,23 @@ def test_an_upload_that_had_finished_sends_nothing(bench: MakeBench) -> None:
 @pytest.mark.parametrize("at", [0, 2, 7])
 def test_after_trouble_it_goes_on_from_what_is_held(bench: MakeBench, at: int, trouble: Exception | Trouble) -> None:
     one = bench(32 * MIB)
+    one.place.rate = MIB / 5  # requests of up to 4 MiB
     one.place.troubles = [None] * at + [trouble]
     one.run()
 
     assert one.place.data == one.content
     offset, length = one.place.sends[at]
     lost = {lose_reply: 0, forget_all: offset + length}.get(cast(Trouble, trouble), length)
-    assert 0 <= one.budget.sent - 32 * MIB <= lost
-    assert one.place.queries <= TRUSTED_AFTER + 3  # until sending can be trusted again
+    assert 0 <= one.throttle.sent - 32 * MIB <= lost
+    assert one.place.queries <= 3
 
 
 def test_a_lost_last_reply_costs_nothing(bench: MakeBench) -> None:
     one = bench(3 * UNIT)
     one.place.troubles = [None, None, lose_reply]
     one.run()
-    assert one.budget.sent == 3 * UNIT
+    assert one.throttle.sent == 3 * UNIT
     assert one.place.queries <= 3
-
-
-def test_questions_go_ahead_of_the_first_chunks(bench: MakeBench) -> None:
-    one = bench(60 * MIB)
-    one.caution.failed()
-    one.run()
-    assert one.place.queries == TRUSTED_AFTER + 3
-    assert one.budget.sent == 60 * MIB
-
-
-def test_a_refused_question_costs_no_bytes(bench: MakeBench) -> None:
-    one = bench(10 * UNIT)
-    one.caution.failed()
-    one.place.refusals = [Unavailable("503")] * 3
-    one.run()
-    assert one.place.data == one.content
-    assert one.budget.sent == 10 * UNIT
-
-
-def test_answered_questions_reset_the_attempts(bench: MakeBench) -> None:
-    one = bench(10 * UNIT)
-    one.caution.failed()
-    one.place.refusals = [None, Unavailable("503")] * 20
-    one.run()
-    assert one.place.data == one.content
-
-
-def test_a_block_heard_of_while_waiting_for_bandwidth_stops_the_chunk(bench: MakeBench) -> None:
-    one = bench(4 * MIB, bwlimit=parse_bwlimit("1M"))
-    retry = one.retry()
-
-    def blocked() -> None:
-        raise Blocked("a robot")
-
-    def wait(seconds: float) -> None:
-        one.clock.time += seconds
-        with suppress(Blocked):
-            retry.call(blocked, doing="x")  # as another thread hears it meanwhile
-
-    one.clock.sleep = wait  # type: ignore[method-assign]
-    with pytest.raises(Blocked):
-        one.run(retry)
-    assert one.place.sends == []
 
 
 def test_bytes_accepted_reset_the_attempts(bench: MakeBench) -> None:
@@ -356,20 +274,19 @@ def test_replies_that_are_always_lost_still_make_progress(bench: MakeBench) -> N
     one = bench(8 * MIB)
     one.place.troubles = [lose_reply] * 40
     one.run()
-    assert one.budget.sent == 8 * MIB
+    assert one.throttle.sent == 8 * MIB
 
 
 @pytest.mark.parametrize("trouble", [Unavailable("reset"), Throttled("slow down"), lose_reply])
 def test_after_a_loss_less_is_risked(bench: MakeBench, trouble: Exception | Trouble) -> None:
-    """The chunks had grown; the one after a loss is half as large, and no larger one follows at once."""
+    """The requests had grown; the one after a loss is half as large, and no larger one follows at once."""
     one = bench(64 * MIB)
-    grown = 5
-    one.place.troubles = [*[None] * grown, trouble]
+    one.place.rate = MIB / 2
+    one.place.troubles = [None, None, trouble]
     one.run()
     assert one.place.data == one.content
     lengths = [length for _, length in one.place.sends]
-    assert lengths[grown] == lengths[0] * 2**grown == 8 * MIB
-    assert lengths[grown + 1] == lengths[grown] // 2
+    assert lengths[:4] == [UNIT, 8 * MIB, 10 * MIB, 5 * MIB]
 
 
 def test_a_place_that_never_keeps_anything_is_given_up(bench: MakeBench) -> None:
@@ -398,10 +315,11 @@ def test_an_upload_that_finishes_late_is_waited_for(bench: MakeBench) -> None:
 
 def test_a_session_that_goes_back_again_and_again_is_given_up(bench: MakeBench) -> None:
     one = bench(64 * MIB)
+    one.place.rate = MIB / 5
     one.place.troubles = [None, None, None, forget_all] * 5000
     with pytest.raises((SessionGone, Unavailable)):
         one.run()
-    assert one.budget.sent <= 6 * 64 * MIB + 64 * LARGEST_CHUNK
+    assert one.throttle.sent <= 4 * 64 * MIB + 65 * 8 * MIB
 
 
 @pytest.mark.parametrize("error", [SessionGone("404"), IdInUse("409"), DailyCap("today"), KeyError("x")])
@@ -421,60 +339,55 @@ def test_a_temp_file_that_became_shorter_is_lost(bench: MakeBench, length: int) 
         one.run()
 
 
-def test_a_stop_ends_it_between_two_chunks(bench: MakeBench) -> None:
+def test_a_stop_ends_it_within_a_request(bench: MakeBench) -> None:
     one = bench(8 * MIB)
+    one.place.rate = MIB
+    read = one.place.send
 
-    def stop(place: Place, offset: int, data: bytes) -> None:
+    def send(session: UploadSession, offset: int, piece: Piece, size: int) -> Progress:
+        blocks = iter(piece.blocks)
+        next(blocks)
         one.clock.stop.set()
+        next(blocks)
+        return read(session, offset, piece, size)
 
-    one.place.troubles = [None, stop]
+    one.sizer = RequestSizer(UNIT)
+    one.place.send = send  # type: ignore[method-assign]
     with pytest.raises(Interrupted):
         one.run()
-    assert len(one.place.sends) == 2
-    assert one.confirmed[-1] == len(one.place.data)
+    assert one.throttle.sent == UNIT
 
 
 def test_offsets_are_told_as_they_are_confirmed(bench: MakeBench) -> None:
     one = bench(4 * UNIT)
+    one.place.rate = UNIT / 20
     one.place.troubles = [None, Unavailable("x")]
     one.run()
-    assert one.confirmed == [UNIT, 2 * UNIT, 3 * UNIT]
+    assert one.offsets == [UNIT, 2 * UNIT, 3 * UNIT]
     sent = [event for event in one.heard if isinstance(event, BytesSent)]
-    assert sum(event.sent for event in sent) == 4 * UNIT
+    assert sum(event.sent for event in sent) == one.throttle.sent == 5 * UNIT
     assert sent[-1].offset == 4 * UNIT
 
 
-def test_a_crawling_session_is_left(bench: MakeBench) -> None:
-    one = bench(64 * MIB)
-    one.place.rate = 64 * 1024
-    for number in range(5, 10):
-        one.fleet.report(number, 100 * MIB, 1.0)
-    with pytest.raises(Crawling):
-        one.run()
-    assert len(one.place.data) < 8 * MIB
-
-
-def test_a_crawling_session_is_kept_when_others_crawled_before(bench: MakeBench) -> None:
-    one = bench(2 * MIB)
-    one.place.rate = 64 * 1024
-    one.may_replace = False
-    for number in range(5, 10):
-        one.fleet.report(number, 100 * MIB, 1.0)
+def test_progress_is_told_within_a_request(bench: MakeBench) -> None:
+    one = bench(8 * MIB, bwlimit=parse_bwlimit("1M"))
+    one.sizer = RequestSizer(UNIT)
     one.run()
-    assert one.place.data == one.content
+    assert len(one.place.sends) == 1
+    offsets = [event.offset for event in one.heard if isinstance(event, BytesSent)]
+    assert offsets == sorted(offsets) and len(offsets) > 20
 
 
-def test_a_limited_rate_is_no_crawling_session(bench: MakeBench) -> None:
+def test_a_limited_rate_is_kept(bench: MakeBench) -> None:
     one = bench(8 * MIB, bwlimit=parse_bwlimit("100K"))
-    for number in range(5, 10):
-        one.fleet.report(number, 100 * MIB, 1.0)
     one.run()
     assert sum(one.clock.slept) == pytest.approx(80, rel=0.1)
+    assert max(one.clock.slept) < 1, "it goes smoothly"
 
 
 def test_a_runs_last_bytes_are_not_begun(bench: MakeBench) -> None:
     one = bench(8 * MIB, max_transfer=3 * MIB)
     with pytest.raises(ComeBackLater):
         one.run()
-    assert one.budget.sent <= 3 * MIB
-    assert len(one.place.data) == one.budget.sent
+    assert one.throttle.sent <= 3 * MIB
+    assert len(one.place.data) == one.throttle.sent

@@ -19,10 +19,11 @@ from driveshard.emulator.errors import invalid
 from driveshard.storage.base import Stored
 from driveshard.storage.folder.destination import FolderDestination
 from driveshard.storage.retry import Patience, Retry
-from driveshard.storage.throttle import Budget
+from driveshard.storage.throttle import Throttle
 from driveshard.upload.ledger.ledger import Ledger
-from driveshard.upload.send.uploader import Dataset, Uploader
+from driveshard.upload.send.uploader import Address, Uploader
 from driveshard.upload.spool import Spool
+from driveshard.upload.surroundings import Surroundings
 from tests.fakes import FakeClock, Heard
 from tests.rig import Rig, Shelf, fill
 
@@ -40,14 +41,16 @@ class Bench:
         self.ledger = Ledger(root / "ledger.sqlite")
         self.spool = Spool(root / "spool", 10**8, clock)
         self.uploader = Uploader(
-            self.place,
-            Dataset("ours", self.folder),
-            self.ledger,
+            Surroundings(
+                self.place,
+                self.ledger,
+                Retry(clock, Patience(attempts=3), heard, random.Random(0)),
+                Throttle(clock, heard, None, writes_per_second=0),
+                clock,
+                heard,
+            ),
+            lambda: Address("ours", self.folder),
             self.spool,
-            Budget(clock, heard, None, writes_per_second=0),
-            Retry(clock, Patience(attempts=3), heard, random.Random(0)),
-            clock,
-            heard,
         )
         self.ledger.plan(PartSpec(0, "d-00000.zip", SampleRange(0, 1), 1), 1)
         self.pack(DATA)

@@ -16,14 +16,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from driveshard.core.errors import DriveshardError
     from driveshard.core.model import Sample
+    from driveshard.dataset.pull import PullResult, pull
     from driveshard.upload.push import push
 
 __version__ = "0.1.0"
-__all__ = ["DriveshardError", "Sample", "__version__", "push"]
+__all__ = ["DriveshardError", "PullResult", "Sample", "__version__", "pull", "push"]
 
 _HOMES = {
     "DriveshardError": "driveshard.core.errors",
+    "PullResult": "driveshard.dataset.pull",
     "Sample": "driveshard.core.model",
+    "pull": "driveshard.dataset.pull",
     "push": "driveshard.upload.push",
 }
 

@@ -23,7 +23,7 @@ from driveshard.cli.main import driveshard, main
 from driveshard.emulator import Emulator
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-COMMANDS = ("demo", "push", "status", "share", "verify", "ls", "cat", "login", "emulate")
+COMMANDS = ("demo", "push", "pull", "status", "share", "verify", "ls", "cat", "login", "emulate")
 FILES = {f"d{number // 10}/{number:03d}.bin": os.urandom(200 + number) for number in range(60)}
 QUICK = ("--part-size", "4096", "--writes-per-second", "1000")
 

@@ -30,6 +30,7 @@ from googleapiclient.http import HttpRequest, build_http
 from driveshard.core.clock import Clock
 from driveshard.core.errors import AuthError, ConfigError, Interrupted, NotFound, Unavailable
 from driveshard.core.formatting import shown
+from driveshard.core.urls import is_loopback
 from driveshard.storage.drive.connection import PlainConnection, SecureConnection, Wire, asked, shut
 from driveshard.storage.drive.errors import read_answer, translate
 from driveshard.storage.drive.network import Proxy, certificates, proxy_for_https
@@ -65,9 +66,10 @@ class DriveClient:
         self._lock = threading.Lock()
         self._aborted = False
         self.requests = 0
+        self.resource_keys: dict[str, str] = {}  # of items that are shown to who has their key, by id
         # What is set for the whole machine is not for an emulator on it.
-        self._proxy: Proxy | None = proxy_for_https() if base_url == GOOGLE else None
-        self._certificates = certificates() if base_url == GOOGLE else None
+        self._proxy: Proxy | None = None if is_loopback(base_url) else proxy_for_https()
+        self._certificates = None if is_loopback(base_url) else certificates()
         # A tenth of a minute's units may be spent at once.
         self._units = Pacer(TokenBucket(DRIVE_UNITS_A_MINUTE / 60, DRIVE_UNITS_A_MINUTE / 10))
         self.files, self.permissions, self.about = self._resources(api_key)
@@ -116,13 +118,13 @@ class DriveClient:
         self._spend_units(request)
         with self._lock:
             self.requests += 1
-        asked.window, asked.cut = request.window, False
+        asked.window, asked.sink, asked.cut = request.window, request.sink, False
         try:
             response, content = wire.authorized.request(
                 request.uri,
                 method=request.method,
                 body=request.body,
-                headers=dict(request.headers),
+                headers=self._with_keys(request),
                 redirections=0,
                 connection_type=SecureConnection if request.uri.startswith("https:") else PlainConnection,
             )
@@ -134,6 +136,9 @@ class DriveClient:
         ) as error:
             wire.drop()
             raise self._failure(error) from error
+        except BaseException:  # out of a sink, in the middle of the reply
+            wire.drop()
+            raise
         if asked.cut:
             wire.drop()
         wire.last_used = self._clock.monotonic()
@@ -145,12 +150,17 @@ class DriveClient:
         log.debug("%s %s -> %s", request.method, urlsplit(request.uri).path, response.status)
         return Reply(response.status, {key.lower(): value for key, value in response.items()}, content)
 
+    def _with_keys(self, request: Request) -> dict[str, str]:
+        """The request's headers, and the resource keys of the items that it is about."""
+        keys = [f"{file_id}/{key}" for file_id, key in list(self.resource_keys.items()) if file_id in request.uri]
+        return {**request.headers, "x-goog-drive-resource-keys": ",".join(keys)} if keys else dict(request.headers)
+
     def _renew(self, wire: Wire) -> None:
         """Renew the login once; a second 401 in a row is left for the caller to report."""
         wire.refusals += 1
         if wire.refusals > 1:
             return
-        asked.window = None
+        asked.window = asked.sink = None
         try:
             self._credentials.refresh(google_auth_httplib2.Request(wire.authorized.http))
         except google.auth.exceptions.GoogleAuthError as error:

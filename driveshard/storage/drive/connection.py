@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,38 @@ _MOST_OF_ANSWER = 64 * 1024 * 1024  # bytes; a list of a thousand files has abou
 _MOST_OF_ERROR = 64 * 1024
 
 
+class Sink:
+    """Where a file's content goes as it comes: each block to ``write``, before them the file's whole size in bytes to
+    ``on_total`` when the reply tells it. Either may raise to end it."""
+
+    def __init__(self, start: int, write: Callable[[bytes], None], on_total: Callable[[int], None]) -> None:
+        self._start = start
+        self.write = write
+        self._on_total = on_total
+        self.taken = False
+
+    def takes(self, status: int, headers: http.client.HTTPMessage) -> bool:
+        """Whether the reply is the file, and the piece of it that was asked for; a page for people is neither."""
+        page = headers.get("content-type", "").lower().startswith(("text/html", "application/xhtml"))
+        if page and "content-disposition" not in headers:
+            return False
+        place = re.match(r"bytes (\d{1,19})-\d{1,19}/(\d{1,19})?", headers.get("content-range", ""), re.ASCII)
+        if status == 206 and (place is None or int(place[1]) != self._start):
+            return False
+        total = place[2] if status == 206 and place is not None else headers.get("content-length", "")
+        if total and re.fullmatch(r"\d{1,19}", total, re.ASCII):
+            self._on_total(int(total))
+        self.taken = True
+        return True
+
+
 class _Asked(threading.local):
     """What this thread's request wants of its reply: ``window`` (start, length) of a file's content, None for an answer
-    in JSON. ``cut`` says that the reply had more, so that its connection is of no more use."""
+    in JSON; ``sink`` when it is not to be held. ``cut`` says that the reply had more, so that its connection is of no
+    more use."""
 
     window: tuple[int, int] | None = None
+    sink: Sink | None = None
     cut = False
 
 
@@ -43,16 +71,37 @@ class Response(http.client.HTTPResponse):
         window = asked.window if self.status in (200, 206) else None
         if window is not None and self.getheader("content-encoding", "identity") != "identity":
             raise http.client.HTTPException("the bytes of a file came in a form that was not asked for")
-        skip, most = (window[0] if self.status == 200 else 0, window[1]) if window else (0, _most_of(self.status))
-        for _ in self._blocks(skip):
-            pass
-        body = b"".join(self._blocks(most))
+        sink = asked.sink
+        body = self._held(window) if window is None or sink is None else self._taken(window, sink)
         if not self._at_end():
             if window is None and self.status < 300:
                 raise http.client.HTTPException("the answer does not end")
             self.close()
             asked.cut = True
         return body
+
+    def _held(self, window: tuple[int, int] | None) -> bytes:
+        """What was asked for, whole."""
+        skip, most = (window[0] if self.status == 200 else 0, window[1]) if window else (0, _most_of(self.status))
+        for _ in self._blocks(skip):
+            pass
+        return b"".join(self._blocks(most))
+
+    def _taken(self, window: tuple[int, int], sink: Sink) -> bytes:
+        """The content into ``sink``, each piece as soon as it is there; of anything else the beginning is held."""
+        if not sink.takes(self.status, self.headers):
+            return b"".join(self._blocks(_MOST_OF_ERROR))
+        for _ in self._blocks(window[0] if self.status == 200 else 0):
+            pass
+        left = window[1]
+        while left and (block := self.read1(min(left, _BLOCK))):
+            left -= len(block)
+            sink.write(block)
+        if left and self.length:  # it said how long it would be
+            raise http.client.IncompleteRead(b"", self.length)
+        if self.length == 0:
+            super().read(1)  # only now the connection knows that it is free
+        return b""
 
     def _blocks(self, left: int) -> Iterator[bytes]:
         while left and (block := super().read(min(left, _BLOCK))):

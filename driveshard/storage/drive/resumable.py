@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from driveshard.core.errors import BadRequest, Defect, DriveshardError, NotFound
+from driveshard.storage.drive.connection import Sink
 from driveshard.storage.drive.errors import translate
 
 CHUNK_UNIT = 256 * 1024
@@ -24,13 +25,14 @@ WEEK = 7 * 86_400.0
 @dataclass(frozen=True, slots=True)
 class Request:
     """``body`` is held whole, so that it can be sent again after a refreshed token. ``window`` (start, length) says
-    which bytes of the reply are wanted when it is a file's content."""
+    which bytes of the reply are wanted when it is a file's content, ``sink`` where they go as they come."""
 
     method: str
     uri: str
     headers: Mapping[str, str]
     body: bytes | memoryview | None = None
     window: tuple[int, int] | None = None
+    sink: Sink | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 
 from driveshard.cli.main import main as cli
-from driveshard.config.settings import settings as config
+from driveshard.config import settings as config
 from driveshard.storage.retry import Patience
 from driveshard.upload.send import chunk_size
 

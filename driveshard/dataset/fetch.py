@@ -79,6 +79,11 @@ class Checksums:
         self._sha256.update(block)
         self.size += len(block)
 
+    @property
+    def digest(self) -> str:
+        """The sha256, in hex."""
+        return self._sha256.hexdigest()
+
     def wrong(self, wanted: Wanted) -> str | None:
         """What is not as it should be, in words; None when all is."""
         if wanted.size is not None and self.size != wanted.size:
@@ -119,11 +124,11 @@ def fetch(shelf: Shelf, wanted: Wanted, path: Path, ways: Ways) -> int:
 
     Raises Mismatch when it is not what it should be, also the third time; TempFull; and errors of the way there.
     """
-    fetched = 0
-    for turn in range(_TRIES):
+    fetched, before = 0, ""
+    for turn in range(1, _TRIES + 1):
         landing = _Landing(path, wanted, ways)
         try:
-            landing.begin(keep=turn == 0 and wanted.proved)
+            landing.begin(keep=turn == 1 and wanted.proved)
             ways.emit(UploadStarted(wanted.number, wanted.name, wanted.size or 0, landing.offset))
             _receive(shelf, wanted, landing, ways)
             why = landing.finish()
@@ -134,10 +139,13 @@ def fetch(shelf: Shelf, wanted: Wanted, path: Path, ways: Ways) -> int:
             ways.emit(PartReleased(wanted.number, wanted.name, landing.offset))
             return fetched
         landing.discard()
-        if turn + 1 < _TRIES:
-            ways.emit(Notice(f"{wanted.name} came with {why}; fetching it again"))
+        if turn == _TRIES or landing.digest == before:
+            break
+        before = landing.digest
+        ways.emit(Notice(f"{wanted.name} came with {why}; fetching it again"))
+    same = "and the same bytes" if landing.digest == before else "each of"
     raise Mismatch(
-        f"{wanted.name} came with {why} each of {_TRIES} times",
+        f"{wanted.name} came with {why}, {same} {turn} times",
         advice="It is damaged where it lies, or on the way. Ask its owner to run the push again, which mends it.",
     )
 
@@ -189,6 +197,11 @@ class _Landing:
     def offset(self) -> int:
         """Bytes that are held."""
         return self._sums.size
+
+    @property
+    def digest(self) -> str:
+        """What came, as a checksum."""
+        return self._sums.digest
 
     @property
     def complete(self) -> bool:

@@ -133,28 +133,43 @@ class _Pull:
 
     def run(self) -> PullResult:
         """Plan, look at what is here, fetch the rest, and describe it. Nothing is written before the plan is sound."""
-        files = self._shelf.files()
-        name, wanted = self._plan(files)
+        name, wanted = self._plan(self._shelf.files())
         self._say_start(name, wanted)
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise unwritable(self._directory, error) from error
         with hold_directory(self._directory):
-            whole = self._whole(self._everything(wanted))
-            missing = [one for one in wanted if one.number not in whole]
-            self._require_room(missing)
-            self._report(wanted, whole)
-            self._fetch(missing)
-            self._publish({one.number for one in wanted} | whole)
+            try:
+                self._bring(wanted)
+            except Mismatch as error:
+                wanted = self._planned_anew(wanted, error)
+                self._bring(wanted)
         self._ways.emit(Published(None))
         return self._result(name, wanted)
+
+    def _bring(self, wanted: list[Wanted]) -> None:
+        whole = self._whole(self._everything(wanted))
+        missing = [one for one in wanted if one.number not in whole]
+        self._require_room(missing)
+        self._report(wanted, whole)
+        self._fetch(missing)
+        self._publish({one.number for one in wanted} | whole)
+
+    def _planned_anew(self, before: list[Wanted], error: Mismatch) -> list[Wanted]:
+        """After a mismatch: the dataset may have been changed meanwhile, or its manifest come with a wrong bit. Raises
+        the mismatch again when nothing is planned otherwise now."""
+        wanted = before if self._manifest is None else self._plan(self._shelf.files())[1]
+        if wanted == before:
+            raise error
+        self._ways.emit(Notice("the dataset is not what it was when this began; going on by its present manifest"))
+        return wanted
 
     # -- what is wanted ------------------------------------------------------------------------------------------
 
     def _plan(self, files: list[RemoteFile]) -> tuple[str, list[Wanted]]:
         if any(one.name == manifests.NAME and not one.folder for one in files):
-            self._manifest = _sound(find_manifest(self._shelf, files))
+            self._manifest = self._read_manifest(files)
             places = _places(self._manifest, files, self._shelf)
             return self._manifest.name, self._selected(self._manifest, places)
         if self._selection.parts is not None:
@@ -169,6 +184,13 @@ class _Pull:
             self._ways.emit(Notice(line))
         self._ways.emit(Notice(_proof(found.wanted)))
         return self._directory.name, found.wanted
+
+    def _read_manifest(self, files: list[RemoteFile]) -> Manifest:
+        """The manifest, sound. What looks wrong is read twice: nothing else proves it."""
+        try:
+            return _sound(find_manifest(self._shelf, files))
+        except Mismatch:
+            return _sound(find_manifest(self._shelf, files))
 
     def _selected(self, manifest: Manifest, places: dict[int, str]) -> list[Wanted]:
         numbers = self._selection.parts

@@ -35,6 +35,9 @@ def shelf_on_drive(link: Link, settings: Settings, emit: Emit) -> Shelf:
             shelf.close()
             why = f"{words} does not show this folder ({error})"
             continue
+        except BaseException:
+            shelf.close()
+            raise
         shelf.way = f"reading with {words}, which shows the folder"
         return shelf
     return _by_site(link, settings, retry, f"reading without a login, one file at a time: {why}")
@@ -51,6 +54,9 @@ def _by_key(link: Link, settings: Settings, retry: Retry) -> Shelf:
         raise NotFound(
             "there is no folder at this link, or it is not shared with anyone who has the link", advice=ASK
         ) from error
+    except BaseException:
+        shelf.close()
+        raise
     return shelf
 
 
@@ -89,9 +95,9 @@ def _by_site(link: Link, settings: Settings, retry: Retry, way: str) -> Shelf:
     shelf = SiteShelf(Site(base, settings.clock, timeout=settings.timeout), link, retry, way)
     try:
         shelf.look()
-    except NotFound:
+    except BaseException as error:
         shelf.close()
-        if not local:
+        if not local or not isinstance(error, NotFound):
             raise
         # A Drive on this machine that has no such site still takes its fixed login.
         return _by_login(link, credentials_for(str(settings.drive_url), settings), settings, retry)

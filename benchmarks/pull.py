@@ -86,7 +86,8 @@ def ours(url: str, link: str, out: Path, home: Path, key: str | None) -> tuple[f
 
     from driveshard.config.settings import settings_from
     from driveshard.core.events import ignore
-    from driveshard.dataset.pull import Selection, pull_into
+    from driveshard.dataset.pull import pull_into
+    from driveshard.dataset.selection import Selection
 
     settings = settings_from({"DRIVESHARD_DRIVE_URL": url, "DRIVESHARD_HOME": str(home)})
     start = time.perf_counter()

@@ -68,7 +68,8 @@ def _walk(
 
 def safe_name(name: str) -> str:
     """A name as a file's on any system: no path, no device, nothing hidden by its end, not too long."""
-    text = _REFUSED.sub("_", unicodedata.normalize("NFC", name)).encode("utf-8", "replace").decode()
+    text = unicodedata.normalize("NFC", name).encode("utf-8", "replace").decode()
+    text = _REFUSED.sub("_", text)
     text = "".join(one if one.isprintable() else "_" for one in text)
     text = re.sub(r"[. ]+$", lambda end: "_" * len(end[0]), text) or "_"
     if _DEVICE.match(text):

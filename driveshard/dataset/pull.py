@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import threading
-import unicodedata
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -27,11 +26,11 @@ from driveshard.dataset.directory_lock import hold_directory
 from driveshard.dataset.fetch import Wanted, Ways, fetch, is_whole, require_room, temp_path, unwritable
 from driveshard.dataset.foreign import foreign, told_left_out
 from driveshard.dataset.locate import damage_told, find_manifest, open_part, open_place
+from driveshard.dataset.selection import Selection, of_parts, parse_parts, places_of, sound, wanted_of
 from driveshard.dataset.shelf import DirectoryShelf, Shelf
 from driveshard.sources.globs import matcher
 from driveshard.storage.retry import Retry
 
-_LARGEST = 5_497_558_138_880  # bytes; Drive stores no larger file
 _CHECKERS = 2
 
 
@@ -50,27 +49,6 @@ class PullResult:
     def as_json(self) -> dict[str, Any]:
         """The fields that scripts rely on, in their order."""
         return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """What of a dataset is asked for: ``parts`` by their numbers (None: all), and those that hold a member whose path
-    one of the globs ``only`` means (none: all)."""
-
-    parts: frozenset[int] | None = None
-    only: tuple[str, ...] = ()
-
-
-def parse_parts(text: str) -> frozenset[int]:
-    """Part numbers from ``0-3,7``. Raises UsageError."""
-    found: set[int] = set()
-    for piece in text.replace(" ", "").split(","):
-        match = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", piece, re.ASCII)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if not first <= last < first + 10_000_000:
-            raise UsageError(f"{text!r} are not part numbers", advice="Write them like 0-3 or 0,2,5-7.")
-        found.update(range(first, last + 1))
-    return frozenset(found)
 
 
 def pull(
@@ -170,7 +148,7 @@ class _Pull:
     def _plan(self, files: list[RemoteFile]) -> tuple[str, list[Wanted]]:
         if any(one.name == manifests.NAME and not one.folder for one in files):
             self._manifest = self._read_manifest(files)
-            places = _places(self._manifest, files, self._shelf)
+            places = places_of(self._manifest, files, self._shelf)
             return self._manifest.name, self._selected(self._manifest, places)
         if self._selection.parts is not None:
             raise SourceMissing(
@@ -188,9 +166,9 @@ class _Pull:
     def _read_manifest(self, files: list[RemoteFile]) -> Manifest:
         """The manifest, sound. What looks wrong is read twice: nothing else proves it."""
         try:
-            return _sound(find_manifest(self._shelf, files))
+            return sound(find_manifest(self._shelf, files))
         except Mismatch:
-            return _sound(find_manifest(self._shelf, files))
+            return sound(find_manifest(self._shelf, files))
 
     def _selected(self, manifest: Manifest, places: dict[int, str]) -> list[Wanted]:
         numbers = self._selection.parts
@@ -208,7 +186,7 @@ class _Pull:
                     f"no member of {shown(manifest.name)} matches {' '.join(self._selection.only)}",
                     advice="`driveshard ls` lists what there is.",
                 )
-        return [_wanted(part, places[part.number]) for part in chosen]
+        return [wanted_of(part, places[part.number]) for part in chosen]
 
     def _holds(self, part: ManifestPart) -> bool:
         """Whether a part holds a member that is asked for; its directory is read, by a range."""
@@ -219,7 +197,7 @@ class _Pull:
         """What may be here: with a manifest all of its parts, since the one that is written tells of them, too."""
         if self._manifest is None:
             return wanted
-        return [_wanted(part, "") for part in self._manifest.parts]
+        return [wanted_of(part, "") for part in self._manifest.parts]
 
     # -- what is here --------------------------------------------------------------------------------------------
 
@@ -315,7 +293,7 @@ class _Pull:
         """Write the manifest of the parts that are here, last: from now on the directory is a dataset."""
         if self._manifest is None:
             return
-        data = _of_parts(self._manifest, here).encode()
+        data = of_parts(self._manifest, here).encode()
         path = self._directory / manifests.NAME
         temp = temp_path(path)
         try:
@@ -343,58 +321,6 @@ def _size_of(path: Path) -> int:
         return 0
 
 
-def _wanted(part: ManifestPart, file_id: str) -> Wanted:
-    return Wanted(part.number, part.name, file_id, part.size, part.md5, part.sha256)
-
-
-def _sound(manifest: Manifest) -> Manifest:
-    """A manifest that can be followed, whoever wrote it. Raises Mismatch."""
-    names: set[str] = set()
-    for part in manifest.parts:
-        name = unicodedata.normalize("NFC", part.name).casefold()
-        if part.size > _LARGEST:
-            raise Mismatch(f"the manifest gives {shown(part.name)} {part.size:,} bytes, more than Drive takes")
-        if not re.fullmatch(r"[0-9a-fA-F]{32}", part.md5) or not re.fullmatch(r"[0-9a-fA-F]{64}", part.sha256):
-            raise Mismatch(f"the manifest has no checksums of {shown(part.name)}, so nothing could prove it")
-        if name in names:
-            raise Mismatch(f"the manifest has two parts that a disk may take for one: {shown(part.name)}")
-        names.add(name)
-    return manifest
-
-
-def _places(manifest: Manifest, files: list[RemoteFile], shelf: Shelf) -> dict[int, str]:
-    """What each part is known by where it lies, by its number: its id if the folder has that; else, as in a copy of a
-    folder, the one file of its name; else its id, since lists lag. Raises Mismatch when its size is another one."""
-    ids = {one.id: one for one in files}
-    names: dict[str, list[RemoteFile]] = {}
-    for one in files:
-        names.setdefault(one.name, []).append(one)
-    found = {}
-    for part in manifest.parts:
-        there = ids.get(shelf.id_of(part))
-        if there is None and len(names.get(part.name, ())) == 1:
-            there = names[part.name][0]
-        if there is not None and 0 <= there.size != part.size:
-            raise Mismatch(
-                f"{shown(part.name)} has {there.size:,} bytes where it lies instead of {part.size:,}",
-                advice="The dataset is being changed, or is damaged: run the same command again later.",
-            )
-        found[part.number] = shelf.id_of(part) if there is None else there.id
-    return found
-
-
-def _of_parts(manifest: Manifest, here: set[int]) -> Manifest:
-    """The manifest of some of the parts. Members that newer parts replace are not counted one by one, so that many
-    are taken off as before."""
-    parts = tuple(part for part in manifest.parts if part.number in here)
-    if len(parts) == len(manifest.parts):
-        return manifest
-    samples, files = sum(part.samples for part in parts), sum(part.files for part in parts)
-    less_samples = sum(part.samples for part in manifest.parts) - manifest.samples
-    less_files = sum(part.files for part in manifest.parts) - manifest.files
-    return replace(manifest, samples=max(0, samples - less_samples), files=max(0, files - less_files), parts=parts)
-
-
 def _proof(wanted: list[Wanted]) -> str:
     """What files of a folder that driveshard did not make are proved by."""
     proved = sum(one.proved for one in wanted)
@@ -414,5 +340,5 @@ def fetch_part(shelf: Shelf, manifest: Manifest, number: int, path: Path, ways: 
     part = next((one for one in manifest.parts if one.number == number), None)
     if part is None:
         raise SourceMissing(f"{shown(manifest.name)} has no part {number}")
-    wanted = _wanted(part, shelf.id_of(part))
+    wanted = wanted_of(part, shelf.id_of(part))
     return 0 if is_whole(path, wanted) else fetch(shelf, wanted, path, ways)

@@ -42,6 +42,9 @@ class Shelf(Protocol):
         """Bytes of one of the files, to ``write`` as they come; the file's size to ``on_total`` before them, where it
         is told. Tries once; either function may raise to end it."""
 
+    def patiently(self, step: Callable[[], None], doing: str) -> None:
+        """``step()``, again while its failures are of the kinds that pass; ``doing`` names it for the user."""
+
     def inside(self, folder: RemoteFile) -> list[RemoteFile]:
         """All that is in one of the folders there."""
 
@@ -111,6 +114,9 @@ class FolderShelf:
             write(block)
             start, length = start + len(block), length - len(block)
 
+    def patiently(self, step: Callable[[], None], doing: str) -> None:
+        self._retry.call(step, doing=doing)
+
     def inside(self, folder: RemoteFile) -> list[RemoteFile]:
         return self._retry.call(lambda: self._destination.children(folder.id), doing="listing a folder")
 
@@ -166,6 +172,9 @@ class SiteShelf:
         self, file_id: str, start: int, length: int, write: Callable[[bytes], None], on_total: Callable[[int], None]
     ) -> None:
         self._site.stream(file_id, start, length, write, on_total)
+
+    def patiently(self, step: Callable[[], None], doing: str) -> None:
+        self._retry.call(step, doing=doing)
 
     def inside(self, folder: RemoteFile) -> list[RemoteFile]:
         link = self._site.link_to(folder.id)
@@ -237,6 +246,9 @@ class DirectoryShelf:
                     length -= len(block)
         except OSError as error:
             raise _unreadable(path, error) from error
+
+    def patiently(self, step: Callable[[], None], doing: str) -> None:
+        step()
 
     def inside(self, folder: RemoteFile) -> list[RemoteFile]:
         """As ``Shelf.inside``; what a symbolic link leads to is not looked at."""

@@ -9,6 +9,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,9 @@ from driveshard.dataset import fetch as fetching
 from driveshard.dataset.directory_lock import hold_directory
 from driveshard.dataset.fetch import Ways, temp_path
 from driveshard.dataset.locate import find_manifest, open_shelf
-from driveshard.dataset.pull import PullResult, Selection, fetch_part, parse_parts, pull_into
+from driveshard.dataset.pull import PullResult, fetch_part, pull_into
+from driveshard.dataset.reader import open_reading
+from driveshard.dataset.selection import Selection, parse_parts
 from driveshard.dataset.verify import verify
 from driveshard.emulator import Emulator
 from driveshard.storage.retry import Patience, Retry
@@ -471,3 +474,24 @@ def closed() -> Iterator[None]:
     yield
     while Client.opened:
         Client.opened.pop().connection.close()
+
+
+# -- looking without fetching ----------------------------------------------------------------------------------------
+
+
+def test_a_stranger_lists_reads_and_proves(link: Link) -> None:
+    with open_reading(link.link, link.stranger) as reading:
+        assert len(list(reading.members())) == 40
+        assert reading.read(b"cats/003.bin") == (link.source / "cats" / "003.bin").read_bytes()
+    link.emulator.set_faults("reset:download*3", seed=2)
+    with closing(open_shelf(link.link, link.stranger, ignore)) as shelf:
+        proof = verify(shelf)
+    assert (proof.problems, proof.parts) == ([], 4)
+    content = link.stored[WHOLE[2]].content
+    assert content is not None
+    path = link.emulator.drive.store.path_of(content)
+    data = bytearray(path.read_bytes())
+    data[5000] ^= 8
+    path.write_bytes(data)
+    with closing(open_shelf(link.link, link.stranger, ignore)) as shelf:
+        assert verify(shelf).problems[0] == "set-00001.zip has other bytes than were packed"

@@ -16,7 +16,8 @@ from driveshard.config.settings import Settings, settings_from
 from driveshard.core.errors import Interrupted
 from driveshard.core.events import Event
 from driveshard.core.formatting import human_size, plural, shown
-from driveshard.dataset.pull import PullResult, Selection, parse_parts, pull_into
+from driveshard.dataset.pull import PullResult, pull_into
+from driveshard.dataset.selection import Selection, parse_parts
 
 
 @click.command(

@@ -50,8 +50,8 @@ driveshard demo --keep /tmp/demo
 def command(samples: int, faults: str, keep: Path | None) -> int:
     """Do the whole job on this machine, without an account: it takes some ten seconds.
 
-    Draws images, composes samples of them, packs them into zip parts, uploads these to a Drive of its own, shares the
-    folder, verifies it, and reads samples back out of the stored zips.
+    Draws images, composes samples of them, packs them into zip parts, uploads these to a Drive of its own, verifies it,
+    reads samples back out of the stored zips, shares the folder, and pulls it as somebody who has only the link.
     """
     return show_demo(samples, faults, keep, manner)
 

@@ -32,6 +32,7 @@ def test_the_whole_job(tmp_path: Path) -> None:
     assert re.search(r"Packed and uploaded 2,000 samples \(6,000 files, \d+\.\d MiB\) as [4-6] zip parts", out)
     assert "Verified: " in out
     assert "Read 24 samples back" in out
+    assert re.search(r"^Pulled it without a login: [4-6] parts, \d+\.\d MiB, each proved by size", out, re.M)
     assert re.search(r"^  http://127\.0\.0\.1:\d+/drive/folders/\S+$", out, re.MULTILINE)
     assert "driveshard login" in out
     left = [one.name for one in tmp_path.iterdir() if not one.name.startswith("pymp-")]
@@ -58,6 +59,9 @@ def test_what_is_kept_can_be_served_again(tmp_path: Path) -> None:
         assert {"demo", "demo-00000.zip", "manifest.json", "README.md", "preview.jpg"} <= set(stored)
     parts = [path for path in (tmp_path / "kept" / "drive").rglob("*") if path.is_file() and zipfile.is_zipfile(path)]
     assert len(parts) == 1
+    pulled = tmp_path / "kept" / "pulled"
+    assert sorted(one.name for one in pulled.iterdir()) == ["demo-00000.zip", "manifest.json"]
+    assert (pulled / "demo-00000.zip").read_bytes() == parts[0].read_bytes()
     with zipfile.ZipFile(parts[0]) as archive:
         assert len(archive.namelist()) == 3 * 32
     _, err = demo(tmp_path, "--keep", "kept", code=64)

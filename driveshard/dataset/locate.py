@@ -84,7 +84,7 @@ def _named(what: str, settings: Settings, emit: Emit) -> Shelf:
         raise SourceMissing(f"{what} has no folder yet", advice="Push it first.")
     settings = settings_for(record, settings)
     retry = Retry(settings.clock, settings.patience, emit)
-    return FolderShelf(open_destination(record.to, settings), record.folder_id, retry)
+    return FolderShelf(open_destination(record.to, settings), record.folder_id, retry, record.name)
 
 
 def _reaching(link: str, settings: Settings) -> Settings:

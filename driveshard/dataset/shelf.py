@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 from driveshard.archive.manifest import ManifestPart
 from driveshard.core.errors import NotFound, SourceMissing
 from driveshard.core.model import RemoteFile
-from driveshard.storage.base import Destination
+from driveshard.storage.base import Destination, folder_gone
 from driveshard.storage.drive.links import Link
 from driveshard.storage.retry import Retry
 
@@ -67,15 +67,16 @@ class Shelf(Protocol):
 
 
 class FolderShelf:
-    """A folder on a destination."""
+    """A folder on a destination; ``name`` is the dataset's, when this machine pushed it."""
 
     at_once = 4
 
-    def __init__(self, destination: Destination, folder_id: str, retry: Retry, way: str = "") -> None:
+    def __init__(self, destination: Destination, folder_id: str, retry: Retry, name: str | None = None) -> None:
         self._destination = destination
         self._folder_id = folder_id
         self._retry = retry
-        self.way = way
+        self._name = name
+        self.way = ""
         self._seen: list[RemoteFile] | None = None
 
     def describe(self) -> str:
@@ -86,13 +87,19 @@ class FolderShelf:
         self._seen = self.files()
 
     def files(self) -> list[RemoteFile]:
+        """As ``Shelf``. Raises NotFound, by the dataset's name when it is known."""
         if self._seen is not None:
             found, self._seen = self._seen, None
             return found
-        found = self._retry.call(lambda: self._destination.children(self._folder_id), doing="listing the folder")
-        if not found:  # a folder that is not there may list as empty, too
-            self._retry.call(lambda: self._destination.get(self._folder_id), doing="looking for the folder")
-        return found
+        try:
+            found = self._retry.call(lambda: self._destination.children(self._folder_id), doing="listing the folder")
+            if not found:  # a folder that is not there may list as empty, too
+                self._retry.call(lambda: self._destination.get(self._folder_id), doing="looking for the folder")
+            return found
+        except NotFound as error:
+            if self._name is None:
+                raise
+            raise folder_gone(self._name, self._destination, trashed=error.trashed) from error
 
     def find(self, part: ManifestPart) -> RemoteFile | None:
         try:

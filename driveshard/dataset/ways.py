@@ -46,7 +46,8 @@ def shelf_on_drive(link: Link, settings: Settings, emit: Emit) -> Shelf:
 def _by_key(link: Link, settings: Settings, retry: Retry) -> Shelf:
     destination = drive_with(nobody(), settings, api_key=settings.api_key)
     destination.show_key(link.id, link.resource_key)
-    shelf = FolderShelf(destination, link.id, retry, "reading with the API key that was given")
+    shelf = FolderShelf(destination, link.id, retry)
+    shelf.way = "reading with the API key that was given"
     try:
         shelf.look()
     except NotFound as error:

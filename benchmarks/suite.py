@@ -20,6 +20,7 @@ SCRIPTS = (
     "overlap",
     "nothing_to_do",
     "loose_files",
+    "pull",
     "growth",
     "full_job",
 )

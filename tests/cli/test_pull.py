@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 import random
 import signal
 import subprocess
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from driveshard.emulator import Emulator
-from tests.cli.test_main import QUICK, Shell
+from tests.cli.test_main import FILES, QUICK, Shell
 from tests.rig import Server, Shelf, call, environment, fill, start_push
 
 
@@ -152,3 +154,46 @@ def test_killed_again_and_again(tmp_path: Path, key: tuple[str, ...], words: str
     assert result["fetched_bytes"] == result["bytes"] - before
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.zip")} == stored
     assert not list((tmp_path / "out").glob(".*"))
+
+
+# -- looking at what is stored ---------------------------------------------------------------------------------------
+
+
+def test_patterns_choose_what_is_listed_and_written(shell: Shell, link: str) -> None:
+    out, _ = shell.run("ls", link, "d0/00*", "d5/059.bin")
+    assert out.split() == [*(f"d0/{number:03d}.bin" for number in range(10)), "d5/059.bin"]
+    assert [one["path"] for one in shell.json("ls", link, "d1")["members"]] == [f"d1/0{n}.bin" for n in range(10, 20)]
+    _, err = shell.run("ls", link, "zebra*", code=66)
+    assert "no member of photos matches zebra*" in err
+    found = shell.json("cat", link, "d0/00[12].bin")["members"]
+    assert [(one["path"], base64.b64decode(one["base64"])) for one in found] == [
+        (path, FILES[path]) for path in ("d0/001.bin", "d0/002.bin")
+    ]
+    assert shell.json("cat", link, "d0/001.bin")["path"] == "d0/001.bin"
+    shell.run("cat", link, "zebra*", code=66)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals")
+@pytest.mark.parametrize(("answer", "written"), [(b"y\n", True), (b"n\n", False), (b"\n", False), (None, False)])
+def test_a_picture_asks_before_it_goes_to_a_terminal(shell: Shell, answer: bytes | None, written: bool) -> None:
+    import pty
+
+    (shell.source / "note.txt").write_text("just tëxt\n")
+    picture = b"\x89PNG\r\n\x1a\n\0\0" + b"\x1b[31m" * 20
+    (shell.source / "p.png").write_bytes(picture)
+    shell.run("push", "photos", *QUICK)
+    ours, theirs = pty.openpty()
+    stdin = subprocess.DEVNULL if answer is None else theirs
+    with shell.start("cat", "photos", "p.png", stdin=stdin, stdout=theirs) as process:
+        if answer is not None:
+            os.write(ours, answer)
+        assert process.stderr is not None
+        err = process.stderr.read().decode()
+    with shell.start("cat", "photos", "note.txt", stdin=stdin, stdout=theirs) as second:
+        second.wait(30)
+    seen = os.read(ours, 10_000)
+    os.close(ours)
+    os.close(theirs)
+    assert "p.png is not text" in err and (picture[:6].replace(b"\r\n", b"") in seen) is written
+    assert process.returncode == (64 if answer is None else 0)
+    assert "just tëxt".encode() in seen and b"not text" not in seen

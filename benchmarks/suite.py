@@ -21,6 +21,7 @@ SCRIPTS = (
     "nothing_to_do",
     "reading",
     "loose_files",
+    "pull",
     "growth",
     "full_job",
 )

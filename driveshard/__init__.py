@@ -17,15 +17,18 @@ if TYPE_CHECKING:
     from driveshard.core.errors import DriveshardError
     from driveshard.core.model import Sample
     from driveshard.dataset.dataset import Dataset
+    from driveshard.dataset.pull import PullResult, pull
     from driveshard.upload.push import push
 
 __version__ = "0.1.0"
-__all__ = ["Dataset", "DriveshardError", "Sample", "__version__", "push"]
+__all__ = ["Dataset", "DriveshardError", "PullResult", "Sample", "__version__", "pull", "push"]
 
 _HOMES = {
     "Dataset": "driveshard.dataset.dataset",
     "DriveshardError": "driveshard.core.errors",
+    "PullResult": "driveshard.dataset.pull",
     "Sample": "driveshard.core.model",
+    "pull": "driveshard.dataset.pull",
     "push": "driveshard.upload.push",
 }
 _MODULES = ("torch",)

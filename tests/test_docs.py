@@ -52,7 +52,7 @@ def test_the_transcript_is_what_the_demo_says() -> None:
     from driveshard.cli.demo import demo
 
     source = Path(demo.__file__).read_text(encoding="utf-8")
-    for phrase in ("Packed and uploaded", "Verified:", "Shared with anyone who has the link"):
+    for phrase in ("Packed and uploaded", "Verified:", "Shared with anyone who has the link", "Pulled it"):
         assert phrase in shown[1] and phrase in source
 
 

@@ -23,6 +23,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT) if hasattr(errno, "EDQUOT") else (errno.ENO
 COMMANDS = {
     "demo": "Do the whole job on this machine, without an account.",
     "push": "Pack a folder or a generator into zip parts and upload them.",
+    "pull": "Fetch a shared dataset, each part proved; no login needed.",
     "status": "Show what is up, what is left, and when it can go on.",
     "share": "Show or set who may read a dataset, and print its link.",
     "verify": "Prove that a dataset is whole.",

@@ -41,6 +41,7 @@ class Settings:
     api_key: str | None = None
     profile: str | None = None
     anonymous: bool = False
+    site_url: str | None = None  # of the site for visitors without a login; None: Google's
 
     @property
     def token_file(self) -> Path:
@@ -135,7 +136,13 @@ def settings_from(environment: Mapping[str, str] | None = None) -> Settings:
         patience = replace(patience, attempts=values.pop("retries"))
     if "throttle_patience" in values:
         patience = replace(patience, throttled=values.pop("throttle_patience"))
-    return Settings(home, url if url is None or url.endswith("/") else url + "/", patience=patience, **values)
+    site = given.get("DRIVESHARD_SITE_URL") or None
+    return Settings(home, _based(url), patience=patience, site_url=_based(site), **values)
+
+
+def _based(url: str | None) -> str | None:
+    """An address that others can be built on."""
+    return url if url is None or url.endswith("/") else url + "/"
 
 
 def _address(url: str | None) -> str | None:

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A run begins. ``parts_done`` and ``bytes_done`` are what earlier runs finished."""
+    """A run begins. ``parts_done`` and ``bytes_done`` are what earlier runs finished. ``fetching`` says that parts come
+    here: what is then "sent" is received, and no part is packed."""
 
     name: str
     source: str
     destination: str
     parts_done: int
     bytes_done: int
+    fetching: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,7 +180,8 @@ class UploadSession:
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
     """A file as the destination reports it. Checksums are lower-case hex, None while the destination has none;
-    ``parent`` is the id of the folder it is in, None when that was not told."""
+    ``parent`` is the id of the folder it is in, None when that was not told. ``size`` is -1 where only the content
+    itself would tell it; ``document`` marks what has no content of its own (a Google Doc, a shortcut)."""
 
     id: str
     name: str
@@ -191,6 +192,7 @@ class RemoteFile:
     properties: Mapping[str, str] = field(default_factory=dict)
     folder: bool = False
     parent: str | None = None
+    document: bool = False
 
 
 def sample_key(path: str) -> str:

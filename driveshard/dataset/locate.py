@@ -3,148 +3,30 @@
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import BinaryIO, Protocol
 from urllib.parse import urlsplit
 
 from driveshard.archive import manifest as manifests
 from driveshard.archive.manifest import Manifest, ManifestPart
 from driveshard.archive.zip_reader import DAMAGED, damage_in_words, open_zip
 from driveshard.config.settings import Settings
-from driveshard.core.errors import Mismatch, NotFound, SourceMissing
+from driveshard.core.errors import Mismatch, SourceMissing, UsageError
 from driveshard.core.events import Emit
-from driveshard.core.formatting import human_size
+from driveshard.core.formatting import human_size, shown
 from driveshard.core.model import RemoteFile
 from driveshard.core.paths import path_of
-from driveshard.storage.base import Destination, folder_gone
+from driveshard.dataset.shelf import DirectoryShelf, FolderShelf, Shelf
 from driveshard.storage.registry import open_destination
 from driveshard.storage.retry import Retry
 from driveshard.upload.ledger.reader import find_record, find_records, settings_for
 
+__all__ = ["DirectoryShelf", "FolderShelf", "Shelf", "damage_told", "find_manifest", "open_part", "open_shelf"]
+
 _MOST_OF_MANIFEST = 256 * 1024 * 1024  # bytes; a million parts
-
-
-class Shelf(Protocol):
-    """A place that holds one dataset's files."""
-
-    def describe(self) -> str:
-        """A few words for the user."""
-
-    def files(self) -> list[RemoteFile]:
-        """All files there. Raises NotFound when there is no such place."""
-
-    def find(self, part: ManifestPart) -> RemoteFile | None:
-        """The part's file, also when ``files`` does not show it yet."""
-
-    def read(self, file_id: str, start: int, length: int) -> bytes:
-        """Bytes of one of the files; fewer at its end."""
-
-    def id_of(self, part: ManifestPart) -> str:
-        """What ``read`` knows the part by."""
-
-    def close(self) -> None:
-        """Let go of connections."""
-
-
-class FolderShelf:
-    """A folder on a destination; ``name`` is the dataset's, when this machine pushed it."""
-
-    def __init__(self, destination: Destination, folder_id: str, retry: Retry, name: str | None = None) -> None:
-        self._destination = destination
-        self._folder_id = folder_id
-        self._retry = retry
-        self._name = name
-
-    def describe(self) -> str:
-        return f"folder {self._folder_id} on {self._destination.describe()}"
-
-    def files(self) -> list[RemoteFile]:
-        """As ``Shelf``. Raises NotFound, by the dataset's name when it is known."""
-        try:
-            found = self._retry.call(lambda: self._destination.children(self._folder_id), doing="listing the folder")
-            if not found:  # a folder that is not there may list as empty, too
-                there = self._retry.call(lambda: self._destination.get(self._folder_id), doing="looking for the folder")
-                if not there.folder:
-                    raise SourceMissing(
-                        f"{there.name} is a file, and a folder is meant",
-                        advice="Give the link of the folder that it is in.",
-                    )
-            return found
-        except NotFound as error:
-            if self._name is None:
-                raise
-            raise folder_gone(self._name, self._destination, trashed=error.trashed) from error
-
-    def find(self, part: ManifestPart) -> RemoteFile | None:
-        try:
-            return self._retry.call(lambda: self._destination.get(part.id), doing=f"looking for {part.name}")
-        except NotFound:
-            return None
-
-    def read(self, file_id: str, start: int, length: int) -> bytes:
-        return self._retry.call(lambda: self._destination.read(file_id, start, length), doing="reading")
-
-    def id_of(self, part: ManifestPart) -> str:
-        return part.id
-
-    def close(self) -> None:
-        getattr(self._destination, "close", lambda: None)()
-
-
-class DirectoryShelf:
-    """A directory on this machine. Files are known by their names."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-
-    def describe(self) -> str:
-        return str(self.directory)
-
-    def files(self) -> list[RemoteFile]:
-        try:
-            entries = sorted(self.directory.iterdir())
-            return [RemoteFile(one.name, one.name, one.stat().st_size) for one in entries if one.is_file()]
-        except OSError as error:
-            raise _unreadable(self.directory, error) from error
-
-    def find(self, part: ManifestPart) -> RemoteFile | None:
-        path = self.directory / part.name
-        return RemoteFile(part.name, part.name, path.stat().st_size) if path.is_file() else None
-
-    def read(self, file_id: str, start: int, length: int) -> bytes:
-        path = self.directory / file_id
-        try:
-            with path.open("rb") as stream:
-                stream.seek(start)
-                return stream.read(length)
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise _unreadable(path, error) from error
-
-    def opened(self, part: ManifestPart) -> BinaryIO:
-        """The part as a file. Raises SourceMissing when it cannot be read."""
-        path = self.directory / part.name
-        try:
-            return path.open("rb")
-        except OSError as error:
-            raise _unreadable(path, error) from error
-
-    def id_of(self, part: ManifestPart) -> str:
-        return part.name
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
-def _unreadable(path: Path, error: OSError) -> SourceMissing:
-    return SourceMissing(
-        f"{path} cannot be read: {error.strerror or error}", advice="Check its permissions and the disk it is on."
-    )
 
 
 def open_shelf(what: str, settings: Settings, emit: Emit) -> Shelf:
@@ -157,9 +39,27 @@ def open_shelf(what: str, settings: Settings, emit: Emit) -> Shelf:
     directory = path_of(what.removeprefix("file:"))
     if os.path.isfile(directory / manifests.NAME):  # noqa: PTH113
         return DirectoryShelf(directory)
-    if what.startswith(("http://", "https://", "drive:")):
-        return _on_drive(what.removeprefix("drive:"), _reaching(what, settings), emit)
+    if (text := link_in(what)) is not None:
+        return _on_drive(text, _reaching(text, settings), emit)
     return _named(what, settings, emit)
+
+
+def link_in(what: str) -> str | None:
+    """The link, or the id behind ``drive:``, that WHAT is; None when it is a name or a path."""
+    text = what.strip().strip("<>\"'")
+    if re.match(r"(drive|docs)\.google\.com/", text):
+        text = f"https://{text}"
+    return text.removeprefix("drive:") if text.startswith(("http://", "https://", "drive:")) else None
+
+
+def open_place(what: str, settings: Settings, emit: Emit) -> Shelf:
+    """As ``open_shelf``, and ``file:DIR`` may be any directory."""
+    directory = path_of(what.removeprefix("file:"))
+    if what.startswith("file:"):
+        if not directory.is_dir():
+            raise SourceMissing(f"there is no directory {directory}", advice="Check the path; is its disk connected?")
+        return DirectoryShelf(directory)
+    return open_shelf(what, settings, emit)
 
 
 def _named(what: str, settings: Settings, emit: Emit) -> Shelf:
@@ -197,10 +97,13 @@ def _reaching(link: str, settings: Settings) -> Settings:
 
 
 def _on_drive(text: str, settings: Settings, emit: Emit) -> Shelf:
-    from driveshard.storage.drive.destination import folder_id_of
+    from driveshard.dataset.ways import shelf_on_drive
+    from driveshard.storage.drive.links import folder_link, is_drive_link
 
-    folder_id = folder_id_of(text)
-    return FolderShelf(open_destination("drive:", settings), folder_id, Retry(settings.clock, settings.patience, emit))
+    link = folder_link(text)
+    if "/" in text and not is_drive_link(text):
+        raise UsageError(f"{shown(text)!r} is not a Drive folder: it leads to somewhere else than Google Drive")
+    return shelf_on_drive(link, settings, emit)
 
 
 def find_manifest(shelf: Shelf, files: list[RemoteFile]) -> Manifest:
@@ -211,9 +114,12 @@ def find_manifest(shelf: Shelf, files: list[RemoteFile]) -> Manifest:
             f"{shelf.describe()} has no {manifests.NAME}",
             advice="Either no dataset is there, or its upload is not complete: run the push again.",
         )
-    if found[0].size > _MOST_OF_MANIFEST:
-        raise Mismatch(f"{manifests.NAME} has {human_size(found[0].size)}, far more than one ever needs")
-    return Manifest.decode(shelf.read(found[0].id, 0, found[0].size))
+    told = found[0].size
+    data = b"" if told > _MOST_OF_MANIFEST else shelf.read(found[0].id, 0, _MOST_OF_MANIFEST + 1 if told < 0 else told)
+    size = max(told, len(data))
+    if size > _MOST_OF_MANIFEST:
+        raise Mismatch(f"{manifests.NAME} has {human_size(size)}, far more than one ever needs")
+    return Manifest.decode(data)
 
 
 def open_part(shelf: Shelf, part: ManifestPart) -> zipfile.ZipFile:

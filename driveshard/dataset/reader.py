@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 from driveshard.archive.manifest import Manifest, ManifestPart
 from driveshard.archive.zip_reader import member_path
 from driveshard.config.settings import Settings
-from driveshard.core.errors import SourceMissing
+from driveshard.core.errors import SourceMissing, UsageError
 from driveshard.core.events import Emit, ignore
 from driveshard.core.formatting import printable, shown
 from driveshard.dataset.locate import Shelf, damage_told, find_manifest, open_part, open_shelf
+from driveshard.sources.globs import matcher
 
 _BLOCK = 1024 * 1024
 _SORTED = ("folder", "composite")  # kinds of source whose parts are in path order
@@ -59,6 +62,24 @@ class Reading:
                 if not old or _mark(member.path) not in old:
                     yield member
 
+    def matching(self, patterns: Sequence[str]) -> Iterator[Member]:
+        """As ``members``, those that one of the globs means. Raises UsageError for what is no glob, and at the end
+        SourceMissing when there was none."""
+        try:
+            match = matcher(patterns)
+        except re.error as error:
+            raise UsageError(f"{patterns[0]!r} is not a glob ({error.msg})") from error
+        found = False
+        for member in self.members():
+            if match(os.fsdecode(member.path)):
+                found = True
+                yield member
+        if not found:
+            raise SourceMissing(
+                f"no member of {shown(self.manifest.name)} matches {shown(' '.join(patterns))}",
+                advice="`driveshard ls` lists what there is.",
+            )
+
     def _part_members(self, part: ManifestPart) -> Iterator[Member]:
         with open_part(self.shelf, part) as archive:
             for info in archive.infolist():
@@ -94,6 +115,11 @@ class Reading:
             f"{shown(self.manifest.name)} has no member {printable(path)}",
             advice="`driveshard ls` lists what there is.",
         )
+
+    def has(self, path: bytes) -> bool:
+        """Whether there is a member of exactly that path."""
+        parts = [part for part in reversed(self.manifest.parts) if self._may_hold(part, path)]
+        return any(path in self._opened(part)[1] for part in parts)
 
     def read(self, path: bytes) -> bytes:
         """One member whole."""

@@ -15,10 +15,11 @@ from driveshard.archive import index as indexes
 from driveshard.archive import manifest as manifests
 from driveshard.archive.manifest import Manifest, ManifestPart
 from driveshard.archive.zip_reader import DAMAGED, damage_in_words, open_zip
-from driveshard.core.errors import DriveshardError, Mismatch, SourceMissing, TempFull
+from driveshard.core.errors import DriveshardError, Interrupted, Mismatch, SourceMissing, TempFull, Unavailable
 from driveshard.core.formatting import shown
 from driveshard.core.model import RemoteFile
-from driveshard.dataset.locate import DirectoryShelf, Shelf, find_manifest
+from driveshard.dataset.locate import find_manifest
+from driveshard.dataset.shelf import DirectoryShelf, Shelf, SiteShelf
 
 _BLOCK = 8 * 1024 * 1024
 _SINGLE = (manifests.NAME, indexes.NAME, "README.md", "preview.jpg")
@@ -53,8 +54,8 @@ def verify(shelf: Shelf, *, deep: bool = False, on_part: Callable[[str], None] =
     """Compare every part with the manifest: there once, of the right size and checksums, and nothing too much.
 
     On a destination its own checksums are compared; ``deep`` fetches each part and computes them, and every member's
-    CRC, anew, as is always done in a directory. ``on_part`` is told of each part before it is read. What is wrong
-    comes back as problems; raises only when the place cannot be reached.
+    CRC, anew, as is always done in a directory, and where strangers are told no checksums. ``on_part`` is told of each
+    part before it is read. What is wrong comes back as problems; raises only when the place cannot be reached.
     """
     files = shelf.files()
     proof = Proof()
@@ -65,16 +66,23 @@ def verify(shelf: Shelf, *, deep: bool = False, on_part: Callable[[str], None] =
         return proof
     proof.name, proof.parts, proof.bytes = manifest.name, len(manifest.parts), manifest.size
     proof.problems += _strays(manifest, files)
-    reading = deep or isinstance(shelf, DirectoryShelf)
+    reading = deep or reads_all(shelf)
     by_id = {one.id: one for one in files}
     for part in manifest.parts:
         on_part(shown(part.name))
-        remote = by_id.get(shelf.id_of(part)) or shelf.find(part)
+        remote = by_id.get(shelf.id_of(part))
+        if remote is None or remote.size < 0:
+            remote = shelf.find(part)
         wrong = _reported(part, remote)
         if reading and remote is not None and remote.size == part.size:
             wrong += content_problems(shelf, part)
         proof.problems += [shown(f"{part.name} {what}") for what in wrong]
     return proof
+
+
+def reads_all(shelf: Shelf) -> bool:
+    """Whether only the bytes themselves prove anything there."""
+    return isinstance(shelf, DirectoryShelf | SiteShelf)
 
 
 def _strays(manifest: Manifest, files: list[RemoteFile]) -> Iterator[str]:
@@ -134,10 +142,7 @@ def _opened(shelf: Shelf, part: ManifestPart) -> BinaryIO:
         return shelf.opened(part)
     stream: BinaryIO = tempfile.TemporaryFile(prefix="driveshard-verify-")  # noqa: SIM115
     try:
-        position = 0
-        while position < part.size and (block := shelf.read(shelf.id_of(part), position, _BLOCK)):
-            stream.write(block)
-            position += len(block)
+        _pour(shelf, part, stream)
         stream.seek(0)
     except OSError as error:
         stream.close()
@@ -146,6 +151,37 @@ def _opened(shelf: Shelf, part: ManifestPart) -> BinaryIO:
         stream.close()
         raise
     return stream
+
+
+def _pour(shelf: Shelf, part: ManifestPart, stream: BinaryIO) -> None:
+    """All of a part into a file, as it comes; a cut costs what was on its way."""
+    failures: list[OSError] = []
+
+    def write(block: bytes) -> None:
+        try:
+            stream.write(block)
+        except OSError as error:  # of our disk: the line's failures are OSErrors, too, and passing ones
+            failures.append(error)
+            raise Interrupted("the disk is full") from error
+
+    def step() -> None:
+        position = stream.tell()
+        try:
+            shelf.stream(shelf.id_of(part), position, part.size - position, write, lambda _: None)
+        except Unavailable:
+            if stream.tell() == position:
+                raise
+            return
+        if stream.tell() == position:  # shorter than it says it is
+            stream.seek(part.size)
+
+    try:
+        while stream.tell() < part.size:
+            shelf.patiently(step, f"reading {part.name}")
+    except Interrupted:
+        if failures:
+            raise failures[0] from None
+        raise
 
 
 def refusal(proof: Proof) -> DriveshardError | None:

@@ -55,9 +55,9 @@ driveshard demo --keep /tmp/demo
 def command(samples: int, faults: str, keep: Path | None, stay: bool) -> int:
     """Do the whole job on this machine, without an account: it takes some ten seconds.
 
-    Draws images, composes samples of them, packs them into zip parts, uploads these to a Drive of its own, shares the
-    folder, verifies it, and reads samples back out of the stored zips. On a terminal it asks at its end whether to keep
-    that Drive open, so that you can look at the link in a browser.
+    Draws images, composes samples of them, packs them into zip parts, uploads these to a Drive of its own, verifies it,
+    reads samples back out of the stored zips, shares the folder, and pulls it as somebody who has only the link. On a
+    terminal it asks at its end whether to keep that Drive open, so that you can look at the link in a browser.
     """
     return show_demo(samples, faults, keep, manner, stay=stay)
 

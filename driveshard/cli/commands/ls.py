@@ -14,7 +14,7 @@ from driveshard.cli.flags import common, examples, manner, option
 from driveshard.cli.progress.report import told
 from driveshard.config.settings import Settings, settings_from
 from driveshard.core.formatting import printable
-from driveshard.dataset.reader import Member, Reading, open_reading
+from driveshard.dataset.reader import Member, open_reading
 
 _AT_ONCE = 256  # lines written together
 
@@ -25,33 +25,38 @@ _AT_ONCE = 256  # lines written together
     epilog=examples(
         """
 driveshard ls photos | head
+driveshard ls photos 'cats/000*.json'
 driveshard ls --long https://drive.google.com/drive/folders/ID
 """
     ),
 )
 @click.argument("what")
+@click.argument("pattern", nargs=-1)
 @option("-l", "--long", is_flag=True, help="Show size, CRC-32 and part, too.")
 @common
-def command(what: str, long: bool) -> int:
-    """List the members of a dataset, part by part; nothing but the parts' directories is fetched.
+def command(what: str, pattern: tuple[str, ...], long: bool) -> int:
+    """List the members of a dataset, or those that a PATTERN such as 'cats/000*.json' matches, part by part; nothing
+    but the parts' directories is fetched.
 
     WHAT is a folder's link or id, the name of a dataset pushed from here, or a directory with its parts. Paths go out
     as the bytes they were packed from.
     """
-    return show_members(what, settings_from(), manner, long=long)
+    return show_members(what, settings_from(), manner, long=long, pattern=pattern)
 
 
 # -- ls --------------------------------------------------------------------------------------------------------------
 
 
-def show_members(what: str, settings: Settings, manner: Manner, *, long: bool) -> int:
-    """A line for each member, as it is reached; with ``--json`` one object that lists them."""
+def show_members(what: str, settings: Settings, manner: Manner, *, long: bool, pattern: tuple[str, ...] = ()) -> int:
+    """A line for each member, as it is reached; with ``--json`` one object that lists them. Raises SourceMissing when
+    no member is meant by any ``pattern``."""
     with told(manner) as emit, open_reading(what, settings, emit) as reading:
+        members = reading.members() if not pattern else reading.matching(pattern)
         if manner.as_json:
-            _put_members_json(reading)
+            _put_members_json(reading.manifest.name, members)
             return 0
         plain = not is_terminal(sys.stdout)
-        for block in _blocks(_line(member, long, plain) for member in reading.members()):
+        for block in _blocks(_line(member, long, plain) for member in members):
             put_bytes(block)
     return 0
 
@@ -74,10 +79,10 @@ def _blocks(lines: Iterator[bytes]) -> Iterator[bytes]:
     yield b"".join(held)
 
 
-def _put_members_json(reading: Reading) -> None:
+def _put_members_json(name: str, members: Iterator[Member]) -> None:
     """One object on one line, written piece by piece: there may be millions of members."""
-    put_bytes(b'{"name": %s, "members": [' % json.dumps(reading.manifest.name).encode())
-    for number, member in enumerate(reading.members()):
+    put_bytes(b'{"name": %s, "members": [' % json.dumps(name).encode())
+    for number, member in enumerate(members):
         put_bytes((", " if number else "").encode() + json.dumps(_as_json(member)).encode())
     put_bytes(b"]}\n")
 

@@ -10,9 +10,10 @@ from driveshard.cli.console import Manner, put_result, tell
 from driveshard.cli.flags import common, examples, manner, option
 from driveshard.cli.progress.report import told
 from driveshard.config.settings import Settings, settings_from
+from driveshard.core.events import Notice
 from driveshard.core.formatting import human_size, plural, shown
-from driveshard.dataset.locate import DirectoryShelf, open_shelf
-from driveshard.dataset.verify import Proof, refusal, verify
+from driveshard.dataset.locate import open_shelf
+from driveshard.dataset.verify import Proof, reads_all, refusal, verify
 
 
 @click.command(
@@ -32,8 +33,9 @@ driveshard verify data/photos --json
 def command(what: str, deep: bool) -> int:
     """Prove that a dataset is whole: every part of its manifest once, with the right size, md5 and sha256.
 
-    WHAT is a folder's link or id, the name of a dataset pushed from here, or a directory with its parts (of which
-    every byte is always read). Exit code 76 when something is not as it should be.
+    WHAT is a folder's link or id, the name of a dataset pushed from here, or a directory with its parts. Of a
+    directory, and of a link that is read without a login, every byte is always read. Exit code 76 when something is
+    not as it should be.
     """
     return show_proof(what, settings_from(), manner, deep=deep)
 
@@ -46,8 +48,10 @@ def show_proof(what: str, settings: Settings, manner: Manner, *, deep: bool) -> 
             tell(f"checking {name}")
 
     with told(manner) as emit, closing(open_shelf(what, settings, emit)) as shelf:
+        if reads_all(shelf) and shelf.way:
+            emit(Notice(f"{shelf.way}. Strangers are told no checksums, so every byte is read"))
         proof = verify(shelf, deep=deep, on_part=on_part)
-        deep = deep or isinstance(shelf, DirectoryShelf)
+        deep = deep or reads_all(shelf)
     wrong = refusal(proof)
     for problem in proof.problems:
         tell(problem)

@@ -1,4 +1,5 @@
-"""The whole job offline: draws images, composes samples, packs, uploads to the emulator, shares, verifies, reads."""
+"""The whole job offline: draws images, composes samples, packs, uploads to the emulator, verifies, reads, shares, and
+pulls what it shared."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,7 +21,9 @@ from driveshard.core.errors import Mismatch, TempFull, UsageError
 from driveshard.core.events import Emit, ignore
 from driveshard.core.formatting import human_size, plural
 from driveshard.dataset.locate import open_shelf
+from driveshard.dataset.pull import pull_into
 from driveshard.dataset.reader import Reading
+from driveshard.dataset.selection import Selection
 from driveshard.dataset.verify import refusal, verify
 from driveshard.emulator import Emulator
 from driveshard.sources.composite.source import CompositeSource
@@ -130,6 +133,7 @@ def _run(
         read = _read_back(Reading(shelf), source)
         say(f"Read {plural(read, 'sample')} back out of the stored zips: the same bytes as when made anew")
     say(f"Shared with anyone who has the link:\n  {link}")
+    say(_pull_back(link, settings, keep, watch))
     met = sum(emulator.stats()["faults_fired"].values())
     return DemoResult(
         **{field: getattr(result, field) for field in ("name", "state", "parts", "samples", "files", "bytes")},
@@ -170,6 +174,17 @@ def _draw(folder: Path, samples: int) -> CompositeSource:
     draw_backgrounds(folder / "backgrounds", pictures, _SEED)
     draw_foregrounds(folder / "foregrounds", pictures, _SEED)
     return CompositeSource(folder / "backgrounds", folder / "foregrounds", placements=placements, seed=_SEED)
+
+
+def _pull_back(link: str, settings: Settings, keep: Path | None, watch: Watch) -> str:
+    """Fetch it as somebody who has only the link; returns the sentence about it."""
+    stranger = replace(settings, home=settings.home.parent / "stranger")
+    out = settings.home.parent / "pulled"
+    with watch() as emit:
+        result = pull_into(link, out, Selection(), stranger, emit)
+    where = "" if keep is None else f" into {out}"
+    parts = f"{plural(result.parts, 'part')}, {human_size(result.fetched_bytes)}"
+    return f"Pulled it without a login{where}: {parts}, each proved by size, md5 and sha256"
 
 
 def _pictures(source: CompositeSource) -> int:

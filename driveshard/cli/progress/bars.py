@@ -87,12 +87,19 @@ class Bars:
         table.add_column(no_wrap=True, justify="right")
         more = "" if tally.scanned else "+"
         total = f"{tally.parts_total:,}{more} parts"
-        _add_bar(table, "Packing", tally.bytes_packed, tally.bytes_total, f"{tally.parts_packed:,}/{total}")
-        _add_bar(table, "Uploading", tally.bytes_up, tally.bytes_total, f"{tally.parts_up:,}/{total}")
+        if tally.fetching:
+            _add_bar(table, "Fetching", tally.bytes_up, tally.bytes_total, f"{tally.parts_up:,}/{total}")
+        else:
+            self._add_totals(table, total)
         for upload in tally.active():
             done = human_share(upload.offset, upload.size)
             _add_bar(table, shortened(f"  {upload.file_name}", width // 3), upload.offset, upload.size, done)
         return table
+
+    def _add_totals(self, table: Table, total: str) -> None:
+        tally = self.tally
+        _add_bar(table, "Packing", tally.bytes_packed, tally.bytes_total, f"{tally.parts_packed:,}/{total}")
+        _add_bar(table, "Uploading", tally.bytes_up, tally.bytes_total, f"{tally.parts_up:,}/{total}")
 
 
 def _add_bar(table: Table, label: str, done: int, total: int, words: str) -> None:
@@ -105,8 +112,8 @@ def _add_bar(table: Table, label: str, done: int, total: int, words: str) -> Non
 def _pace(tally: Tally) -> str:
     """What is up of all bytes, how fast, how long still."""
     if tally.scanned and tally.parts_up == tally.parts_total and tally.parts_total:
-        return "writing card, preview and manifest"
-    words = [f"{human_share(tally.bytes_up, tally.bytes_total)} up"]
+        return "writing the manifest" if tally.fetching else "writing card, preview and manifest"
+    words = [f"{human_share(tally.bytes_up, tally.bytes_total)} {'here' if tally.fetching else 'up'}"]
     rate, left = tally.rate(), tally.seconds_left()
     words += [f"{human_size(rate)}/s"] if rate else []
     words += [f"{countdown(left)} left"] if left else []

@@ -76,6 +76,8 @@ class Lines:
 
 def started_line(event: Started) -> str:
     """What begins."""
+    if event.fetching:
+        return f"pulling {event.name}: {event.source} -> {event.destination}"
     there = f", {plural(event.parts_done, 'part')} up already" if event.parts_done else ""
     return f"pushing {event.name}: {event.source} -> {event.destination}{there}"
 
@@ -90,11 +92,13 @@ def failure_line(event: SourceFailed, count: int) -> str | None:
 def progress_line(tally: Tally) -> str:
     """``packed 8/8 parts, uploaded 3/8 parts, 12.3 of 40.0 MiB, 2.0 MiB/s, 14 s left``"""
     more = "" if tally.scanned else "+"
-    words = [
+    fetched = [f"fetched {tally.parts_up:,}/{tally.parts_total:,} files"]
+    sent = [
         f"packed {tally.parts_packed:,}/{tally.parts_total:,}{more} parts",
         f"uploaded {tally.parts_up:,}/{tally.parts_total:,}{more}",
-        f"{human_size(tally.bytes_up)} of {human_size(tally.bytes_total)}{more}",
     ]
+    words = fetched if tally.fetching else sent
+    words.append(f"{human_size(tally.bytes_up)} of {human_size(tally.bytes_total)}{more}")
     rate, left = tally.rate(), tally.seconds_left()
     if not tally.ended:
         words += [f"{human_size(rate)}/s"] if rate else []

@@ -61,6 +61,7 @@ class Tally:
     sent: int = 0
     failures: int = 0
     ended: bool = False
+    fetching: bool = False
     began: float = 0.0
     planned: dict[int, int] = field(default_factory=dict)
     packed: set[int] = field(default_factory=set)
@@ -81,6 +82,7 @@ class Tally:
                 self.failures += 1
             elif isinstance(event, Started):
                 self.name, self.done_before, self.bytes_before = event.name, event.parts_done, event.bytes_done
+                self.fetching = event.fetching
                 self.began = self.clock()
                 self.waits.clear()
             elif isinstance(event, Scanned):

@@ -36,6 +36,7 @@ class File(msgspec.Struct):
     trashed: bool | None = None
     appProperties: dict[str, str | int | float | bool | None] | None = None  # noqa: N815
     parents: list[str] | None = None
+    resourceKey: str | None = None  # noqa: N815
 
     def __post_init__(self) -> None:
         """A file without a size would be taken for one of other bytes, and removed. Only what has no content of its
@@ -55,6 +56,7 @@ class File(msgspec.Struct):
             properties={key: str(value) for key, value in (self.appProperties or {}).items() if value is not None},
             folder=self.mimeType == FOLDER,
             parent=next(iter(self.parents or ()), None),
+            document=self.size is None and self.mimeType != FOLDER,
         )
 
 

@@ -30,6 +30,7 @@ from googleapiclient.http import HttpRequest
 from driveshard.core.clock import Clock
 from driveshard.core.errors import AuthError, ConfigError, Interrupted, NotFound, Unavailable
 from driveshard.core.formatting import shown
+from driveshard.core.urls import is_loopback
 from driveshard.storage.drive.connection import Connection, secure_context
 from driveshard.storage.drive.errors import read_answer, translate
 from driveshard.storage.drive.network import Proxy, proxy_for_https
@@ -75,9 +76,10 @@ class DriveClient:
         self._lock = threading.Lock()
         self._aborted = False
         self.requests = 0
+        self.resource_keys: dict[str, str] = {}  # of items that are shown to who has their key, by id
         # What is set for the whole machine is not for an emulator on it.
-        self._proxy: Proxy | None = proxy_for_https() if base_url == GOOGLE else None
-        self._certificates = certificates or (named_certificates() if base_url == GOOGLE else None)
+        self._proxy: Proxy | None = None if is_loopback(base_url) else proxy_for_https()
+        self._certificates = certificates or (None if is_loopback(base_url) else named_certificates())
         # A tenth of a minute's units may be spent at once.
         self._units = Pacer(TokenBucket(DRIVE_UNITS_A_MINUTE / 60, DRIVE_UNITS_A_MINUTE / 10))
         self.files, self.permissions, self.about = self._resources(api_key)
@@ -127,7 +129,7 @@ class DriveClient:
         self._spend_units(request)
         with self._lock:
             self.requests += 1
-        headers = {"user-agent": _AGENT, **request.headers}
+        headers = {"user-agent": _AGENT, **self._with_keys(request)}
         try:
             self._credentials.before_request(wire.renewal, request.method, request.uri, headers)
             reply = wire.exchange(request, headers)
@@ -139,7 +141,7 @@ class DriveClient:
         ) as error:
             wire.close()
             raise self._failure(error) from error
-        except BaseException:  # what a body's blocks raise: half a request has gone out
+        except BaseException:  # what a body's blocks or a sink raise: half a request is under way
             wire.close()
             raise
         wire.last_used = self._clock.monotonic()
@@ -150,6 +152,11 @@ class DriveClient:
         # The query of a session URI is a secret; path and status are enough to follow what happens.
         log.debug("%s %s -> %s", request.method, urlsplit(request.uri).path, reply.status)
         return reply
+
+    def _with_keys(self, request: Request) -> dict[str, str]:
+        """The request's headers, and the resource keys of the items that it is about."""
+        keys = [f"{file_id}/{key}" for file_id, key in list(self.resource_keys.items()) if file_id in request.uri]
+        return {**request.headers, "x-goog-drive-resource-keys": ",".join(keys)} if keys else dict(request.headers)
 
     def _renew(self, wire: Wire) -> None:
         """Renew the login once; a second 401 in a row is left for the caller to report."""

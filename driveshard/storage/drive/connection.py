@@ -22,6 +22,7 @@ import socks
 from driveshard.storage.base import Piece
 from driveshard.storage.drive.network import Proxy
 from driveshard.storage.drive.resumable import Reply, Request
+from driveshard.storage.drive.sink import Sink
 
 _BLOCK = 256 * 1024
 _MOST_OF_ANSWER = 64 * 1024 * 1024  # bytes; a list of a thousand files has about one
@@ -47,21 +48,41 @@ class Response(http.client.HTTPResponse):
             return False  # a session ticket, or half of what TLS needs to tell
         raise ConnectionResetError("the connection was closed while the body was sent")
 
-    def content(self, window: tuple[int, int] | None) -> tuple[bytes, bool]:
-        """The body, or ``window`` (start, length) of it; and whether the connection is of no more use, since there is
-        more. Raises HTTPException for an endless answer."""
+    def content(self, window: tuple[int, int] | None, sink: Sink | None = None) -> tuple[bytes, bool]:
+        """The body, or ``window`` (start, length) of it, which goes to ``sink`` as it comes if there is one; and
+        whether the connection is of no more use, since there is more. Raises HTTPException for an endless answer."""
         window = window if self.status in (200, 206) else None
         encoded = self.getheader("content-encoding", "identity") != "identity"
         if window is not None and encoded:
             raise http.client.HTTPException("the bytes of a file came in a form that was not asked for")
-        skip, most = (window[0] if self.status == 200 else 0, window[1]) if window else (0, _most_of(self.status))
-        for _ in self._blocks(skip):
-            pass
-        body = b"".join(self._blocks(most))
+        body = self._held(window) if window is None or sink is None else self._taken(window, sink)
         whole = self._at_end()
         if not whole and window is None and self.status < 300:
             raise http.client.HTTPException("the answer does not end")
         return _unpacked(body) if encoded else body, not whole or self.will_close
+
+    def _held(self, window: tuple[int, int] | None) -> bytes:
+        """What was asked for, whole."""
+        skip, most = (window[0] if self.status == 200 else 0, window[1]) if window else (0, _most_of(self.status))
+        for _ in self._blocks(skip):
+            pass
+        return b"".join(self._blocks(most))
+
+    def _taken(self, window: tuple[int, int], sink: Sink) -> bytes:
+        """The content into ``sink``, each piece as soon as it is there; of anything else the beginning is held."""
+        if not sink.takes(self.status, self.headers):
+            return b"".join(self._blocks(_MOST_OF_ERROR))
+        for _ in self._blocks(window[0] if self.status == 200 else 0):
+            pass
+        left = window[1]
+        while left and (block := self.read1(min(left, _BLOCK))):
+            left -= len(block)
+            sink.write(block)
+        if left and self.length:  # it said how long it would be
+            raise http.client.IncompleteRead(b"", self.length)
+        if self.length == 0:
+            self.read(1)  # only now the connection knows that it is free
+        return b""
 
     def _blocks(self, left: int) -> Iterator[bytes]:
         while left and (block := self.read(min(left, _BLOCK))):
@@ -146,7 +167,7 @@ class Connection(http.client.HTTPConnection):
                 self.getresponse()
             except http.client.BadStatusLine as error:
                 raise ConnectionResetError("the connection was closed without a reply") from error
-            content, spent = response.content(request.window)
+            content, spent = response.content(request.window, request.sink)
         if spent or not whole:
             self.close()
         return Reply(response.status, {key.lower(): value for key, value in response.getheaders()}, content)

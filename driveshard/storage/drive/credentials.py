@@ -11,6 +11,8 @@ import contextlib
 import datetime
 import json
 import logging
+import os
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -182,6 +184,24 @@ def api_key_for(credentials: Any, settings: Any) -> str | None:
     """The API key, for reading what is shared without a login."""
     anonymous = isinstance(credentials, google.auth.credentials.AnonymousCredentials)
     return settings.api_key if anonymous else None
+
+
+def nobody() -> Any:
+    """The credentials of a stranger."""
+    return google.auth.credentials.AnonymousCredentials()
+
+
+def colab_login() -> Any:
+    """The login of the notebook that this runs in; None outside of Colab, and while nobody has allowed it there
+    (``google.colab.auth.authenticate_user()``)."""
+    if "google.colab" not in sys.modules and "COLAB_RELEASE_TAG" not in os.environ:
+        return None
+    import google.auth
+
+    try:
+        return google.auth.default(scopes=[SCOPES["drive.readonly"]])[0]
+    except google.auth.exceptions.GoogleAuthError:
+        return None
 
 
 def _service_account(path: Path, subject: str | None) -> Any:

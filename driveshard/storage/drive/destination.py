@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import parse_qs, urljoin, urlsplit
+from urllib.parse import urljoin
 
 from googleapiclient.http import HttpRequest, MediaInMemoryUpload, MediaIoBaseUpload
 
@@ -26,9 +26,10 @@ from driveshard.core.errors import (
 from driveshard.core.model import RemoteFile, UploadSession
 from driveshard.storage.base import Held, Piece, Progress, Stored
 from driveshard.storage.drive import credentials as auth
-from driveshard.storage.drive.answers import FOLDER, ID, File, Ids, Page, read, read_file
+from driveshard.storage.drive.answers import FOLDER, File, Ids, Page, read, read_file
 from driveshard.storage.drive.client import GOOGLE, PAGE, DriveClient, headers_of, is_page
 from driveshard.storage.drive.errors import translate
+from driveshard.storage.drive.links import folder_link
 from driveshard.storage.drive.permissions import Permissions, named
 from driveshard.storage.drive.resumable import (
     CHUNK_UNIT,
@@ -41,8 +42,10 @@ from driveshard.storage.drive.resumable import (
     query_request,
     read_reply,
 )
+from driveshard.storage.drive.sink import Sink
 
-_FIELDS = "id,name,mimeType,size,md5Checksum,sha256Checksum,webViewLink,trashed,appProperties,parents"
+ANOTHER_PIECE = "Drive's answer is another piece of the file than was asked for"
+_FIELDS = "id,name,mimeType,size,md5Checksum,sha256Checksum,webViewLink,trashed,appProperties,parents,resourceKey"
 _MULTIPART = 4 * 1024 * 1024  # bytes; Drive takes 5 MB in one request
 _CHUNK = 8 * 1024 * 1024
 
@@ -59,22 +62,16 @@ def open_drive(rest: str, settings: Any) -> DriveDestination:
     return DriveDestination(client, clock, parent, settings.profile)
 
 
+def drive_with(credentials: Any, settings: Any, *, api_key: str | None = None) -> DriveDestination:
+    """A Drive for reading what somebody else stored, as whom ``credentials`` say."""
+    base_url = settings.drive_url or GOOGLE
+    client = DriveClient(base_url, credentials, settings.clock, timeout=settings.timeout, api_key=api_key)
+    return DriveDestination(client, settings.clock)
+
+
 def folder_id_of(text: str) -> str:
     """The folder id in a link or in a bare id. Raises UsageError."""
-    candidate = text
-    if "/" in text:
-        parts = urlsplit(text)
-        match = re.search(r"/folders/([A-Za-z0-9_-]+)", parts.path)
-        candidate = match[1] if match else parse_qs(parts.query).get("id", [""])[0]
-        other = None if match else _no_folder(parts.path)
-        if other:
-            raise UsageError(
-                f"{text!r} is the link of {other}, and a folder's is needed",
-                advice="Open the folder that it is in, and copy that page's link (.../drive/folders/ID).",
-            )
-    if not ID.fullmatch(candidate):
-        raise UsageError(f"{text!r} is not a Drive folder", advice="Give its id or its link (.../drive/folders/ID).")
-    return candidate
+    return folder_link(text).id
 
 
 def _no_folder(path: str) -> str | None:
@@ -114,6 +111,11 @@ class DriveDestination:
     def describe(self) -> str:
         where = "Google Drive" if self._client.base_url == GOOGLE else f"Drive at {self._client.base_url.rstrip('/')}"
         return f"{where}, folder {self._parent}" if self._parent else where
+
+    def show_key(self, file_id: str, key: str) -> None:
+        """Have an item shown that asks visitors for its resource key."""
+        if key:
+            self._client.resource_keys[file_id] = key
 
     def abort(self) -> None:
         """Break all requests under way."""
@@ -156,6 +158,7 @@ class DriveDestination:
                 fields=f"nextPageToken,files({_FIELDS})",
             )
             page = read(self._client.execute(request), Page)
+            self._client.resource_keys |= {one.id: one.resourceKey for one in page.files if one.resourceKey}
             found += [item.as_remote() for item in page.files]
             if not page.nextPageToken:
                 return found
@@ -284,21 +287,30 @@ class DriveDestination:
 
     def read(self, file_id: str, start: int, length: int) -> bytes:
         """As ``destination.Destination``; empty when ``start`` is beyond the end, which is a 416."""
-        if length <= 0:
-            return b""
+        return self._content(file_id, start, length, None) if length > 0 else b""
+
+    def stream(
+        self, file_id: str, start: int, length: int, write: Callable[[bytes], None], on_total: Callable[[int], None]
+    ) -> None:
+        """As ``read``, but the bytes go to ``write`` as they come, and the file's size to ``on_total`` before them."""
+        self._content(file_id, start, length, Sink(start, write, on_total))
+
+    def _content(self, file_id: str, start: int, length: int, sink: Sink | None) -> bytes:
         built: HttpRequest = self._client.files.get_media(fileId=file_id, supportsAllDrives=True)
         extra = {"range": f"bytes={start}-{start + length - 1}", "accept-encoding": "identity"}
         # A range is a wish; the whole file is a valid answer, of which the client keeps what is asked for here.
-        reply = self._client.send(Request("GET", built.uri, headers_of(built, extra), window=(start, length)))
+        reply = self._client.send(Request("GET", built.uri, headers_of(built, extra), None, (start, length), sink))
         if reply.status == 416:
             return b""
         if reply.status not in (200, 206):
             raise translate(reply.status, reply.headers, reply.body)
-        if reply.status == 200 and is_page(reply):
+        if sink is not None and not sink.taken:
+            raise Unavailable(PAGE if is_page(reply) else ANOTHER_PIECE)
+        if sink is None and reply.status == 200 and is_page(reply):
             raise Unavailable(PAGE)
         place = re.match(r"bytes (\d{1,19})-", reply.headers.get("content-range", ""), re.ASCII)
         if reply.status == 206 and place and int(place[1]) != start:
-            raise Unavailable("Drive's answer is another piece of the file than was asked for")
+            raise Unavailable(ANOTHER_PIECE)
         return reply.body
 
     def remove(self, file_id: str) -> None:

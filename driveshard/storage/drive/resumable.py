@@ -17,6 +17,7 @@ from typing import Any
 from driveshard.core.errors import BadRequest, Defect, DriveshardError, NotFound
 from driveshard.storage.base import Piece
 from driveshard.storage.drive.errors import translate
+from driveshard.storage.drive.sink import Sink
 
 CHUNK_UNIT = 256 * 1024
 WEEK = 7 * 86_400.0
@@ -24,13 +25,15 @@ WEEK = 7 * 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """``window`` (start, length) says which bytes of the reply are wanted when it is a file's content."""
+    """``window`` (start, length) says which bytes of the reply are wanted when it is a file's content, ``sink`` where
+    they go as they come."""
 
     method: str
     uri: str
     headers: Mapping[str, str]
     body: bytes | memoryview | Piece | None = None
     window: tuple[int, int] | None = None
+    sink: Sink | None = None
 
 
 @dataclass(frozen=True, slots=True)

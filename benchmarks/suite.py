@@ -17,6 +17,7 @@ SCRIPTS = (
     "zip_writer",
     "pack_tree",
     "upload",
+    "line",
     "overlap",
     "nothing_to_do",
     "reading",

@@ -1,4 +1,4 @@
-"""``python -m tests.quick``: the driveshard command with short waits between tries and small first chunks, so that a
+"""``python -m tests.quick``: the driveshard command with short waits between tries and small first requests, so that a
 test meets in seconds what takes minutes on a real line. Nothing else is changed."""
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 
-from driveshard.cli.main import main as cli
+from driveshard.cli import main as cli
 from driveshard.config import settings as config
 from driveshard.storage.retry import Patience
 from driveshard.upload.send import chunk_size
@@ -18,4 +18,4 @@ def quick_patience() -> Patience:
 if __name__ == "__main__":
     config.Patience = quick_patience  # type: ignore[assignment,misc]
     chunk_size.FIRST_CHUNK = 256 * 1024
-    sys.exit(cli(sys.argv[1:]))
+    sys.exit(cli.main(sys.argv[1:]))

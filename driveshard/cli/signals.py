@@ -28,7 +28,9 @@ class Stopper:
     Signals are read from a socket by a thread, so that they are heard even while the main thread is stuck in a call.
     """
 
-    def __init__(self, stop: threading.Event, say: Callable[[str], None]) -> None:
+    def __init__(self, stop: threading.Event, say: Callable[[str], None], *, hangup: bool = True) -> None:
+        """``hangup`` False leaves SIGHUP to whoever listens for it already."""
+        self._signals = tuple(one for one in _SIGNALS if hangup or one != _HANGUP)
         self._stop = stop
         self._say = say
         self._first: int | None = None
@@ -43,7 +45,7 @@ class Stopper:
         self._ear, self._mouth = socket.socketpair()
         self._mouth.setblocking(False)
         self._wakeup = signal.set_wakeup_fd(self._mouth.fileno(), warn_on_full_buffer=False)
-        for number in _SIGNALS:
+        for number in self._signals:
             if number != _HANGUP or signal.getsignal(number) is not signal.SIG_IGN:  # else nohup asked to go on
                 self._before[number] = signal.signal(number, lambda *_: None)
         self._thread = threading.Thread(target=self._listen, name="signals", daemon=True)
@@ -70,7 +72,7 @@ class Stopper:
                 return
             if not heard:
                 return
-            if heard[0] in _SIGNALS:
+            if heard[0] in self._signals:
                 self._heard(heard[0])
 
     def _heard(self, number: int) -> None:

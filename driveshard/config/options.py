@@ -362,6 +362,7 @@ RUN: tuple[Option, ...] = (
     Option("on-success", text, "CMD", "Run this command after a run that ended well; the result is on its stdin"),
     Option("on-failure", text, "CMD", "Run this command after one that did not"),
     Option("stall-after", duration, "TIME", "End the run when nothing has happened for so long, such as 2h"),
+    Option("every", duration, "TIME", "Stay, and push what is new so often, such as 15m; SIGTERM ends it"),
     Option("at", rate, "RATE", "With --dry-run: how long it takes on such a line, such as 20Mbit/s"),
     Option("nice", switch, "", "Leave CPU and disk to others who want them"),
 )

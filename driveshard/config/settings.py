@@ -120,6 +120,7 @@ class RunOptions:
     on_success: str | None = None
     on_failure: str | None = None
     stall_after: float | None = None
+    every: float | None = None
     at: str | None = None
     nice: bool = False
 

@@ -27,6 +27,7 @@ from driveshard.cli.progress.log_lines import LISTED
 from driveshard.cli.progress.report import opened_report
 from driveshard.cli.progress.tally import Tally
 from driveshard.cli.reread import rereading
+from driveshard.cli.service import Service
 from driveshard.cli.signals import Stopper
 from driveshard.cli.watch import Watch, summary_line
 from driveshard.config.job_file import is_job_file, read_job_file
@@ -77,10 +78,25 @@ def run_push(source: str, flags: Mapping[str, Any], manner: Manner, watching: Ma
     """The whole command; returns its exit code. ``watching`` are the flags of how the run is watched."""
     before = set(threading.enumerate())
     with streams_kept():
-        code, stopped = _push_and_tell(source, flags, manner, watching or {})
+        code, stopped = _push_often(source, flags, manner, watching or {})
         if stopped or _goes_on(set(threading.enumerate()) - before):
             leave(code)
     return code
+
+
+def _push_often(source: str, flags: Mapping[str, Any], manner: Manner, watching: Mapping[str, Any]) -> tuple[int, bool]:
+    """Once, or every so often; the last exit code, and whether a signal came."""
+    try:
+        options = options_for(source, watching)
+    except DriveshardError:
+        options = RunOptions()  # the run itself says what is wrong
+
+    def once() -> tuple[int, bool]:
+        return _push_and_tell(source, flags, manner, watching)
+
+    if options.every is None:
+        return once()
+    return Service(options.every, quiet=manner.quiet or options.summary).run(once)
 
 
 def _as_ours(error: BaseException) -> DriveshardError:
@@ -117,7 +133,8 @@ def _push_and_tell(
             if not confirmed(question, yes=False):
                 raise Interrupted("nothing was pushed")
             task.options.yes = True
-        result, stopped = _run(task, tally, manner, watch, quiet=manner.quiet or options.summary)
+        quiet = manner.quiet or options.summary
+        result, stopped = _run(task, tally, manner, watch, quiet=quiet, stays=options.every is not None)
         planned = forecast_of(task, result, options.at) if dry and result.error is None else None
     except BaseException as error:  # the result comes out whatever happens
         result = PushResult(str(flags.get("name") or ""), error=_as_ours(error))
@@ -175,7 +192,9 @@ def _say_all(
         put_result(result.link)
 
 
-def _run(task: Task, tally: Tally, manner: Manner, watch: Watch, *, quiet: bool) -> tuple[PushResult, int | None]:
+def _run(
+    task: Task, tally: Tally, manner: Manner, watch: Watch, *, quiet: bool, stays: bool
+) -> tuple[PushResult, int | None]:
     """The result, and 128 and its number when a signal came."""
 
     def emit(event: Event) -> None:
@@ -185,7 +204,7 @@ def _run(task: Task, tally: Tally, manner: Manner, watch: Watch, *, quiet: bool)
 
     with (
         opened_report(tally, quiet=quiet, verbose=manner.verbose, log_format=manner.log_format) as report,
-        Stopper(task.settings.clock.stop, report.say) as stopper,
+        Stopper(task.settings.clock.stop, report.say, hangup=not stays) as stopper,
         rereading(task, report.say),
         watch.on(task.settings.clock.stop),
     ):

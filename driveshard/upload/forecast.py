@@ -15,6 +15,7 @@ from driveshard.storage.rate_limits import DRIVE_BYTES_A_DAY, DRIVE_UNITS_A_MINU
 from driveshard.upload.send.request_size import RequestSizer
 
 FOLDER_ITEMS = 500_000
+_USUAL_RATE = 20e6  # bytes a second
 _UNIT = 256 * 1024
 _PAGE = 1000  # files in a page of a list
 _BESIDE = 4  # the folder, manifest, card and preview
@@ -62,7 +63,7 @@ class Forecast:
 def forecast(parts: int, total: int, *, temp: int, writes_per_second: float, bytes_a_second: float | None) -> Forecast:
     """For ``parts`` new parts of ``total`` bytes together."""
     size = total // parts if parts else 0
-    bodies = parts * requests_of(size)
+    bodies = parts * requests_of(size, bytes_a_second)
     writes = parts + _BESIDE if parts else 0
     lists = 2 * (1 + parts // _PAGE)
     requests = bodies + writes + lists + _LOOKS
@@ -85,12 +86,13 @@ def _slowest(total: int, units: int, writes: int, per_second: float, bytes_a_sec
     return max(total / bytes_a_second, writes / per_second, 60.0 * units / DRIVE_UNITS_A_MINUTE)
 
 
-def requests_of(size: int) -> int:
-    """Requests that carry a part of that size on a good line: the first one is small, and they grow."""
+def requests_of(size: int, bytes_a_second: float | None = None) -> int:
+    """Requests that carry a part of that size on a line of that rate (20 MB/s where nobody knows): the first one is
+    small, and they grow to what the line carries in some seconds."""
     sizer = RequestSizer(_UNIT)
     sent = count = 0
     while sent < size:
         length = sizer.of(size - sent)
-        sizer.took(length, 0.0)
+        sizer.took(length, length / (bytes_a_second or _USUAL_RATE))
         sent, count = sent + length, count + 1
     return max(1, count)

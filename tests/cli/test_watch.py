@@ -25,7 +25,7 @@ from driveshard.core.events import ignore
 from driveshard.core.model import Failure
 from driveshard.emulator import Emulator
 from driveshard.storage.rate_limits import Bandwidth, parse_bwlimit
-from driveshard.storage.throttle import Budget
+from driveshard.storage.throttle import Throttle
 from driveshard.upload.result import PushResult
 from tests.rig import environment, fill
 
@@ -165,12 +165,12 @@ def test_a_new_limit_counts_from_the_next_bytes_on() -> None:
             self.slept += seconds
 
     clock, bandwidth = Still(), Bandwidth(parse_bwlimit("1K"))
-    budget = Budget(clock, ignore, None, writes_per_second=1, bwlimit=bandwidth)
-    budget.send(3072)
+    throttle = Throttle(clock, ignore, None, writes_per_second=1, bwlimit=bandwidth)
+    throttle.pace(3072)
     assert clock.slept == pytest.approx(3, abs=0.2)
     bandwidth.timetable = None
-    budget.send(1 << 30)
-    assert clock.slept == pytest.approx(3, abs=0.2) and budget.chunk_limit(256) is None
+    throttle.pace(1 << 30)
+    assert clock.slept == pytest.approx(3, abs=0.2) and throttle.rate is None
 
 
 def test_a_run_ends_after_the_time_it_may_take() -> None:
@@ -181,11 +181,11 @@ def test_a_run_ends_after_the_time_it_may_take() -> None:
             return time.monotonic() + self.ahead
 
     clock = Later()
-    budget = Budget(clock, ignore, None, writes_per_second=1, max_duration=3600)
-    budget.send(1)
-    clock.ahead = 3601
-    with pytest.raises(ComeBackLater, match="1 h 0 min that --max-duration") as caught:
-        budget.send(1)
+    throttle = Throttle(clock, ignore, None, writes_per_second=1, max_duration=3600)
+    with throttle.request(1, 1):
+        clock.ahead = 3601
+    with pytest.raises(ComeBackLater, match="1 h 0 min that --max-duration") as caught, throttle.request(1, 1):
+        pass
     assert caught.value.exit_code == 75
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from driveshard.cli.main import main
 from driveshard.emulator import Emulator
-from driveshard.upload.forecast import chunks_of, forecast
+from driveshard.upload.forecast import forecast, requests_of
 from tests.rig import fill
 
 GB = 10**9
@@ -41,10 +41,11 @@ def test_more_items_than_a_folder_holds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "chunks"), [(0, 1), (1, 1), (256 << 10, 1), (1 << 20, 4), (4 << 20, 9), (512 << 20, 37), (10**13, 596_053)]
+    ("size", "rate", "requests"),
+    [(0, None, 1), (1, None, 1), (8 << 20, None, 1), (512 << 20, None, 3), (512 << 20, 1e6, 28), (10**13, 1e8, 5002)],
 )
-def test_chunks_grow(size: int, chunks: int) -> None:
-    assert chunks_of(size) == pytest.approx(chunks, abs=2)
+def test_requests_carry_some_seconds_of_the_line(size: int, rate: float | None, requests: int) -> None:
+    assert requests_of(size, rate) == pytest.approx(requests, abs=2)
 
 
 def test_it_is_near_what_the_push_then_does(

@@ -74,14 +74,6 @@ def folder_id_of(text: str) -> str:
     return folder_link(text).id
 
 
-def _no_folder(path: str) -> str | None:
-    """What a link's path leads to, if that is no folder."""
-    kinds = {"document": "a Google Doc", "spreadsheets": "a Google Sheet", "presentation": "Google Slides"}
-    kinds |= {"forms": "a Google Form", "drawings": "a Google Drawing", "file": "a file", "uc": "a file"}
-    first = path.strip("/").partition("/")[0]
-    return kinds.get(first)
-
-
 class DriveDestination:
     """Parts as files in a Drive folder. ``parent`` is the id of the folder that dataset folders go into, or None;
     ``profile`` is the name of the login, which stands for another account."""

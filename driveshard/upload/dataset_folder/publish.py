@@ -31,6 +31,7 @@ from driveshard.upload.send.uploader import HEAD, HEADS
 from driveshard.upload.side_by_side import Later
 from driveshard.upload.surroundings import Surroundings
 
+_SMALL_PARTS = 24
 _TRIES = 3
 
 
@@ -240,7 +241,8 @@ class Publisher:
 
         picture = preview(manifest, self._ledger.settled().get("kinds", {}), read)
         if not seen:  # no images; their labels are worth a look all the same
-            for part in spread(manifest.parts, HEADS):
+            small = manifest.size <= HEADS * HEAD  # then what the card counts is counted whole
+            for part in spread(manifest.parts, _SMALL_PARTS if small else HEADS):
                 read(part, 0, min(part.size, HEAD))
         return picture, seen
 

@@ -187,6 +187,14 @@ def test_a_plain_folder_is_named_by_its_path(rig: Rig, tmp_path: Path) -> None:
     assert shell(line, here).returncode == 0 and (here / "000.jpg").read_bytes() == FILES["cats/000.jpg"]
 
 
+def test_labels_of_a_small_dataset_are_counted_whole(rig: Rig, tmp_path: Path) -> None:
+    for number in range(60):
+        (tmp_path / "source" / f"{number:04d}.cls").write_bytes(b"%d" % (number % 3))
+    result = rig.push()
+    assert result.parts > 6
+    assert "- **cls**: `0` 20, `1` 20, `2` 20" in card_of(rig) and "looked at" not in card_of(rig)
+
+
 def test_labels_of_many_samples_say_how_many_were_looked_at(rig: Rig, tmp_path: Path) -> None:
     rig.part_size = 40_000
     for number in range(300):

@@ -147,7 +147,7 @@ class CachedParts:
 
     def _copy(self, part: ManifestPart, stream: BinaryIO) -> None:
         """The part's bytes, proved. Raises Mismatch."""
-        md5, sha256, at = hashlib.md5(), hashlib.sha256(), 0
+        md5, sha256, at = hashlib.md5(usedforsecurity=False), hashlib.sha256(), 0
         while at < part.size:
             block = self.reader(part, at, min(_BLOCK, part.size - at))
             if not block:

@@ -188,7 +188,8 @@ class DriveDestination:
             "x-upload-content-type": mime_type,
             "x-upload-content-length": str(size),
         }
-        reply = self._client.send(Request(built.method, built.uri, headers_of(built, headers), built.body.encode()))
+        body = (built.body or "").encode()  # an update has nothing to say but its bytes
+        reply = self._client.send(Request(built.method, built.uri, headers_of(built, headers), body))
         if not 200 <= reply.status < 300:
             raise refusal_of_create(reply.status, reply.headers, reply.body)
         location = reply.headers.get("location")

@@ -19,6 +19,7 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from dataclasses import dataclass
@@ -140,10 +141,7 @@ def failing(root: Path, case: Case, words: str, change: dict[str, Any] | None, a
     clean = bench.time_push()
     with bench.drive() as url:
         told(url, "faults", {"faults": words, "seed": 1})
-        if change is None:
-            seconds = bench.push(url).seconds
-        else:
-            seconds = _push_with(bench, url, clean, change, allowed)
+        seconds = bench.push(url).seconds if change is None else _push_with(bench, url, clean, change, allowed)
     what = words or next(iter(change or {}))
     return harness.Ratio(
         f"{what}: seconds, against what the line allowed", seconds / (clean + allowed), 1.15, at_most=True
@@ -151,8 +149,6 @@ def failing(root: Path, case: Case, words: str, change: dict[str, Any] | None, a
 
 
 def _push_with(bench: Bench, url: str, clean: float, change: dict[str, Any], lasts: float) -> float:
-    import threading
-
     def disturb() -> None:
         time.sleep(clean / 2)
         told(url, "line", change)

@@ -19,6 +19,7 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from dataclasses import dataclass
@@ -148,8 +149,6 @@ def failing(root: Path, case: Case, words: str, change: dict[str, Any] | None, a
 
 
 def _push_with(bench: Bench, url: str, clean: float, change: dict[str, Any], lasts: float) -> float:
-    import threading
-
     def disturb() -> None:
         time.sleep(clean / 2)
         told(url, "line", change)

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import socketserver
+import ssl
 import sys
 import threading
+from typing import Any
 
 BLOCK = 1 << 20
 
@@ -43,7 +46,7 @@ class _Handler(socketserver.StreamRequestHandler):
         if method == "POST":
             host, port = self.server.server_address[:2]
             self.server.held = self.server.received = 0
-            return _response(200, f"Location: http://{host}:{port}/session\r\n")
+            return _response(200, f"Location: {self.server.scheme}://{host}:{port}/session\r\n")
         if method == "GET":
             return _response(200, "", str(self.server.received).encode())
         match = re.fullmatch(r"bytes (?:\d+-(\d+)|\*)/(\d+)", headers["content-range"])
@@ -63,11 +66,23 @@ class _Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
     allow_reuse_address = True
     held = received = 0
+    scheme = "http"
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+
+class _SecureServer(_Server):
+    scheme = "https"
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        connection, address = super().get_request()
+        return self.context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False), address
 
 
 if __name__ == "__main__":
-    server = _Server(("127.0.0.1", 0), _Handler)
-    sys.stdout.write(f"http://127.0.0.1:{server.server_address[1]}/\n")
+    server = (_SecureServer if len(sys.argv) > 1 else _Server)(("127.0.0.1", 0), _Handler)
+    if len(sys.argv) > 1:  # a certificate with its key: then by TLS
+        server.context.load_cert_chain(sys.argv[1])
+    sys.stdout.write(f"{server.scheme}://127.0.0.1:{server.server_address[1]}/\n")
     sys.stdout.flush()
     threading.Thread(target=lambda: (sys.stdin.read(), server.shutdown()), daemon=True).start()
     server.serve_forever()

@@ -12,18 +12,20 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from driveshard.core.clock import Clock
 from driveshard.core.errors import (
     AuthError,
     Blocked,
     ConfigError,
     DailyCap,
     DriveshardError,
+    Interrupted,
     Mismatch,
     Refused,
     StorageFull,
     Unavailable,
 )
-from driveshard.core.events import PartReleased
+from driveshard.core.events import BytesSent, Event, PartReleased
 from driveshard.core.model import PartState
 from driveshard.emulator import FAULTS, Emulator
 from driveshard.storage.throttle import Throttle
@@ -246,6 +248,28 @@ def test_a_stall_is_noticed(rig: Rig, drive: Emulator) -> None:
     assert_complete(rig, drive, rig.push())
     assert time.monotonic() - began < 5.0
     assert any("no answer from Drive" in why for why in rig.waits())
+
+
+def test_a_stop_ends_a_large_request(rig: Rig, drive: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when it would take a minute more; what the server keeps of it is not sent again."""
+    monkeypatch.setattr(request_size, "FIRST_REQUEST", 64 * UNIT)
+    rig.part_size = 6_000_000
+    drive.drive.line.set_bandwidth(50_000)
+    clock = Clock()
+    stopped: list[float] = []
+
+    def stop(event: Event) -> None:
+        if isinstance(event, BytesSent) and event.sent and not stopped:
+            stopped.append(time.monotonic())
+            clock.stop.set()
+
+    rig.on_event = stop
+    assert isinstance(rig.push(clock=clock, uploads=1).error, Interrupted)
+    assert time.monotonic() - stopped[0] < 5
+    drive.drive.line.set_bandwidth(None)
+    rig.on_event = lambda event: None
+    assert rig.push().error is None
+    assert Shelf(rig.url).problems(rig.expected()) == []
 
 
 def test_a_session_that_crawls_is_waited_for(rig: Rig, drive: Emulator) -> None:

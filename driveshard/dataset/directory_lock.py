@@ -21,7 +21,11 @@ def hold_directory(directory: Path) -> Iterator[None]:
     if sys.platform == "win32":
         yield
         return
-    handle = os.open(directory, os.O_RDONLY)
+    try:
+        handle = os.open(directory, os.O_RDONLY)
+    except OSError:  # one that may be written and not read
+        yield
+        return
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -9,16 +9,24 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
-from driveshard.config.options import PUSH, SETTINGS, in_file, read_environment, read_values
+from driveshard.config.home import home_folder
+from driveshard.config.options import MIB, PUSH, SETTINGS, PushOptions, in_file, read_environment, read_values
 from driveshard.core.clock import Clock
 from driveshard.core.errors import ConfigError
-from driveshard.core.paths import path_of
-from driveshard.storage.rate_limits import DEFAULT_WRITES_PER_SECOND
 from driveshard.storage.retry import Patience
 
-MIB = 1024 * 1024
+__all__ = [
+    "MIB",
+    "PushOptions",
+    "Settings",
+    "home_folder",
+    "push_options",
+    "read_config",
+    "read_settings",
+    "read_toml",
+    "require_home",
+    "settings_from",
+]
 
 
 @dataclass
@@ -62,59 +70,27 @@ class Settings:
         return self.home / "spool"
 
 
-@dataclass
-class PushOptions:
-    """Options of ``push``, as in its help. Sizes in bytes."""
-
-    source: str
-    to: str = "drive:"
-    name: str | None = None
-    part_size: int = 512 * MIB
-    part_samples: int | None = None
-    temp: Path | None = None
-    temp_limit: int | None = None
-    workers: int | None = None
-    uploads: int = 3
-    share: str | None = None
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    bwlimit: str | None = None
-    max_transfer: int | None = None
-    writes_per_second: float = DEFAULT_WRITES_PER_SECOND
-    engine: str = "processes"
-    recreate: bool = False
-    checksum: bool = False
-    dry_run: bool = False
-    wait: bool = False
-
-
 def settings_from(environment: Mapping[str, str] | None = None) -> Settings:
-    """Settings from the config file and, over it, ``DRIVESHARD_*`` variables; the home folder is the platform's own
-    unless DRIVESHARD_HOME is set. Raises ConfigError."""
+    """The settings alone, as ``read_settings`` finds them."""
+    return read_settings(environment)[0]
+
+
+def read_settings(environment: Mapping[str, str] | None = None) -> tuple[Settings, dict[str, Any]]:
+    """Settings from the config file and, over it, ``DRIVESHARD_*`` variables; and the push options that stand in the
+    config file, by field name. The home folder is the platform's own unless DRIVESHARD_HOME is set. Raises ConfigError.
+    """
     given = os.environ if environment is None else environment
     home = home_folder(given)
     url = given.get("DRIVESHARD_DRIVE_URL") or None
-    values = read_config(home)[1] | read_environment(given, SETTINGS)
+    pushing, values = read_config(home)
+    values |= read_environment(given, SETTINGS)
     patience = Patience()
     if "retries" in values:
         patience = replace(patience, attempts=values.pop("retries"))
     if "throttle_patience" in values:
         patience = replace(patience, throttled=values.pop("throttle_patience"))
-    return Settings(home, url if url is None or url.endswith("/") else url + "/", patience=patience, **values)
-
-
-def home_folder(environment: Mapping[str, str]) -> Path:
-    """Where config, token, ledgers and cache are kept. Raises ConfigError when nobody knows."""
-    home = environment.get("DRIVESHARD_HOME")
-    if home:
-        return path_of(home).absolute()
-    try:
-        return Path(platformdirs.user_data_dir("driveshard", appauthor=False))
-    except (RuntimeError, KeyError) as error:
-        raise ConfigError(
-            "this user has no home folder: neither HOME nor the system names one",
-            advice="Name a folder for driveshard's own files in DRIVESHARD_HOME.",
-        ) from error
+    settings = Settings(home, url if url is None or url.endswith("/") else url + "/", patience=patience, **values)
+    return settings, pushing
 
 
 def require_home(home: Path) -> None:
@@ -153,8 +129,12 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def push_options(
-    source: str, flags: Mapping[str, Any], job: Mapping[str, Any], home: Path, environment: Mapping[str, str]
+    source: str,
+    flags: Mapping[str, Any],
+    job: Mapping[str, Any],
+    config: Mapping[str, Any],
+    environment: Mapping[str, str],
 ) -> PushOptions:
-    """The options of one push from all five places. ``flags`` and ``job`` are parsed, by field name; a source that is
-    given with its own include or exclude has them in ``job``. Raises ConfigError."""
-    return PushOptions(source, **(read_config(home)[0] | dict(job) | read_environment(environment, PUSH) | dict(flags)))
+    """The options of one push from all five places. ``flags``, ``job`` and ``config`` are parsed, by field name; a
+    source that is given with its own include or exclude has them in ``job``. Raises ConfigError."""
+    return PushOptions(source, **(dict(config) | dict(job) | read_environment(environment, PUSH) | dict(flags)))

@@ -9,7 +9,7 @@ from typing import Any
 
 from driveshard.config.job_file import JobFile, is_job_file, read_job_file
 from driveshard.config.options import KEYWORDS, PUSH, read_values
-from driveshard.config.settings import PushOptions, Settings, push_options, require_home, settings_from
+from driveshard.config.settings import PushOptions, Settings, push_options, read_settings, require_home
 from driveshard.config.source_argument import open_source
 from driveshard.core.errors import ConfigError, UsageError
 from driveshard.core.events import Emit, ignore
@@ -45,9 +45,9 @@ def prepare(source: str, flags: Mapping[str, Any], environment: Mapping[str, str
     if not source.strip():
         raise UsageError("the source is empty", advice="Name a folder; is a variable in the command not set?")
     given = os.environ if environment is None else environment
-    settings = settings_from(given)
+    settings, config = read_settings(given)
     job = read_job_file(path_of(source)) if is_job_file(source) else None
-    options = push_options(source, flags, job.options if job else {}, settings.home, given)
+    options = push_options(source, flags, job.options if job else {}, config, given)
     opened = (
         job.source(options.include, options.exclude) if job else open_source(source, options.include, options.exclude)
     )

@@ -6,13 +6,12 @@ import contextlib
 import json
 import os
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from driveshard.core.errors import TempFull
-from driveshard.core.formatting import shown
+from driveshard.core.formatting import iso_time, log_time, shown
 
 
 @dataclass
@@ -23,10 +22,15 @@ class Manner:
     log_format: str = "text"
     quiet: bool = False
     verbose: bool = False
+    answered: bool = False  # the result object was printed
 
     def reset(self) -> None:
         """As it is before any option was read."""
         vars(self).update(vars(Manner()))
+
+
+manner = Manner()
+"""Of the command that runs; set while its options are read."""
 
 
 @contextlib.contextmanager
@@ -77,6 +81,13 @@ def tell(text: str) -> None:
         stream.flush()
 
 
+def tell_timed(text: str) -> None:
+    """As ``tell``; in a log, where nobody looks at it as it comes, each line with its time."""
+    seen = is_terminal(standard("stderr"))
+    for line in [text] if seen else text.splitlines():
+        tell(line if seen else f"{log_time()} {line}")
+
+
 def put(text: str) -> None:
     """A line on stdout; text that stands for bytes of a path goes out as those bytes."""
     put_bytes(text.encode("utf-8", "surrogateescape") + b"\n")
@@ -92,7 +103,7 @@ def leave(code: int) -> NoReturn:
 
 def tell_event(kind: str, document: Mapping[str, Any]) -> None:
     """A line of ``--log-format json`` on stderr."""
-    tell(json.dumps({"time": round(time.time(), 3), "event": kind, **document}))
+    tell(json.dumps({"time": iso_time(), "event": kind, **document}))
 
 
 class ReaderGone(Exception):
@@ -121,12 +132,18 @@ def put_bytes(data: bytes | memoryview) -> None:
 def put_result(result: str | Mapping[str, Any]) -> None:
     """The line, or JSON object, that tells on stdout how a command ended. Whether anybody takes it changes nothing of
     what was done, so it never raises: that nobody reads is fine, and that there is no room is said once."""
+    _note_answer(result)
     try:
         put(result if isinstance(result, str) else json.dumps(result))
     except (ReaderGone, TempFull) as error:
         if isinstance(error, TempFull):
             tell(f"driveshard: {error}. {error.advice}")
         silence_stdout()
+
+
+def _note_answer(result: str | Mapping[str, Any]) -> None:
+    """Whether a command has given its one object; an error that ends it adds no second one."""
+    manner.answered = manner.answered or not isinstance(result, str)
 
 
 def silence_stdout() -> None:
@@ -142,6 +159,7 @@ def is_terminal(stream: Any) -> bool:
 
 def put_json(document: Mapping[str, Any]) -> None:
     """The result object: the last line of stdout."""
+    _note_answer(document)
     put(json.dumps(document))
 
 

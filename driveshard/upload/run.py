@@ -23,7 +23,7 @@ from driveshard.core.errors import (
     UsageError,
     defect_of,
 )
-from driveshard.core.events import Emit, Notice, Published, Started
+from driveshard.core.events import Doing, Emit, Notice, Published, Started
 from driveshard.core.formatting import plural
 from driveshard.core.model import Failure, RemoteFile
 from driveshard.core.paths import path_of
@@ -259,10 +259,12 @@ class Job:
     # -- the parts -----------------------------------------------------------------------------------------------
 
     def _fill(self, ledger: Ledger, spool: Spool, budget: Budget, folder: RemoteFile) -> None:
+        self.emit(Doing("looking at what is in the dataset's folder"))
         reconciler = Reconciler(self.destination, ledger, self.retry, budget, self.emit)
         reconciler.reconcile(folder.id, ledger.get("job"))
         parts_done, bytes_done = ledger.released_totals()
-        self.emit(Started(self.name, self.source.describe(), self.destination.describe(), parts_done, bytes_done))
+        begins = Started(self.name, self.source.describe(), self.destination.describe(), parts_done, bytes_done)
+        self.emit(replace(begins, files_done=ledger.released_files(), temp=str(spool.directory)))
         self._run_pipeline(ledger, spool, budget, folder)
         if ledger.totals().parts == 0:
             raise SourceMissing(
@@ -278,6 +280,7 @@ class Job:
         if budget.sent:
             for line in sentences(ledger):
                 self.emit(Notice(line))
+        self.emit(Doing("writing card, preview and manifest"))
         publisher = Publisher(self.destination, folder.id, ledger, budget, self.retry, self.emit)
         publisher.publish()
         self._share(publisher)
@@ -326,6 +329,7 @@ class Job:
         finally:
             self.result.failed = [*getattr(planner, "failures", []), *pipeline.failed]
             pipeline.spent.paced, pipeline.spent.limited = budget.seconds_paced, budget.seconds_limited
+            pipeline.spent.out, pipeline.spent.slowed = self.retry.seconds_out, self.retry.seconds_slowed
             self.result.held_back_by = held_back_by(pipeline.spent)
 
     def _tell(self, ledger: Ledger, budget: Budget) -> None:

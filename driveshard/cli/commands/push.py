@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from driveshard.cli.completion import complete_source
 from driveshard.cli.console import (
     Manner,
     is_terminal,
@@ -18,13 +19,15 @@ from driveshard.cli.console import (
     streams_kept,
     tell,
     tell_event,
+    tell_timed,
 )
 from driveshard.cli.error_messages import defect, error_as_json, explain, home_for_crashes
-from driveshard.cli.flags import common, examples, given_flags, manner, push_flags
+from driveshard.cli.flags import Grouped, common, examples, given_flags, manner, option, push_flags
 from driveshard.cli.progress.log_lines import LISTED
 from driveshard.cli.progress.report import opened_report
 from driveshard.cli.progress.tally import Tally
 from driveshard.cli.signals import Stopper
+from driveshard.config.options import OUTPUT
 from driveshard.core.errors import DriveshardError, Interrupted
 from driveshard.core.events import Event
 from driveshard.core.formatting import human_seconds, human_size, plural
@@ -33,6 +36,7 @@ from driveshard.upload.push import Task, prepare
 from driveshard.upload.result import PushResult
 
 UNREADABLE = 65
+PRINTABLE = {"link": "link", "folder-id": "folder_id", "name": "name"}
 _LAST_WORK = 2.0  # seconds for threads of the source's own, once all is told
 
 
@@ -45,27 +49,36 @@ driveshard push photos/ --share anyone
 driveshard push photos/ --name cats --include '*.jpg' --exclude '.*'
 driveshard push job.toml --bwlimit '08:00,512K 18:00,10M 23:00,off'
 driveshard push samples.py:make --part-size 256MiB --workers 4
-link=$(driveshard push photos/ -q)
+link=$(driveshard push photos/ --print link)
 """
     ),
 )
-@click.argument("source")
+@click.argument("source", shell_complete=complete_source)
 @push_flags
+@option(
+    "--print",
+    "wanted",
+    type=click.Choice(PRINTABLE),
+    cls=Grouped,
+    group=OUTPUT,
+    help="Print this alone on stdout, and nothing on stderr unless something is wrong.",
+)
 @common
-def command(source: str, **arguments: Any) -> int:
+def command(source: str, wanted: str | None, **arguments: Any) -> int:
     """Pack SOURCE into zip parts and upload them; run it again to finish, or to add what is new.
 
     SOURCE is a directory, a Python source (package.module:callable or file.py:callable), or a job file (*.toml).
     Every option can also stand in the environment as DRIVESHARD_<OPTION>, in the job file, and in config.toml.
     """
-    return run_push(source, given_flags(arguments), manner)
+    manner.quiet = manner.quiet or wanted is not None
+    return run_push(source, given_flags(arguments), manner, wanted)
 
 
-def run_push(source: str, flags: Mapping[str, Any], manner: Manner) -> int:
-    """The whole command; returns its exit code."""
+def run_push(source: str, flags: Mapping[str, Any], manner: Manner, wanted: str | None = None) -> int:
+    """The whole command; returns its exit code. ``wanted`` is the one thing to print."""
     before = set(threading.enumerate())
     with streams_kept():
-        code, stopped = _push_and_tell(source, flags, manner)
+        code, stopped = _push_and_tell(source, flags, manner, wanted)
         if stopped or _goes_on(set(threading.enumerate()) - before):
             leave(code)
     return code
@@ -86,7 +99,7 @@ def _goes_on(threads: set[threading.Thread]) -> bool:
     return any(thread.is_alive() for thread in threads if not thread.daemon)
 
 
-def _push_and_tell(source: str, flags: Mapping[str, Any], manner: Manner) -> tuple[int, bool]:
+def _push_and_tell(source: str, flags: Mapping[str, Any], manner: Manner, wanted: str | None) -> tuple[int, bool]:
     """The exit code, and whether a signal came."""
     tally = Tally()
     stopped = None
@@ -102,11 +115,18 @@ def _push_and_tell(source: str, flags: Mapping[str, Any], manner: Manner) -> tup
         _tell_json(result, code, manner)
     else:
         _tell(result, tally, manner, dry=dry)
-    if manner.as_json:
-        put_result(result.as_json())
-    elif result.state == "complete" and result.link:
-        put_result(result.link)
+    _put(result, manner, wanted)
     return code, stopped is not None
+
+
+def _put(result: PushResult, manner: Manner, wanted: str | None) -> None:
+    """The result on stdout: the object, the one thing that was asked for, or the link; with ``-q`` nothing."""
+    if manner.as_json:
+        put_result(result.as_json() | (error_as_json(result.error) if result.error is not None else {}))
+    elif result.state == "complete" and (wanted is not None or not manner.quiet):
+        text = getattr(result, PRINTABLE[wanted or "link"])
+        if text is not None:
+            put_result(str(text))
 
 
 def _run(task: Task, tally: Tally, manner: Manner) -> tuple[PushResult, int | None]:
@@ -152,8 +172,9 @@ def _tell(result: PushResult, tally: Tally, manner: Manner, *, dry: bool) -> Non
             lines.append("driveshard: stopped. Run the same command again to go on.")
         else:
             lines.append(explain(result.error, home_for_crashes(), verbose=manner.verbose))
+    say = tell_timed if tally.name and not manner.quiet else tell
     for line in lines:
-        tell(line)
+        say(line)
 
 
 def _plan(result: PushResult) -> list[str]:

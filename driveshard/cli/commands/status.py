@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from driveshard.cli.completion import complete_name
 from driveshard.cli.console import Manner, put, put_json
 from driveshard.cli.error_messages import moment, sentence
 from driveshard.cli.flags import common, examples, manner
@@ -38,7 +39,7 @@ driveshard status photos --json
 """
     ),
 )
-@click.argument("name", required=False)
+@click.argument("name", shell_complete=complete_name, required=False)
 @common
 def command(name: str | None) -> int:
     """Show what each dataset's parts are doing, what is left, and when it can go on; also while a push runs.

@@ -6,7 +6,9 @@ from contextlib import closing
 
 import click
 
+from driveshard.cli.completion import complete_what
 from driveshard.cli.console import Manner, put_result, tell
+from driveshard.cli.error_messages import error_as_json
 from driveshard.cli.flags import common, examples, manner, option
 from driveshard.cli.progress.report import told
 from driveshard.config.settings import Settings, settings_from
@@ -26,7 +28,7 @@ driveshard verify data/photos --json
 """
     ),
 )
-@click.argument("what")
+@click.argument("what", shell_complete=complete_what)
 @option("--deep", is_flag=True, help="Fetch every part and check each byte, not only what Drive says of it.")
 @common
 def command(what: str, deep: bool) -> int:
@@ -52,7 +54,7 @@ def show_proof(what: str, settings: Settings, manner: Manner, *, deep: bool) -> 
     for problem in proof.problems:
         tell(problem)
     if manner.as_json:
-        put_result(proof.as_json())
+        put_result(proof.as_json() | (error_as_json(wrong) if wrong is not None else {}))
     elif wrong is None and not manner.quiet:
         put_result(_sentence(proof, deep))
     if wrong is not None:

@@ -9,17 +9,20 @@ import contextlib
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
 from driveshard.cli.console import Manner, is_terminal, standard, tell
 from driveshard.cli.progress.json_lines import JsonLines
-from driveshard.cli.progress.log_lines import Lines
+from driveshard.cli.progress.log_lines import EVERY, Lines
 from driveshard.cli.progress.stream import Stream
 from driveshard.cli.progress.tally import Tally
 from driveshard.core.events import Emit, Event, Notice, Waiting
 from driveshard.core.formatting import countdown
+
+_LOOK = 0.5  # seconds between looks at whether something is due
 
 
 class Report(Protocol):
@@ -30,6 +33,9 @@ class Report(Protocol):
 
     def say(self, text: str) -> None:
         """Show a line of its own."""
+
+    def beat(self) -> None:
+        """Half a minute has passed, or a second: say how far it is, if that is due."""
 
     def close(self) -> None:
         """Take down what moves."""
@@ -42,6 +48,9 @@ class Quiet:
         """Nothing."""
 
     def say(self, text: str) -> None:
+        """Nothing."""
+
+    def beat(self) -> None:
         """Nothing."""
 
     def close(self) -> None:
@@ -66,11 +75,32 @@ def opened_report(
     """The report that suits stderr and the options, taken down at the end. ``tally`` is what it shows; whoever emits
     lets it take the event first."""
     report = _choose(tally, quiet, log_format)
-    with logs_said(report.say, verbose=verbose):
+    every = EVERY if isinstance(report, JsonLines) else _LOOK
+    with logs_said(report.say, verbose=verbose), beating(report.beat, every):
         try:
             yield report
         finally:
             report.close()
+
+
+@contextlib.contextmanager
+def beating(beat: Callable[[], None], every: float) -> Iterator[None]:
+    """Call ``beat`` every so many seconds, whatever else happens."""
+    ended = threading.Event()
+
+    def go_on() -> None:
+        while not ended.wait(every):
+            beat()
+
+    thread = threading.Thread(target=go_on, name="beat", daemon=True)
+    with contextlib.suppress(RuntimeError):  # no more threads: then it is told when something happens
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        if thread.is_alive():
+            thread.join()
 
 
 @contextlib.contextmanager
@@ -91,7 +121,7 @@ def _choose(tally: Tally, quiet: bool, log_format: str) -> Report:
     if quiet:
         return Quiet()
     if log_format == "json":
-        return JsonLines(Stream(standard("stderr")))
+        return JsonLines(Stream(standard("stderr")), tally)
     if is_terminal(standard("stderr")) and os.environ.get("TERM") != "dumb":
         from driveshard.cli.progress.bars import Bars
 

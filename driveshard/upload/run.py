@@ -95,7 +95,7 @@ def _let_go(source: Source, emit: Emit) -> None:
     try:
         getattr(source, "close", lambda: None)()
     except UsageError as failed:
-        emit(Notice(str(failed)))
+        emit(Notice(failed.message))
 
 
 def without_own(source: Source, options: PushOptions, settings: Settings, name: str, identity: str) -> Source:
@@ -369,7 +369,7 @@ def _noted(ledger: Ledger) -> Iterator[None]:
         yield
     except DriveshardError as error:
         with suppress(sqlite3.Error, DriveshardError):  # the error itself matters more than its note
-            why = "interrupted" if isinstance(error, Interrupted) else str(error)
+            why = "interrupted" if isinstance(error, Interrupted) else error.message
             advice = None if isinstance(error, _PASSING) else error.advice or None
             ledger.note(last_error=why, resume_after=getattr(error, "resume_after", None), last_advice=advice)
         raise

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from driveshard.core.errors import UsageError
 from driveshard.core.model import Failure, Sample, SampleRange, Selection, sample_key
@@ -18,6 +18,18 @@ from driveshard.sources.python.target import Target
 
 _GIVE_UP = 100  # samples that fail before any is good: a mistake in the code, and not a few bad inputs
 _END = object()
+
+
+class Named(Protocol):
+    """What gives the samples."""
+
+    @property
+    def portable(self) -> str:
+        """What it is called on every machine."""
+
+    def call(self) -> Any:
+        """An indexable or an iterable of samples, afresh."""
+
 
 Members = list[tuple[bytes, bytes]]
 
@@ -135,7 +147,7 @@ class PythonSource:
             advice="A Python source must give the same samples in the same order each time; new ones come after them.",
         )
 
-    def _parsed(self) -> Target:
+    def _parsed(self) -> Named:
         return Target.parse(self.target, self.base)
 
     def _opened(self) -> _Opened:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from driveshard.cli.progress.rate import RateMeter, TimeLeft
@@ -74,7 +76,7 @@ def test_the_time_left_does_not_jump(measured: list[float], most: float) -> None
         assert told is not None
         if second > 60:
             shown.append(told)
-    steps = [after - before for before, after in zip(shown, shown[1:], strict=False)]
+    steps = [after - before for before, after in itertools.pairwise(shown)]
     assert max(steps) <= most
     assert min(steps) >= -2 - most
 

@@ -107,7 +107,7 @@ def push(
     from driveshard.sources.python.given import forget
 
     try:
-        with watched(progress, on_event) as emit:
+        with watched(progress, on_event, task.settings.home) as emit:
             result = task.run(emit)
     finally:
         forget(task.source)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any, ClassVar
+import shlex
+from typing import ClassVar
 
 import click
 from click.shell_completion import (
@@ -44,7 +45,11 @@ class _PowerShell(ShellComplete):
     source_template: ClassVar[str] = _POWERSHELL
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        words = click.parser.split_arg_string(os.environ.get("COMP_WORDS", ""))[1:]
+        line = os.environ.get("COMP_WORDS", "")
+        try:
+            words = shlex.split(line, posix=False)[1:]
+        except ValueError:  # a quote that is still open
+            words = line.split()[1:]
         incomplete = os.environ.get("COMP_INCOMPLETE", "")
         return words[:-1] if incomplete and words else words, incomplete
 
@@ -96,8 +101,3 @@ def complete_what(ctx: click.Context, parameter: click.Parameter, incomplete: st
 def complete_source(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """A directory or a file: the shell knows them."""
     return [CompletionItem(incomplete, type="file")]
-
-
-def offered(values: Any) -> Any:
-    """A completion that offers these words."""
-    return lambda ctx, parameter, incomplete: [word for word in values if word.startswith(incomplete)]

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -49,6 +49,9 @@ def streams_kept() -> Iterator[None]:
             _end(copy, getattr(sys, name))
 
 
+gives_way: list[Callable[[bytes | None], None]] = []
+"""What moves on the screen; called before something else is written, with the bytes that go to a terminal, too."""
+
 _kept: dict[str, Any] = {}
 
 
@@ -75,6 +78,8 @@ def standard(name: str) -> Any:
 
 def tell(text: str) -> None:
     """A line on stderr. Nobody listening is no reason to fail."""
+    for give_way in gives_way:
+        give_way(None)
     with contextlib.suppress(OSError, ValueError, AttributeError):
         stream = standard("stderr")
         stream.write(shown(text) + "\n")
@@ -115,6 +120,8 @@ def put_bytes(data: bytes | memoryview) -> None:
     stream = standard("stdout")
     if stream is None:
         return
+    for give_way in list(gives_way) if is_terminal(stream) else ():
+        give_way(bytes(data[-1:]))
     try:
         with contextlib.suppress(OSError, ValueError, AttributeError):
             sys.stdout.flush()  # a source's own words come before

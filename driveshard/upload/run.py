@@ -263,6 +263,7 @@ class Job:
         reconciler = Reconciler(self.destination, ledger, self.retry, budget, self.emit)
         reconciler.reconcile(folder.id, ledger.get("job"))
         parts_done, bytes_done = ledger.released_totals()
+        ledger.note(temp=str(spool.directory))
         begins = Started(self.name, self.source.describe(), self.destination.describe(), parts_done, bytes_done)
         self.emit(replace(begins, files_done=ledger.released_files(), temp=str(spool.directory)))
         self._run_pipeline(ledger, spool, budget, folder)
@@ -380,5 +381,5 @@ def _noted(ledger: Ledger) -> Iterator[None]:
 
 
 def _where(source: Source) -> str | None:
-    root = getattr(source, "root", None)
+    root = getattr(source, "root", None) or getattr(source, "file", None)
     return str(Path(root).resolve()) if root is not None else None

@@ -39,7 +39,7 @@ def command(what: str, member: str) -> int:
 
 def show_member(what: str, path: str, settings: Settings, manner: Manner) -> int:
     """The member's bytes; with ``--json`` an object that has them as base64."""
-    with told(manner) as emit, open_reading(what, settings, emit) as reading:
+    with told(manner, "looking for the member") as emit, open_reading(what, settings, emit) as reading:
         wanted = os.fsencode(path)
         if not manner.as_json:
             reading.cat(wanted, put_bytes)

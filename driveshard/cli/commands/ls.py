@@ -47,7 +47,7 @@ def command(what: str, long: bool) -> int:
 
 def show_members(what: str, settings: Settings, manner: Manner, *, long: bool) -> int:
     """A line for each member, as it is reached; with ``--json`` one object that lists them."""
-    with told(manner) as emit, open_reading(what, settings, emit) as reading:
+    with told(manner, "reading the parts' directories") as emit, open_reading(what, settings, emit) as reading:
         if manner.as_json:
             _put_members_json(reading)
             return 0

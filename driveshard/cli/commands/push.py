@@ -23,6 +23,7 @@ from driveshard.cli.console import (
 )
 from driveshard.cli.error_messages import defect, error_as_json, explain, home_for_crashes
 from driveshard.cli.flags import Grouped, common, examples, given_flags, manner, option, push_flags
+from driveshard.cli.progress.live import left_for_status
 from driveshard.cli.progress.log_lines import LISTED
 from driveshard.cli.progress.report import opened_report
 from driveshard.cli.progress.tally import Tally
@@ -138,6 +139,7 @@ def _run(task: Task, tally: Tally, manner: Manner) -> tuple[PushResult, int | No
 
     with (
         opened_report(tally, quiet=manner.quiet, verbose=manner.verbose, log_format=manner.log_format) as report,
+        left_for_status(tally, task.settings.home),
         Stopper(task.settings.clock.stop, report.say) as stopper,
     ):
         result = task.run(emit)

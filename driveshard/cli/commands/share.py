@@ -38,7 +38,7 @@ def command(name: str, who: str, wait: bool) -> int:
 
 def run_share(name: str, who: str, settings: Settings, manner: Manner, *, wait: bool) -> int:
     """The whole command; returns its exit code."""
-    with told(manner) as emit:
+    with told(manner, "setting who may read") as emit:
         folder_id, link, shared = share(name, who, settings, emit, wait=wait)
     if manner.as_json:
         put_result({"name": name, "folder_id": folder_id, "link": link, "shared": shared})

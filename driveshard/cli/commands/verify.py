@@ -12,6 +12,7 @@ from driveshard.cli.error_messages import error_as_json
 from driveshard.cli.flags import common, examples, manner, option
 from driveshard.cli.progress.report import told
 from driveshard.config.settings import Settings, settings_from
+from driveshard.core.events import Doing
 from driveshard.core.formatting import human_size, plural, shown
 from driveshard.dataset.locate import DirectoryShelf, open_shelf
 from driveshard.dataset.verify import Proof, refusal, verify
@@ -44,11 +45,12 @@ def show_proof(what: str, settings: Settings, manner: Manner, *, deep: bool) -> 
     """The proof and, on stderr, what is wrong; the exit code says which."""
 
     def on_part(name: str) -> None:
-        if manner.verbose:
+        talk(Doing(f"checking {name}"))
+        if manner.verbose and manner.log_format == "text":
             tell(f"checking {name}")
 
-    with told(manner) as emit, closing(open_shelf(what, settings, emit)) as shelf:
-        proof = verify(shelf, deep=deep, on_part=on_part)
+    with told(manner, "looking at the folder") as talk, closing(open_shelf(what, settings, talk)) as shelf:
+        proof = verify(shelf, deep=deep, on_part=on_part, on_read=talk.read)
         deep = deep or isinstance(shelf, DirectoryShelf)
     wrong = refusal(proof)
     for problem in proof.problems:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from driveshard.cli.console import is_terminal
+from driveshard.cli.progress.beat import beating
+from driveshard.cli.progress.live import left_for_status
 from driveshard.cli.progress.log_lines import doing_line, failure_line, progress_line
-from driveshard.cli.progress.report import Report, beating, opened_report
+from driveshard.cli.progress.report import Quiet, Report, opened_report
 from driveshard.cli.progress.stream import Stream
 from driveshard.cli.progress.tally import Tally
 from driveshard.core.events import Emit, Event, Notice, Published, SourceFailed
@@ -18,14 +21,13 @@ _EVERY = 0.5  # seconds
 
 
 @contextmanager
-def watched(progress: bool | None, on_event: Emit) -> Iterator[Emit]:
-    """An Emit that shows what it is given and hands it on; ``progress`` as for ``driveshard.push``."""
+def watched(progress: bool | None, on_event: Emit, home: Path) -> Iterator[Emit]:
+    """An Emit that shows what it is given, leaves it for ``status`` and hands it on; ``progress`` as for
+    ``driveshard.push``."""
     notebook = in_notebook()
-    if progress is False or (progress is None and not notebook and not is_terminal(sys.stderr)):
-        yield on_event
-        return
+    silent = progress is False or (progress is None and not notebook and not is_terminal(sys.stderr))
     tally = Tally()
-    with _display(tally, notebook=notebook) as report:
+    with left_for_status(tally, home), _display(tally, silent=silent, notebook=notebook) as report:
 
         def emit(event: Event) -> None:
             tally.take(event)
@@ -36,7 +38,10 @@ def watched(progress: bool | None, on_event: Emit) -> Iterator[Emit]:
 
 
 @contextmanager
-def _display(tally: Tally, *, notebook: bool) -> Iterator[Report]:
+def _display(tally: Tally, *, silent: bool, notebook: bool) -> Iterator[Report]:
+    if silent:
+        yield Quiet()
+        return
     if not notebook:
         with opened_report(tally) as report:
             yield report

@@ -9,18 +9,19 @@ import contextlib
 import logging
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
 from driveshard.cli.console import Manner, is_terminal, standard, tell
+from driveshard.cli.progress.beat import beating
 from driveshard.cli.progress.json_lines import JsonLines
 from driveshard.cli.progress.log_lines import EVERY, Lines
+from driveshard.cli.progress.spinner import Spinner, spinning
 from driveshard.cli.progress.stream import Stream
 from driveshard.cli.progress.tally import Tally
-from driveshard.core.events import Emit, Event, Notice, Waiting
-from driveshard.core.formatting import countdown
+from driveshard.core.events import Doing, Event, Notice, Waiting
+from driveshard.core.formatting import countdown, log_time
 
 _LOOK = 0.5  # seconds between looks at whether something is due
 
@@ -84,26 +85,6 @@ def opened_report(
 
 
 @contextlib.contextmanager
-def beating(beat: Callable[[], None], every: float) -> Iterator[None]:
-    """Call ``beat`` every so many seconds, whatever else happens."""
-    ended = threading.Event()
-
-    def go_on() -> None:
-        while not ended.wait(every):
-            beat()
-
-    thread = threading.Thread(target=go_on, name="beat", daemon=True)
-    with contextlib.suppress(RuntimeError):  # no more threads: then it is told when something happens
-        thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        if thread.is_alive():
-            thread.join()
-
-
-@contextlib.contextmanager
 def logs_said(say: Callable[[str], None], *, verbose: bool) -> Iterator[None]:
     """Have warnings said and, with ``verbose``, every request: its method, path and status, never a secret."""
     handler = _LogLines(say)
@@ -122,25 +103,56 @@ def _choose(tally: Tally, quiet: bool, log_format: str) -> Report:
         return Quiet()
     if log_format == "json":
         return JsonLines(Stream(standard("stderr")), tally)
-    if is_terminal(standard("stderr")) and os.environ.get("TERM") != "dumb":
+    if _seen():
         from driveshard.cli.progress.bars import Bars
 
         return Bars(standard("stderr"), tally)
     return Lines(Stream(standard("stderr")), tally)
 
 
-@contextmanager
-def told(manner: Manner) -> Iterator[Emit]:
-    """An Emit for commands that show no progress: it tells why one takes longer. Requests, with ``-v``, too."""
-    lines = JsonLines(Stream(sys.stderr))
+def _seen() -> bool:
+    """Whether stderr is a screen on which something can move."""
+    return is_terminal(standard("stderr")) and os.environ.get("TERM") != "dumb"
 
-    def emit(event: Event) -> None:
-        if manner.log_format == "json":
-            lines.emit(event)
-        elif isinstance(event, Waiting) and not manner.quiet:
-            tell(f"waiting {countdown(event.seconds)}: {event.why}")
-        elif isinstance(event, Notice) and not manner.quiet:
+
+class Talk:
+    """An Emit for commands that show no bars: it tells why one takes longer. ``doing`` says what is done now, and
+    ``read`` that more bytes were read, of so many; shown on a terminal by a spinner, elsewhere every half minute."""
+
+    def __init__(self, manner: Manner, words: str) -> None:
+        self._manner = manner
+        self.lines = JsonLines(Stream(sys.stderr))
+        self.spinner = Spinner(standard("stderr"), words)
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Doing):
+            self.spinner.words = event.what
+        if self._manner.log_format == "json":
+            self.lines.emit(event)
+        elif isinstance(event, Waiting) and not self._manner.quiet:
+            tell(f"waiting {countdown(event.seconds)}: {event.why}" if event.seconds else f"waiting: {event.why}")
+        elif isinstance(event, Notice) and not self._manner.quiet:
             tell(event.text)
 
-    with logs_said(lines.say if manner.log_format == "json" else tell, verbose=manner.verbose):
-        yield emit
+    def read(self, count: int, total: int) -> None:
+        self.spinner.done, self.spinner.total = self.spinner.done + count, total
+
+    def beat(self) -> None:
+        """Half a minute without a screen: say it in a line."""
+        if self._manner.log_format == "json":
+            self.lines.emit(Doing(self.spinner.line()[2:]))
+        else:
+            tell(f"{log_time()} {self.spinner.line()[2:]}")
+
+
+@contextmanager
+def told(manner: Manner, words: str = "looking") -> Iterator[Talk]:
+    """A Talk, at first about ``words``. Requests are told with ``-v``, too."""
+    talk = Talk(manner, words)
+    say = talk.lines.say if manner.log_format == "json" else tell
+    with logs_said(say, verbose=manner.verbose), contextlib.ExitStack() as stack:
+        if manner.log_format == "text" and not manner.quiet and _seen():
+            stack.enter_context(spinning(talk.spinner))
+        elif not manner.quiet:
+            stack.enter_context(beating(talk.beat, EVERY))
+        yield talk

@@ -64,7 +64,7 @@ class _Given:
 
         if self.source.base is not None:
             make_importable(self.source.base)  # it may need what lies beside its module
-        return cloudpickle.loads(self.source.pickled)  # our own bytes
+        return cloudpickle.loads(self.source.pickled or b"")  # our own bytes
 
 
 def given_source(given: Any) -> tuple[GivenSource, str | None]:
@@ -98,7 +98,7 @@ def _pickled(given: Any) -> tuple[bytes | None, str | None]:
     try:
         import cloudpickle
 
-        data: bytes = cloudpickle.dumps(given)
+        data: bytes = cloudpickle.dumps(given)  # type: ignore[no-untyped-call]
     except Exception as error:  # whatever the object's own code raises
         return None, f"it cannot be sent to worker processes ({error_text(error)})"
     if len(data) > _MOST_SENT:

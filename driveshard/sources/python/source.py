@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol
 
 from driveshard.core.errors import UsageError
 from driveshard.core.model import Failure, Sample, SampleRange, Selection, sample_key
+from driveshard.core.paths import path_of
 from driveshard.sources.base import MemberWriter, Packed
 from driveshard.sources.estimate import member_bytes
 from driveshard.sources.python.encode import encode_field
@@ -61,6 +62,13 @@ class PythonSource:
     def settings(self) -> Mapping[str, Any]:
         """The target without its folder. Not the length: a source that has grown goes on in new parts."""
         return {"kind": self.kind, "target": self._parsed().portable}
+
+    @property
+    def file(self) -> Path | None:
+        """Where the code lies, if a file was named."""
+        parsed = self._parsed()
+        named = isinstance(parsed, Target) and parsed.is_file
+        return path_of(parsed.place, self.base) if named else None  # type: ignore[union-attr]
 
     def open(self) -> Any:
         """Call the target afresh and keep what it returns for this process; a run starts with it.

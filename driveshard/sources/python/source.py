@@ -67,8 +67,7 @@ class PythonSource:
     def file(self) -> Path | None:
         """Where the code lies, if a file was named."""
         parsed = self._parsed()
-        named = isinstance(parsed, Target) and parsed.is_file
-        return path_of(parsed.place, self.base) if named else None  # type: ignore[union-attr]
+        return path_of(parsed.place, self.base) if isinstance(parsed, Target) and parsed.is_file else None
 
     def open(self) -> Any:
         """Call the target afresh and keep what it returns for this process; a run starts with it.

@@ -18,10 +18,10 @@ from driveshard.storage.registry import open_destination
 from driveshard.upload.ledger.ledger import Ledger
 from driveshard.upload.ledger.reader import open_read_only
 from driveshard.upload.naming import dataset_name, ledger_path, ledger_stem
+from driveshard.upload.own_source import check_same_source, without_own
 from driveshard.upload.plan.base import MOST, Cut
 from driveshard.upload.plan.registry import planner_for
 from driveshard.upload.result import PushResult
-from driveshard.upload.run import check_same_source, without_own
 
 
 def rehearse(options: PushOptions, source: Source, settings: Settings, emit: Emit) -> PushResult:
@@ -57,6 +57,7 @@ def rehearse(options: PushOptions, source: Source, settings: Settings, emit: Emi
                 result.gone, result.changed = ledger.get("gone", 0), getattr(planner, "changed", 0)
                 if not known and not result.parts:
                     raise SourceMissing(f"{source.describe()} has no files to push", advice="Check the path and globs.")
+    result.state = "planned"
     result.seconds = time.monotonic() - began
     return result
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from driveshard.config.settings import PushOptions, Settings
 from driveshard.core.errors import (
@@ -23,16 +22,14 @@ from driveshard.core.errors import (
     UsageError,
     defect_of,
 )
-from driveshard.core.events import Emit, Notice, Published, Started
+from driveshard.core.events import Doing, Emit, Notice, Published, Started
 from driveshard.core.formatting import plural
 from driveshard.core.model import Failure, RemoteFile
-from driveshard.core.paths import path_of
 from driveshard.sources.base import Source
-from driveshard.sources.folder import FolderSource
 from driveshard.storage.account_usage import AccountTally
 from driveshard.storage.base import Destination
 from driveshard.storage.rate_limits import parse_bwlimit
-from driveshard.storage.registry import open_destination, split_where
+from driveshard.storage.registry import open_destination
 from driveshard.storage.retry import Retry
 from driveshard.storage.throttle import Budget
 from driveshard.upload.bottleneck import held_back_by
@@ -45,6 +42,7 @@ from driveshard.upload.ledger.lock import hold
 from driveshard.upload.ledger.reader import read_record
 from driveshard.upload.ledger.rows import LedgerDamaged
 from driveshard.upload.naming import dataset_name, ledger_path, ledger_stem
+from driveshard.upload.own_source import check_same_source, where_of, without_own
 from driveshard.upload.pack.engine import default_workers, open_engine
 from driveshard.upload.pipeline import Pipeline
 from driveshard.upload.plan.base import Cut
@@ -95,48 +93,7 @@ def _let_go(source: Source, emit: Emit) -> None:
     try:
         getattr(source, "close", lambda: None)()
     except UsageError as failed:
-        emit(Notice(str(failed)))
-
-
-def without_own(source: Source, options: PushOptions, settings: Settings, name: str, identity: str) -> Source:
-    """The source without what a push itself writes, should that lie in the very folder that is pushed: the home with
-    the login in it, parts waiting in the temp folder, a dataset that goes to a plain folder. Raises UsageError."""
-    if not isinstance(source, FolderSource):
-        return source
-    own = [settings.home, spool_directory(options.temp, settings.spools, ledger_stem(name, identity))]
-    scheme, rest = split_where(options.to)
-    if scheme == "file":
-        own.append(path_of(rest) / name)
-    return source.apart_from(own)
-
-
-def check_same_source(ledger: Ledger, name: str, source: Source) -> None:
-    """A name stands for one source: other settings would cut other parts, and mix two datasets in one folder. Notes
-    where the source is now; raises UsageError."""
-    if ledger.is_new:
-        return
-    known, wanted = ledger.get("settings"), {"kind": source.kind, **source.settings()}
-    where, here = ledger.get("where"), _where(source)
-    moved = where is not None and where != here and source.kind == "folder" and Path(where).exists()
-    if known == wanted and not moved:
-        ledger.note(where=here)
-        return
-    others = sorted(key for key in known.keys() | wanted.keys() if known.get(key) != wanted.get(key))
-    raise UsageError(
-        f"{name} is already the dataset of {where or ledger.get('source')}"
-        + (f", made with other settings ({', '.join(others)}); before: {_before(known, others)}" if others else ""),
-        advice="Give this one another --name, or push with the same source and settings as before.",
-    )
-
-
-def _before(known: Mapping[str, Any], others: list[str]) -> str:
-    """``exclude '*.tmp', '.git'``, so that it can be given again."""
-    words = []
-    for key in others:
-        value = known.get(key)
-        said = ", ".join(map(repr, value)) or "none" if isinstance(value, list) else repr(value)
-        words.append(f"{key} {said}")
-    return "; ".join(words)
+        emit(Notice(failed.message))
 
 
 class Job:
@@ -245,7 +202,7 @@ class Job:
         return place.open(
             {"kind": self.source.kind, **self.source.settings()},
             source=self.source.describe(),
-            where=_where(self.source),
+            where=where_of(self.source),
             identity=self.destination.identity,
             to=self.options.to,
         )
@@ -264,10 +221,12 @@ class Job:
     def _fill(self, ledger: Ledger, spool: Spool, budget: Budget, folder: RemoteFile) -> None:
         if ledger.get("spool") != str(spool.directory):
             ledger.note(spool=str(spool.directory))
+        self.emit(Doing("looking at what is in the dataset's folder"))
         reconciler = Reconciler(self.destination, ledger, self.retry, budget, self.emit)
         reconciler.reconcile(folder.id, ledger.get("job"))
         parts_done, bytes_done = ledger.released_totals()
-        self.emit(Started(self.name, self.source.describe(), self.destination.describe(), parts_done, bytes_done))
+        begins = Started(self.name, self.source.describe(), self.destination.describe(), parts_done, bytes_done)
+        self.emit(replace(begins, files_done=ledger.released_files(), temp=str(spool.directory)))
         self._run_pipeline(ledger, spool, budget, folder)
         if ledger.totals().parts == 0:
             raise _nothing(self.source, self.result.failed)
@@ -281,6 +240,7 @@ class Job:
         if budget.sent:
             for line in sentences(ledger):
                 self.emit(Notice(line))
+        self.emit(Doing("writing card, preview and manifest"))
         publisher = Publisher(self.destination, folder.id, ledger, budget, self.retry, self.emit)
         if self.options.words is not None:
             ledger.note(words=asdict(self.options.words))
@@ -333,6 +293,7 @@ class Job:
             self.result.failed = [*getattr(planner, "failures", []), *pipeline.failed.values()]
             self.result.changed = getattr(planner, "changed", 0)
             pipeline.spent.paced, pipeline.spent.limited = budget.seconds_paced, budget.seconds_limited
+            pipeline.spent.out, pipeline.spent.slowed = self.retry.seconds_out, self.retry.seconds_slowed
             self.result.held_back_by = held_back_by(pipeline.spent)
 
     def _tell(self, ledger: Ledger, budget: Budget) -> None:
@@ -386,7 +347,7 @@ def _noted(ledger: Ledger) -> Iterator[None]:
         yield
     except DriveshardError as error:
         with suppress(sqlite3.Error, DriveshardError):  # the error itself matters more than its note
-            why = "interrupted" if isinstance(error, Interrupted) else str(error)
+            why = "interrupted" if isinstance(error, Interrupted) else error.message
             advice = None if isinstance(error, _PASSING) else error.advice or None
             ledger.note(last_error=why, resume_after=getattr(error, "resume_after", None), last_advice=advice)
         raise
@@ -394,8 +355,3 @@ def _noted(ledger: Ledger) -> Iterator[None]:
         with suppress(sqlite3.Error, DriveshardError):
             ledger.note(last_error="interrupted")
         raise
-
-
-def _where(source: Source) -> str | None:
-    root = getattr(source, "root", None)
-    return str(Path(root).resolve()) if root is not None else None

@@ -14,25 +14,64 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from driveshard import errors, events
+    from driveshard.api import Shared, cat, ls, open, push, share, status, verify  # noqa: A004
     from driveshard.core.errors import DriveshardError
     from driveshard.core.model import Sample
     from driveshard.dataset.dataset import Dataset
     from driveshard.dataset.pull import PullResult, pull
-    from driveshard.upload.push import push
+    from driveshard.dataset.reader import Member, Reading
+    from driveshard.dataset.verify import Proof
+    from driveshard.upload.ledger.reader import Record
+    from driveshard.upload.result import PushResult
 
 __version__ = "0.1.0"
-__all__ = ["Dataset", "DriveshardError", "PullResult", "Sample", "__version__", "pull", "push"]
+__all__ = [
+    "Dataset",
+    "DriveshardError",
+    "Member",
+    "Proof",
+    "PullResult",
+    "PushResult",
+    "Reading",
+    "Record",
+    "Sample",
+    "Shared",
+    "__version__",
+    "cat",
+    "errors",
+    "events",
+    "ls",
+    "open",
+    "pull",
+    "push",
+    "share",
+    "status",
+    "verify",
+]
 
 _HOMES = {
     "Dataset": "driveshard.dataset.dataset",
     "DriveshardError": "driveshard.core.errors",
+    "Member": "driveshard.dataset.reader",
+    "Proof": "driveshard.dataset.verify",
     "PullResult": "driveshard.dataset.pull",
+    "PushResult": "driveshard.upload.result",
+    "Reading": "driveshard.dataset.reader",
+    "Record": "driveshard.upload.ledger.reader",
     "Sample": "driveshard.core.model",
+    "Shared": "driveshard.api",
+    "cat": "driveshard.api",
+    "ls": "driveshard.api",
+    "open": "driveshard.api",
     "pull": "driveshard.dataset.pull",
-    "push": "driveshard.upload.push",
+    "push": "driveshard.api",
+    "share": "driveshard.api",
+    "status": "driveshard.api",
+    "verify": "driveshard.api",
 }
-_MODULES = ("torch",)
-"""Not in ``__all__``, for they need what is not always installed."""
+_MODULES = ("errors", "events", "torch")
+"""``torch`` is not in ``__all__``, for it needs what is not always installed."""
 
 
 def __getattr__(name: str) -> Any:

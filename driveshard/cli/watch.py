@@ -23,7 +23,7 @@ from driveshard.config.settings import RunOptions
 from driveshard.core.errors import ConfigError, Unavailable
 from driveshard.core.events import BytesSent, Event, PackStarted, Planned, Scanned, Waiting
 from driveshard.core.files import write_whole
-from driveshard.core.formatting import human_seconds, human_size, plural, shown
+from driveshard.core.formatting import human_seconds, human_size, iso_time, plural, shown
 from driveshard.upload.result import PushResult
 
 _LOG_BYTES, _LOGS = 5 << 20, 5
@@ -55,7 +55,7 @@ class LogFile:
 
     def put(self, kind: str, document: Mapping[str, Any]) -> None:
         """Write one event."""
-        self.line(json.dumps({"time": round(time.time(), 3), "event": kind, **document}))
+        self.line(json.dumps({"time": iso_time(), "event": kind, **document}))
 
     def close(self) -> None:
         self._handler.close()

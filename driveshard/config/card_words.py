@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from driveshard.config.options import nearest
 from driveshard.core.errors import ConfigError, SourceMissing, UsageError
+from driveshard.core.similar import nearest
 
 _MOST = 64 * 1024  # bytes; a card is read, not downloaded
 _SPELLINGS = {"license": "licence"}

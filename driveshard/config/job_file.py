@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from driveshard.config.card_words import words_of_table
-from driveshard.config.options import PUSH, RUN, as_toml, in_file, nearest, read_values
+from driveshard.config.options import PUSH, RUN, as_toml, in_file, read_values
 from driveshard.config.settings import only, read_toml
 from driveshard.core.errors import ConfigError, SourceMissing, UsageError
 from driveshard.core.paths import path_of
-from driveshard.core.similar import near
+from driveshard.core.similar import near, nearest
 from driveshard.sources.base import Source
 from driveshard.sources.folder import FolderSource
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import math
-import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -12,27 +11,38 @@ from datetime import date, time
 from pathlib import Path
 from typing import Any
 
+from driveshard.config.card_words import CardWords
+from driveshard.config.values import (
+    count,
+    duration,
+    engine,
+    folder,
+    globs,
+    number,
+    profile,
+    rate,
+    size,
+    some,
+    switch,
+    text,
+    where,
+    who,
+)
 from driveshard.core.errors import ConfigError, DriveshardError, UsageError
 from driveshard.core.paths import path_of
-from driveshard.core.similar import near
-from driveshard.core.units import parse_size
-from driveshard.sources.globs import matcher
-from driveshard.storage.rate_limits import parse_bwlimit
+from driveshard.core.similar import nearest
+from driveshard.storage.rate_limits import DEFAULT_WRITES_PER_SECOND
 
-_LARGEST = 2**60  # bytes; more than any disk, and well within what SQLite counts
-_LEAST, _MOST = 0.001, 1_000_000_000  # what clocks and sockets can wait, in seconds, and its inverse
-_SIDE_BY_SIDE = 1024
-_OTHER_WORDS = {
-    **dict.fromkeys(("all", "everyone", "everybody", "public", "world", "link"), "anyone"),
-    **dict.fromkeys(("none", "noone", "no-one", "private", "me", "myself"), "nobody"),
-}
+MIB = 1024 * 1024
+WHAT, WHERE_TO, HOW_FAST, OUTPUT, ALONE = GROUPS = ("What", "Where", "How fast", "Output", "Runs nobody looks at")
+"""Headings of the help."""
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
     """One option by its long name. ``parse`` takes a text or a TOML value and raises ValueError or UsageError; ``many``
     are given several times; ``rebase`` says which path a value means, relative to the folder of the file it was written
-    in (None: to the current one)."""
+    in (None: to the current one); ``group`` is the heading it stands under in the help."""
 
     name: str
     parse: Callable[[Any], Any]
@@ -40,6 +50,7 @@ class Option:
     help: str
     many: bool = False
     rebase: Callable[[Any, Path | None], Any] | None = None
+    group: str = ""
 
     @property
     def field(self) -> str:
@@ -119,13 +130,6 @@ def _read(option: Option, value: Any, origin: Origin) -> Any:
     return option.rebase(parsed, origin.base) if option.rebase else parsed
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Advice that names the known word that was probably meant, or all of them."""
-    words = sorted(known)
-    close = near(word, words)
-    return f"Did you mean {close}?" if close else f"Known are: {', '.join(words)}."
-
-
 def as_toml(value: Any) -> str:
     """A value of a TOML file as it is written there."""
     if isinstance(value, bool):
@@ -139,143 +143,7 @@ def as_toml(value: Any) -> str:
     return value.isoformat() if isinstance(value, date | time) else str(value)
 
 
-# -- kinds of value --------------------------------------------------------------------------------------------------
-
-
-def text(value: Any) -> str:
-    """Words that are not empty."""
-    if not isinstance(value, str) or not value or "\0" in value:
-        raise ValueError("a text")
-    return value
-
-
-def size(value: Any) -> int:
-    """Bytes."""
-    number = value if type(value) is int else parse_size(text(value))
-    if number < 1:
-        raise ValueError("a size above 0")
-    if number > _LARGEST:
-        raise ValueError("a size of at most 1 EiB")
-    return number
-
-
-def count(value: Any) -> int:
-    """A whole number from 1 on."""
-    number = value if type(value) is int else int(value) if isinstance(value, str) and value.isdecimal() else 0
-    if not 1 <= number <= 2**31:
-        raise ValueError("a whole number above 0")
-    return number
-
-
-def some(value: Any) -> int:
-    """A whole number of things that are done side by side."""
-    number = count(value)
-    if number > _SIDE_BY_SIDE:
-        raise ValueError(f"a whole number from 1 to {_SIDE_BY_SIDE:,}")
-    return number
-
-
-def number(value: Any) -> float:
-    """A number above 0."""
-    try:
-        parsed = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        parsed = math.nan
-    if not 0 < parsed < math.inf:
-        raise ValueError("a number above 0")
-    if not _LEAST <= parsed <= _MOST:
-        raise ValueError(f"a number from {_LEAST} to {_MOST:,}")
-    return parsed
-
-
-def duration(value: Any) -> float:
-    """Seconds, from ``90``, ``15m``, ``2h``, ``1h30m`` or ``1d``."""
-    given = str(value).strip().lower() if type(value) in (int, float, str) else ""
-    match = re.fullmatch(r"(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m(?:in)?)?(?:(\d{1,9}(?:\.\d{1,9})?)s?)?", given)
-    if not given or match is None:
-        raise ValueError("a time such as 90s, 15m or 2h")
-    days, hours, minutes, seconds = (float(one or 0) for one in match.groups())
-    return number(days * 86_400 + hours * 3600 + minutes * 60 + seconds)
-
-
-def switch(value: Any) -> bool:
-    """Yes or no."""
-    if isinstance(value, bool):
-        return value
-    known = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
-    if not isinstance(value, str) or value.lower() not in known:
-        raise ValueError("yes or no")
-    return known[value.lower()]
-
-
-def globs(value: Any) -> tuple[str, ...]:
-    """One glob or several."""
-    found = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list | tuple) else (None,)
-    if any(isinstance(one, str) and not one.strip() for one in found):
-        raise UsageError(
-            "an empty glob matches nothing", advice="Is a variable in the command not set? Or leave it out."
-        )
-    if not all(isinstance(one, str) for one in found):
-        raise ValueError("a glob or a list of globs")
-    try:
-        matcher(found)
-    except re.error as error:
-        raise ValueError(f"a glob ({error.msg})") from error
-    return found
-
-
-def folder(value: Any) -> str:
-    """A path, as it is written: ``rebase`` says which one it means."""
-    return text(str(value) if isinstance(value, Path) else value)
-
-
-def profile(value: Any) -> str:
-    """A name that becomes a part of file names."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}", text(value), re.ASCII):
-        raise ValueError("a name of letters, digits and _ . @ -")
-    return str(value)
-
-
-def who(value: Any) -> str:
-    """Who may read."""
-    given = text(value)
-    if given in ("anyone", "nobody") or re.fullmatch(r"domain:[^\s:@]+\.[^\s:@]+|user:[^\s@]+@[^\s@]+", given):
-        return given
-    raise UsageError(f"{given!r} is not anyone, domain:D, user:EMAIL or nobody", advice=_perhaps(given))
-
-
-def _perhaps(given: str) -> str | None:
-    """Who was probably meant."""
-    name = given.rpartition(":")[2].strip()
-    if re.fullmatch(r"[^\s@]+@[^\s@]+\.[^\s@]+", name):
-        return f"Did you mean user:{name}?"
-    if re.fullmatch(r"@?[^\s@.]+(\.[^\s@.]+)+", name):
-        return f"Did you mean domain:{name.removeprefix('@')}?"
-    close = _OTHER_WORDS.get(given.lower()) or near(given, ("anyone", "nobody"))
-    return f"Did you mean {close}?" if close else None
-
-
-def rate(value: Any) -> str:
-    """A rate or a timetable, checked and kept as it is written."""
-    written = str(value) if type(value) is int else text(value)
-    parse_bwlimit(written)
-    return written
-
-
-def engine(value: Any) -> str:
-    """The name of an engine."""
-
-    if value not in ENGINES:
-        raise ValueError(f"one of {', '.join(ENGINES)}")
-    return str(value)
-
-
-def where(value: Any) -> str:
-    """A destination, by its form."""
-    from driveshard.storage.registry import split_where
-
-    split_where(text(value))
-    return str(value)
+# -- the tables -------------------------------------------------------------------------------------------------------
 
 
 def _rebase_where(value: str, base: Path | None) -> str:
@@ -283,89 +151,159 @@ def _rebase_where(value: str, base: Path | None) -> str:
     return f"{scheme}{colon}{path_of(rest, base)}" if scheme == "file" and rest else value
 
 
-PUSH: tuple[Option, ...] = (
-    Option(
-        "to",
+def _set(
+    default: Any,
+    parse: Callable[[Any], Any],
+    metavar: str,
+    group: str,
+    text: str,
+    *,
+    many: bool = False,
+    rebase: Callable[[Any, Path | None], Any] | None = None,
+) -> Any:
+    """A field of one of the dataclasses below, with all that flags, files, environment and help know of it."""
+    about = {"parse": parse, "metavar": metavar, "help": text, "many": many, "rebase": rebase, "group": group}
+    return dataclasses.field(default=default, metadata=about)
+
+
+@dataclass
+class PushOptions:
+    """Options of ``push``, as in its help; each stands here and nowhere else. Sizes in bytes. ``words`` are the owner's
+    for the card: from ``card``, or a job file's table."""
+
+    source: str
+    to: str = _set(
+        "drive:",
         where,
         "WHERE",
+        WHERE_TO,
         "Where to: drive: (a new folder made by driveshard; the default), drive:FOLDER_ID or a folder link (a parent to"
         " put it in), or file:DIR (a plain directory)",
         rebase=_rebase_where,
-    ),
-    Option("name", text, "NAME", "The dataset's name (default: the source's)"),
-    Option("part-size", size, "SIZE", "Size of a zip part (default 512MiB)"),
-    Option("part-samples", count, "N", "At most this many samples in a part"),
-    Option("temp", folder, "DIR", "Where parts wait for their upload", rebase=path_of),
-    Option("temp-limit", size, "SIZE", "Most bytes there at any time (default: room for the parts under way)"),
-    Option("workers", some, "N", "Processes that pack (default: one for each CPU)"),
-    Option("uploads", some, "N", "Parts uploaded side by side (default 3)"),
-    Option(
-        "share", who, "WHO", "Who may read: anyone, domain:D, user:EMAIL or nobody (default: as it is, at first nobody)"
-    ),
-    Option(
-        "card",
+    )
+    name: str | None = _set(None, text, "NAME", WHAT, "The dataset's name (default: the source's)")
+    part_size: int = _set(512 * MIB, size, "SIZE", WHAT, "Size of a zip part (default 512MiB)")
+    part_samples: int | None = _set(None, count, "N", WHAT, "At most this many samples in a part")
+    temp: Path | None = _set(None, folder, "DIR", WHERE_TO, "Where parts wait for their upload", rebase=path_of)  # noqa: RUF009
+    temp_limit: int | None = _set(
+        None, size, "SIZE", WHERE_TO, "Most bytes there at any time (default: room for the parts under way)"
+    )
+    workers: int | None = _set(None, some, "N", HOW_FAST, "Processes that pack (default: one for each CPU)")
+    uploads: int = _set(3, some, "N", HOW_FAST, "Parts uploaded side by side (default 3)")
+    share: str | None = _set(
+        None,
+        who,
+        "WHO",
+        WHERE_TO,
+        "Who may read: anyone, domain:D, user:EMAIL or nobody (default: as it is, at first nobody)",
+    )
+    card: Path | None = _set(  # noqa: RUF009
+        None,
         folder,
         "FILE",
+        WHAT,
         "Your own words for the card in the folder: Markdown or text (a job file may have a table [card] with text,"
         " licence and contact)",
         rebase=path_of,
-    ),
-    Option("include", globs, "GLOB", "Only files that match, such as '*.jpg' or 'raw/**' (may be repeated)", many=True),
-    Option("exclude", globs, "GLOB", "No files that match (may be repeated)", many=True),
-    Option(
-        "bwlimit",
+    )
+    words: CardWords | None = None
+    include: tuple[str, ...] = _set(
+        (), globs, "GLOB", WHAT, "Only files that match, such as '*.jpg' or 'raw/**' (may be repeated)", many=True
+    )
+    exclude: tuple[str, ...] = _set((), globs, "GLOB", WHAT, "No files that match (may be repeated)", many=True)
+    bwlimit: str | None = _set(
+        None,
         rate,
         "RATE|TIMETABLE",
+        HOW_FAST,
         "Upload no faster: 2M, or by the time of day '08:00,512K 18:00,10M 23:00,off'",
-    ),
-    Option(
-        "max-transfer",
+    )
+    max_transfer: int | None = _set(
+        None,
         size,
         "SIZE",
+        HOW_FAST,
         "End the run when it has sent this much (one chunk at least); the next one goes on",
-    ),
-    Option("max-duration", duration, "TIME", "End the run after so long, such as 6h; the next one goes on"),
-    Option("writes-per-second", number, "R", "Pace of new files (default 2.5; Drive takes about 3)"),
-    Option("engine", engine, "NAME", "What packs: processes (default), threads or serial"),
-    Option(
-        "recreate", switch, "", "If the dataset's folder was deleted: begin anew, in a new folder (kept if it is there)"
-    ),
-    Option(
-        "checksum",
+    )
+    max_duration: float | None = _set(
+        None, duration, "TIME", HOW_FAST, "End the run after so long, such as 6h; the next one goes on"
+    )
+    writes_per_second: float = _set(
+        DEFAULT_WRITES_PER_SECOND, number, "R", HOW_FAST, "Pace of new files (default 2.5; Drive takes about 3)"
+    )
+    engine: str = _set("processes", engine, "NAME", HOW_FAST, "What packs: processes (default), threads or serial")
+    recreate: bool = _set(
+        False,
         switch,
         "",
+        WHERE_TO,
+        "If the dataset's folder was deleted: begin anew, in a new folder (kept if it is there)",
+    )
+    checksum: bool = _set(
+        False,
+        switch,
+        "",
+        WHAT,
         "Read every file again and pack those whose content changed, also where size and dates say it did not",
-    ),
-    Option(
-        "other-file-systems",
+    )
+    other_file_systems: bool = _set(
+        False,
         switch,
         "",
+        WHAT,
         "Pack also what is mounted below the folder (without it: one file system; /proc, /sys and devices never)",
-    ),
-    Option(
-        "yes", switch, "", "Do not ask, also where SOURCE is a home folder, the whole system or has mounts below it"
-    ),
-    Option("dry-run", switch, "", "Say what would be packed, and send nothing"),
-    Option("wait", switch, "", "If another run has this dataset, wait for it"),
-)
+    )
+    yes: bool = _set(
+        False,
+        switch,
+        "",
+        OUTPUT,
+        "Do not ask, also where SOURCE is a home folder, the whole system or has mounts below it",
+    )
+    dry_run: bool = _set(False, switch, "", OUTPUT, "Say what would be packed, and send nothing")
+    wait: bool = _set(False, switch, "", OUTPUT, "If another run has this dataset, wait for it")
 
-# How a run is watched by those who are not there; of the command alone.
-RUN: tuple[Option, ...] = (
-    Option("summary", switch, "", "Say nothing but one line at the end, fit for the mail of a cron job"),
-    Option(
-        "log-file",
+
+@dataclass
+class RunOptions:
+    """How a run of the command is watched by those who are not there."""
+
+    summary: bool = _set(
+        False, switch, "", ALONE, "Say nothing but one line at the end, fit for the mail of a cron job"
+    )
+    log_file: Path | None = _set(  # noqa: RUF009
+        None,
         folder,
         "FILE",
+        ALONE,
         "Write events to this file, a JSON object a line; five old ones are kept",
         rebase=path_of,
-    ),
-    Option("on-success", text, "CMD", "Run this command after a run that ended well; the result is on its stdin"),
-    Option("on-failure", text, "CMD", "Run this command after one that did not"),
-    Option("stall-after", duration, "TIME", "End the run when nothing has happened for so long, such as 2h"),
-    Option("every", duration, "TIME", "Stay, and push what is new so often, such as 15m; SIGTERM ends it"),
-    Option("at", rate, "RATE", "With --dry-run: how long it takes on such a line, such as 20Mbit/s"),
-    Option("nice", switch, "", "Leave CPU and disk to others who want them"),
-)
+    )
+    on_success: str | None = _set(
+        None, text, "CMD", ALONE, "Run this command after a run that ended well; the result is on its stdin"
+    )
+    on_failure: str | None = _set(None, text, "CMD", ALONE, "Run this command after one that did not")
+    stall_after: float | None = _set(
+        None, duration, "TIME", ALONE, "End the run when nothing has happened for so long, such as 2h"
+    )
+    every: float | None = _set(
+        None, duration, "TIME", ALONE, "Stay, and push what is new so often, such as 15m; SIGTERM ends it"
+    )
+    at: str | None = _set(
+        None, rate, "RATE", OUTPUT, "With --dry-run: how long it takes on such a line, such as 20Mbit/s"
+    )
+    nice: bool = _set(False, switch, "", ALONE, "Leave CPU and disk to others who want them")
+
+
+def _table(kind: type[PushOptions | RunOptions]) -> tuple[Option, ...]:
+    return tuple(Option(one.name.replace("_", "-"), **one.metadata) for one in dataclasses.fields(kind) if one.metadata)
+
+
+PUSH = _table(PushOptions)
+"""The options of ``push``, from its dataclass: the one table."""
+
+RUN = _table(RunOptions)
+"""Those of the command alone."""
 
 SETTINGS: tuple[Option, ...] = (
     Option("timeout", number, "SECONDS", "Longest wait for the network in one step (default 60)"),
@@ -379,5 +317,8 @@ SETTINGS: tuple[Option, ...] = (
     Option("api-key", text, "KEY", "Reads what is shared with anyone, without a login"),
 )
 
-
-ENGINES = ("processes", "threads", "serial")
+PLACES: tuple[tuple[str, str, str], ...] = (
+    ("DRIVESHARD_HOME", "the platform's own", "The home folder: config.toml, the login, ledgers, waiting parts"),
+    ("DRIVESHARD_DRIVE_URL", "Google's", "Base address of the Drive to talk to, such as an emulator's on this machine"),
+)
+"""(variable, default, meaning) of what can stand in the environment alone."""

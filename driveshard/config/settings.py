@@ -11,17 +11,40 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import platformdirs
-
-from driveshard.config.card_words import CardWords
-from driveshard.config.options import PUSH, RUN, SETTINGS, Option, in_file, read_environment, read_values
+from driveshard.config.home import CONFIG_FILE, home_folder
+from driveshard.config.options import (
+    MIB,
+    PUSH,
+    RUN,
+    SETTINGS,
+    Option,
+    PushOptions,
+    RunOptions,
+    in_file,
+    read_environment,
+    read_values,
+)
 from driveshard.core.clock import Clock
 from driveshard.core.errors import ConfigError
-from driveshard.core.paths import path_of
-from driveshard.storage.rate_limits import DEFAULT_WRITES_PER_SECOND, Bandwidth
+from driveshard.storage.rate_limits import Bandwidth
 from driveshard.storage.retry import Patience
 
-MIB = 1024 * 1024
+__all__ = [
+    "MIB",
+    "PushOptions",
+    "RunOptions",
+    "Settings",
+    "config_file",
+    "home_folder",
+    "only",
+    "push_options",
+    "read_config",
+    "read_settings",
+    "read_toml",
+    "require_home",
+    "run_options",
+    "settings_from",
+]
 
 
 @dataclass
@@ -79,66 +102,27 @@ class Settings:
         return self.home / "spool"
 
 
-@dataclass
-class PushOptions:
-    """Options of ``push``, as in its help. Sizes in bytes. ``words`` are the owner's for the card: from ``card``, or
-    a job file's table."""
-
-    source: str
-    to: str = "drive:"
-    name: str | None = None
-    part_size: int = 512 * MIB
-    part_samples: int | None = None
-    temp: Path | None = None
-    temp_limit: int | None = None
-    workers: int | None = None
-    uploads: int = 3
-    share: str | None = None
-    card: Path | None = None
-    words: CardWords | None = None
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    bwlimit: str | None = None
-    max_transfer: int | None = None
-    max_duration: float | None = None
-    writes_per_second: float = DEFAULT_WRITES_PER_SECOND
-    engine: str = "processes"
-    recreate: bool = False
-    checksum: bool = False
-    other_file_systems: bool = False
-    yes: bool = False
-    dry_run: bool = False
-    wait: bool = False
-
-
-@dataclass
-class RunOptions:
-    """How a run of the command is watched by those who are not there."""
-
-    summary: bool = False
-    log_file: Path | None = None
-    on_success: str | None = None
-    on_failure: str | None = None
-    stall_after: float | None = None
-    every: float | None = None
-    at: str | None = None
-    nice: bool = False
-
-
 def settings_from(environment: Mapping[str, str] | None = None) -> Settings:
-    """Settings from the config file and, over it, ``DRIVESHARD_*`` variables; the home folder is the platform's own
-    unless DRIVESHARD_HOME is set. Raises ConfigError."""
+    """The settings alone, as ``read_settings`` finds them."""
+    return read_settings(environment)[0]
+
+
+def read_settings(environment: Mapping[str, str] | None = None) -> tuple[Settings, dict[str, Any]]:
+    """Settings from the config file and, over it, ``DRIVESHARD_*`` variables; and the push options that stand in the
+    config file, by field name. The home folder is the platform's own unless DRIVESHARD_HOME is set. Raises ConfigError.
+    """
     given = os.environ if environment is None else environment
     home = home_folder(given)
     url = _address(given.get("DRIVESHARD_DRIVE_URL") or None)
-    values = read_config(home)[1] | read_environment(given, SETTINGS)
+    pushing, values = read_config(home)
+    values |= read_environment(given, SETTINGS)
     patience = Patience()
     if "retries" in values:
         patience = replace(patience, attempts=values.pop("retries"))
     if "throttle_patience" in values:
         patience = replace(patience, throttled=values.pop("throttle_patience"))
     site = given.get("DRIVESHARD_SITE_URL") or None
-    return Settings(home, _based(url), patience=patience, site_url=_based(site), **values)
+    return Settings(home, _based(url), patience=patience, site_url=_based(site), **values), pushing
 
 
 def _based(url: str | None) -> str | None:
@@ -161,20 +145,6 @@ def _address(url: str | None) -> str | None:
     raise ConfigError(f"DRIVESHARD_DRIVE_URL: {url!r} is not the address of a Drive", advice=meant)
 
 
-def home_folder(environment: Mapping[str, str]) -> Path:
-    """Where config, token, ledgers and cache are kept. Raises ConfigError when nobody knows."""
-    home = environment.get("DRIVESHARD_HOME")
-    if home:
-        return path_of(home).absolute()
-    try:
-        return Path(platformdirs.user_data_dir("driveshard", appauthor=False))
-    except (RuntimeError, KeyError) as error:
-        raise ConfigError(
-            "this user has no home folder: neither HOME nor the system names one",
-            advice="Name a folder for driveshard's own files in DRIVESHARD_HOME.",
-        ) from error
-
-
 def require_home(home: Path) -> None:
     """Make the home folder. Raises ConfigError when it cannot be, or cannot be written."""
     try:
@@ -190,7 +160,7 @@ def require_home(home: Path) -> None:
 
 def config_file(home: Path) -> Path:
     """Where the config file is, if there is one."""
-    return home / "config.toml"
+    return home / CONFIG_FILE
 
 
 def read_config(home: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -228,8 +198,12 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def push_options(
-    source: str, flags: Mapping[str, Any], job: Mapping[str, Any], home: Path, environment: Mapping[str, str]
+    source: str,
+    flags: Mapping[str, Any],
+    job: Mapping[str, Any],
+    config: Mapping[str, Any],
+    environment: Mapping[str, str],
 ) -> PushOptions:
-    """The options of one push from all five places. ``flags`` and ``job`` are parsed, by field name; a source that is
-    given with its own include or exclude has them in ``job``. Raises ConfigError."""
-    return PushOptions(source, **(read_config(home)[0] | dict(job) | read_environment(environment, PUSH) | dict(flags)))
+    """The options of one push from all five places. ``flags``, ``job`` and ``config`` are parsed, by field name; a
+    source that is given with its own include or exclude has them in ``job``. Raises ConfigError."""
+    return PushOptions(source, **(dict(config) | dict(job) | read_environment(environment, PUSH) | dict(flags)))

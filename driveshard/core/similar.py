@@ -20,6 +20,13 @@ def near(word: str, known: Iterable[str]) -> str | None:
     return best[1] if best is not None and best[0] <= _allowed(len(wanted)) else None
 
 
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Advice that names the known word that was probably meant, or all of them."""
+    words = sorted(known)
+    close = near(word, words)
+    return f"Did you mean {close}?" if close else f"Known are: {', '.join(words)}."
+
+
 def _plain(word: str) -> str:
     return word.casefold().replace("_", "-").strip("-")
 

@@ -50,12 +50,19 @@ class Proof:
         }
 
 
-def verify(shelf: Shelf, *, deep: bool = False, on_part: Callable[[str], None] = lambda _: None) -> Proof:
+def verify(
+    shelf: Shelf,
+    *,
+    deep: bool = False,
+    on_part: Callable[[str], None] = lambda _: None,
+    on_read: Callable[[int, int], None] = lambda *_: None,
+) -> Proof:
     """Compare every part with the manifest: there once, of the right size and checksums, and nothing too much.
 
     On a destination its own checksums are compared; ``deep`` fetches each part and computes them, and every member's
     CRC, anew, as is always done in a directory, and where strangers are told no checksums. ``on_part`` is told of each
-    part before it is read. What is wrong comes back as problems; raises only when the place cannot be reached.
+    part before it is read, ``on_read`` of more bytes that were read, and how many there are in all. What is wrong comes
+    back as problems; raises only when the place cannot be reached.
     """
     files = shelf.files()
     proof = Proof()
@@ -75,7 +82,7 @@ def verify(shelf: Shelf, *, deep: bool = False, on_part: Callable[[str], None] =
             remote = shelf.find(part)
         wrong = _reported(part, remote)
         if reading and remote is not None and remote.size == part.size:
-            wrong += content_problems(shelf, part)
+            wrong += content_problems(shelf, part, lambda count: on_read(count, manifest.size))
         proof.problems += [shown(f"{part.name} {what}") for what in wrong]
     return proof
 
@@ -109,14 +116,17 @@ def _reported(part: ManifestPart, remote: RemoteFile | None) -> list[str]:
     return wrong
 
 
-def content_problems(shelf: Shelf, part: ManifestPart) -> list[str]:
-    """Both checksums over all bytes, then every member's CRC."""
+def content_problems(shelf: Shelf, part: ManifestPart, on_read: Callable[[int], None] = lambda _: None) -> list[str]:
+    """Both checksums over all bytes, then every member's CRC. ``on_read`` is told of bytes as they come."""
     wrong = []
-    with _opened(shelf, part) as stream:
+    here = isinstance(shelf, DirectoryShelf)
+    with _opened(shelf, part, on_read) as stream:
         md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
         while block := stream.read(_BLOCK):
             md5.update(block)
             sha256.update(block)
+            if here:
+                on_read(len(block))
         if (md5.hexdigest(), sha256.hexdigest()) != (part.md5.lower(), part.sha256.lower()):
             wrong.append("has other bytes than were packed")
         try:
@@ -136,13 +146,13 @@ def _read_at(stream: BinaryIO, start: int, length: int) -> bytes:
     return stream.read(length)
 
 
-def _opened(shelf: Shelf, part: ManifestPart) -> BinaryIO:
+def _opened(shelf: Shelf, part: ManifestPart, on_read: Callable[[int], None]) -> BinaryIO:
     """The part as a file: where it lies, or fetched into a temp file that goes when it is closed."""
     if isinstance(shelf, DirectoryShelf):
         return shelf.opened(part)
     stream: BinaryIO = tempfile.TemporaryFile(prefix="driveshard-verify-")  # noqa: SIM115
     try:
-        _pour(shelf, part, stream)
+        _pour(shelf, part, stream, on_read)
         stream.seek(0)
     except OSError as error:
         stream.close()
@@ -153,13 +163,14 @@ def _opened(shelf: Shelf, part: ManifestPart) -> BinaryIO:
     return stream
 
 
-def _pour(shelf: Shelf, part: ManifestPart, stream: BinaryIO) -> None:
+def _pour(shelf: Shelf, part: ManifestPart, stream: BinaryIO, on_read: Callable[[int], None]) -> None:
     """All of a part into a file, as it comes; a cut costs what was on its way."""
     failures: list[OSError] = []
 
     def write(block: bytes) -> None:
         try:
             stream.write(block)
+            on_read(len(block))
         except OSError as error:  # of our disk: the line's failures are OSErrors, too, and passing ones
             failures.append(error)
             raise Interrupted("the disk is full") from error

@@ -57,6 +57,7 @@ def rehearse(options: PushOptions, source: Source, settings: Settings, emit: Emi
                 result.gone, result.changed = ledger.get("gone", 0), getattr(planner, "changed", 0)
                 if not known and not result.parts:
                     raise SourceMissing(f"{source.describe()} has no files to push", advice="Check the path and globs.")
+    result.state = "planned"
     result.seconds = time.monotonic() - began
     return result
 

@@ -22,7 +22,7 @@ from driveshard.core.errors import (
     UsageError,
     defect_of,
 )
-from driveshard.core.events import Emit, Notice, Published, Started
+from driveshard.core.events import Doing, Emit, Notice, Published, Started
 from driveshard.core.formatting import plural
 from driveshard.core.model import Failure
 from driveshard.sources.base import Source
@@ -95,7 +95,7 @@ def _let_go(source: Source, emit: Emit) -> None:
     try:
         getattr(source, "close", lambda: None)()
     except UsageError as failed:
-        emit(Notice(str(failed)))
+        emit(Notice(failed.message))
 
 
 class Run:
@@ -230,6 +230,7 @@ class Run:
         ledger = around.ledger
         if ledger.get("spool") != str(spool.directory):
             ledger.note(spool=str(spool.directory))
+        self.emit(Doing("looking at what is in the dataset's folder"))
         first = place.find()
         address = around.later(lambda: self._open_folder(place, ledger))
         reconciler = Reconciler(around)
@@ -238,11 +239,13 @@ class Run:
             self._look_at_readers(around)
             reconciler.reconcile(address.result().folder_id, ledger.get("job"))
         parts_done, bytes_done = ledger.released_totals()
-        self.emit(Started(self.name, self.source.describe(), self.destination.describe(), parts_done, bytes_done))
+        begins = Started(self.name, self.source.describe(), self.destination.describe(), parts_done, bytes_done)
+        self.emit(replace(begins, files_done=ledger.released_files(), temp=str(spool.directory)))
         heads = self._run_pipeline(around, spool, address.result)
         folder_id = address.result().folder_id
         if ledger.totals().parts == 0:
             raise _nothing(self.source, self.result.failed)
+        self.emit(Doing("writing card, preview and manifest"))
         self._finish(around, Publisher(around, folder_id, heads), reconciler)
         spool.remove_if_empty()
         self.emit(Published(self.result.link))
@@ -319,6 +322,7 @@ class Run:
             throttle = around.throttle
             pipeline.spent.paced, pipeline.spent.limited = throttle.seconds_paced, throttle.seconds_limited
             self.result.changed = getattr(planner, "changed", 0)
+            pipeline.spent.out, pipeline.spent.slowed = self.retry.seconds_out, self.retry.seconds_slowed
             self.result.held_back_by = held_back_by(pipeline.spent)
         return uploader.heads
 
@@ -374,7 +378,7 @@ def _noted(ledger: Ledger) -> Iterator[None]:
         yield
     except DriveshardError as error:
         with suppress(sqlite3.Error, DriveshardError):  # the error itself matters more than its note
-            why = "interrupted" if isinstance(error, Interrupted) else str(error)
+            why = "interrupted" if isinstance(error, Interrupted) else error.message
             advice = None if isinstance(error, _PASSING) else error.advice or None
             ledger.note(last_error=why, resume_after=getattr(error, "resume_after", None), last_advice=advice)
         raise

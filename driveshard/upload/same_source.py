@@ -59,6 +59,6 @@ def _before(known: Mapping[str, Any], others: list[str]) -> str:
 
 
 def where_is(source: Source) -> str | None:
-    """The folder it is in, None for one that makes its samples."""
-    root = getattr(source, "root", None)
+    """Its absolute path, if it has one."""
+    root = getattr(source, "root", None) or getattr(source, "file", None)
     return str(Path(root).resolve()) if root is not None else None

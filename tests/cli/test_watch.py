@@ -18,7 +18,7 @@ import pytest
 from driveshard.cli import watch
 from driveshard.cli.main import main
 from driveshard.cli.watch import LogFile, last_runs, remember, runs_file, summary_line
-from driveshard.config.options import duration
+from driveshard.config.values import duration
 from driveshard.core.clock import Clock
 from driveshard.core.errors import ComeBackLater, ConfigError, DailyCap
 from driveshard.core.events import ignore

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import click
 
 from driveshard.cli.commands.ls import _as_json
+from driveshard.cli.completion import complete_what
 from driveshard.cli.console import Manner, is_terminal, put_bytes, put_json, tell
 from driveshard.cli.flags import common, examples, manner
 from driveshard.cli.progress.report import told
@@ -33,7 +34,7 @@ driveshard cat https://drive.google.com/drive/folders/ID bg_000/fg_000_o_00.json
 """
     ),
 )
-@click.argument("what")
+@click.argument("what", shell_complete=complete_what)
 @click.argument("member")
 @common
 def command(what: str, member: str) -> int:
@@ -48,7 +49,7 @@ def command(what: str, member: str) -> int:
 
 def show_member(what: str, path: str, settings: Settings, manner: Manner) -> int:
     """The members' bytes; with ``--json`` an object that has them as base64."""
-    with told(manner) as emit, open_reading(what, settings, emit) as reading:
+    with told(manner, "looking for the member") as emit, open_reading(what, settings, emit) as reading:
         if manner.as_json:
             documents = [_document(reading, one) for one in _meant(reading, path)]
             put_json(documents[0] if os.fsencode(path) == _path_of(documents[0]) else {"members": documents})

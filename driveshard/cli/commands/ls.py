@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import click
 
+from driveshard.cli.completion import complete_what
 from driveshard.cli.console import Manner, is_terminal, put_bytes
 from driveshard.cli.flags import common, examples, manner, option
 from driveshard.cli.progress.report import told
@@ -30,7 +31,7 @@ driveshard ls --long https://drive.google.com/drive/folders/ID
 """
     ),
 )
-@click.argument("what")
+@click.argument("what", shell_complete=complete_what)
 @click.argument("pattern", nargs=-1)
 @option("-l", "--long", is_flag=True, help="Show size, CRC-32 and part, too.")
 @common
@@ -50,7 +51,7 @@ def command(what: str, pattern: tuple[str, ...], long: bool) -> int:
 def show_members(what: str, settings: Settings, manner: Manner, *, long: bool, pattern: tuple[str, ...] = ()) -> int:
     """A line for each member, as it is reached; with ``--json`` one object that lists them. Raises SourceMissing when
     no member is meant by any ``pattern``."""
-    with told(manner) as emit, open_reading(what, settings, emit) as reading:
+    with told(manner, "reading the parts' directories") as emit, open_reading(what, settings, emit) as reading:
         members = reading.members() if not pattern else reading.matching(pattern)
         if manner.as_json:
             _put_members_json(reading.manifest.name, members)

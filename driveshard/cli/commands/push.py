@@ -1,4 +1,4 @@
-"""The ``push`` command: runs a push under a report and a stopper, and tells how it ended."""
+"""The ``push`` command: runs a push under a report, a watch and a stopper."""
 
 from __future__ import annotations
 
@@ -10,39 +10,30 @@ from typing import Any
 
 import click
 
-from driveshard.cli.console import (
-    Manner,
-    confirmed,
-    is_terminal,
-    leave,
-    put_result,
-    standard,
-    streams_kept,
-    tell,
-    tell_event,
-)
-from driveshard.cli.error_messages import defect, error_as_json, explain, home_for_crashes
-from driveshard.cli.flags import common, examples, given_flags, manner, push_flags
-from driveshard.cli.progress.log_lines import LISTED
+from driveshard.cli.completion import complete_source
+from driveshard.cli.console import Manner, confirmed, leave, streams_kept
+from driveshard.cli.ending import PRINTABLE, Ending, tell_end
+from driveshard.cli.error_messages import defect
+from driveshard.cli.flags import Grouped, common, examples, given_flags, manner, option, push_flags
+from driveshard.cli.progress.live import left_for_status
 from driveshard.cli.progress.report import opened_report
 from driveshard.cli.progress.tally import Tally
 from driveshard.cli.reread import rereading
 from driveshard.cli.service import Service
 from driveshard.cli.signals import Stopper
-from driveshard.cli.watch import Watch, summary_line
+from driveshard.cli.watch import Watch
+from driveshard.config.home import home_folder
 from driveshard.config.job_file import is_job_file, read_job_file
-from driveshard.config.options import RUN
-from driveshard.config.settings import RunOptions, home_folder, run_options
+from driveshard.config.options import OUTPUT, RUN, RunOptions
+from driveshard.config.settings import run_options
 from driveshard.core.errors import DriveshardError, Interrupted
 from driveshard.core.events import Event
-from driveshard.core.formatting import human_seconds, human_size, plural
 from driveshard.core.paths import path_of
 from driveshard.storage.rate_limits import parse_bwlimit
-from driveshard.upload.dataset_folder.publish import not_shared
 from driveshard.upload.forecast import Forecast, forecast
 from driveshard.upload.pack.engine import default_workers
 from driveshard.upload.push import Task, prepare
-from driveshard.upload.result import PushResult, gone_line, readers_line
+from driveshard.upload.result import PushResult
 
 UNREADABLE = 65
 PARTS_IN_TEMP = 2  # beyond those being packed and uploaded
@@ -58,33 +49,51 @@ driveshard push photos/ --share anyone
 driveshard push photos/ --name cats --include '*.jpg' --exclude '.*'
 driveshard push job.toml --bwlimit '08:00,512K 18:00,10M 23:00,off'
 driveshard push samples.py:make --part-size 256MiB --workers 4
-link=$(driveshard push photos/ -q)
+link=$(driveshard push photos/ --print link)
 """
     ),
 )
-@click.argument("source")
+@click.argument("source", shell_complete=complete_source)
 @push_flags
+@option(
+    "--print",
+    "wanted",
+    type=click.Choice(PRINTABLE),
+    cls=Grouped,
+    group=OUTPUT,
+    help="Print this alone on stdout, and nothing on stderr unless something is wrong.",
+)
 @common
-def command(source: str, **arguments: Any) -> int:
+def command(source: str, wanted: str | None, **arguments: Any) -> int:
     """Pack SOURCE into zip parts and upload them; run it again to finish, or to add what is new.
 
     SOURCE is a directory, a Python source (package.module:callable or file.py:callable), or a job file (*.toml).
     Every option can also stand in the environment as DRIVESHARD_<OPTION>, in the job file, and in config.toml.
     """
-    return run_push(source, given_flags(arguments), manner, given_flags(arguments, RUN))
+    manner.quiet = manner.quiet or wanted is not None
+    return run_push(source, given_flags(arguments), manner, given_flags(arguments, RUN), wanted)
 
 
-def run_push(source: str, flags: Mapping[str, Any], manner: Manner, watching: Mapping[str, Any] | None = None) -> int:
-    """The whole command; returns its exit code. ``watching`` are the flags of how the run is watched."""
+def run_push(
+    source: str,
+    flags: Mapping[str, Any],
+    manner: Manner,
+    watching: Mapping[str, Any] | None = None,
+    wanted: str | None = None,
+) -> int:
+    """The whole command; returns its exit code. ``watching`` are the flags of how the run is watched, ``wanted`` is the
+    one thing to print."""
     before = set(threading.enumerate())
     with streams_kept():
-        code, stopped = _push_often(source, flags, manner, watching or {})
+        code, stopped = _push_often(source, flags, manner, watching or {}, wanted)
         if stopped or _goes_on(set(threading.enumerate()) - before):
             leave(code)
     return code
 
 
-def _push_often(source: str, flags: Mapping[str, Any], manner: Manner, watching: Mapping[str, Any]) -> tuple[int, bool]:
+def _push_often(
+    source: str, flags: Mapping[str, Any], manner: Manner, watching: Mapping[str, Any], wanted: str | None
+) -> tuple[int, bool]:
     """Once, or every so often; the last exit code, and whether a signal came."""
     try:
         options = options_for(source, watching)
@@ -92,7 +101,7 @@ def _push_often(source: str, flags: Mapping[str, Any], manner: Manner, watching:
         options = RunOptions()  # the run itself says what is wrong
 
     def once() -> tuple[int, bool]:
-        return _push_and_tell(source, flags, manner, watching)
+        return _push_and_tell(source, flags, manner, watching, wanted)
 
     if options.every is None:
         return once()
@@ -115,7 +124,7 @@ def _goes_on(threads: set[threading.Thread]) -> bool:
 
 
 def _push_and_tell(
-    source: str, flags: Mapping[str, Any], manner: Manner, watching: Mapping[str, Any]
+    source: str, flags: Mapping[str, Any], manner: Manner, watching: Mapping[str, Any], wanted: str | None
 ) -> tuple[int, bool]:
     """The exit code, and whether a signal came."""
     tally = Tally()
@@ -128,11 +137,7 @@ def _push_and_tell(
         watch = Watch(options, home_folder(os.environ), verbose=manner.verbose)
         task = prepare(source, flags)
         dry = task.options.dry_run
-        question = task.question()
-        if question:
-            if not confirmed(question, yes=False):
-                raise Interrupted("nothing was pushed")
-            task.options.yes = True
+        _ask(task)
         quiet = manner.quiet or options.summary
         result, stopped = _run(task, tally, manner, watch, quiet=quiet, stays=options.every is not None)
         planned = forecast_of(task, result, options.at) if dry and result.error is None else None
@@ -141,10 +146,19 @@ def _push_and_tell(
     if watch is not None and watch.stalled:
         result.error, stopped = watch.why_stalled(), None
     code = _exit_code(result, stopped)
-    _say_all(result, tally, manner, code, planned, dry=dry, summary=options.summary)
+    tell_end(Ending(result, code, tally, planned, dry), manner, wanted, summary=options.summary)
     if watch is not None and not dry:
         watch.over(result, code, stopped)
     return code, stopped is not None
+
+
+def _ask(task: Task) -> None:
+    """What should be asked before it runs. Raises Interrupted for a no, UsageError where nobody can answer."""
+    question = task.question()
+    if question:
+        if not confirmed(question, yes=False):
+            raise Interrupted("nothing was pushed")
+        task.options.yes = True
 
 
 def options_for(source: str, flags: Mapping[str, Any]) -> RunOptions:
@@ -168,30 +182,6 @@ def forecast_of(task: Task, result: PushResult, at: str | None) -> Forecast:
     )
 
 
-def _say_all(
-    result: PushResult,
-    tally: Tally,
-    manner: Manner,
-    code: int,
-    planned: Forecast | None,
-    *,
-    dry: bool,
-    summary: bool,
-) -> None:
-    """How it ended, on stderr and stdout."""
-    if summary and not manner.as_json and manner.log_format != "json":
-        put_result(summary_line(result, code))
-        return
-    if manner.log_format == "json":
-        _tell_json(result, code, manner)
-    else:
-        _tell(result, tally, manner, planned, dry=dry)
-    if manner.as_json:
-        put_result({**result.as_json(), **({"forecast": planned.as_json()} if planned else {})})
-    elif result.state == "complete" and result.link:
-        put_result(result.link)
-
-
 def _run(
     task: Task, tally: Tally, manner: Manner, watch: Watch, *, quiet: bool, stays: bool
 ) -> tuple[PushResult, int | None]:
@@ -204,100 +194,13 @@ def _run(
 
     with (
         opened_report(tally, quiet=quiet, verbose=manner.verbose, log_format=manner.log_format) as report,
+        left_for_status(tally, task.settings.home),
         Stopper(task.settings.clock.stop, report.say, hangup=not stays) as stopper,
         rereading(task, report.say),
         watch.on(task.settings.clock.stop),
     ):
         result = task.run(emit)
         return result, stopper.exit_code
-
-
-def _tell_json(result: PushResult, code: int, manner: Manner) -> None:
-    """The end as two events: what went wrong, if anything did, and the result."""
-    if result.error is not None:
-        tell_event("Failed", error_as_json(result.error))
-    if result.share_refusal is not None:
-        tell_event("NotShared", error_as_json(result.share_refusal))
-    if not manner.quiet:
-        tell_event("Ended", {"exit_code": code, **result.as_json()})
-
-
-def _tell(result: PushResult, tally: Tally, manner: Manner, planned: Forecast | None, *, dry: bool) -> None:
-    """The end, on stderr: what was done, what could not be read, what went wrong."""
-    lines: list[str] = []
-    if result.error is None and not manner.quiet:
-        lines = _plan(result) if dry else _summary(result)
-        lines += planned.lines() if planned and result.parts else []
-        if not dry and result.share_refusal is None:
-            lines.append(readers_line(result.name, result.shared, result.link))
-        seen = is_terminal(standard("stderr")) and not is_terminal(standard("stdout"))
-        if result.link and (manner.as_json or seen):
-            lines.append(result.link)
-    if result.share_refusal is not None and manner.quiet:  # else it was said when it happened
-        lines.append(not_shared(result.share_refusal))
-    lines += _failures(result, up=result.state == "complete")
-    if result.error is not None:
-        if tally.name and tally.parts_total and not manner.quiet:
-            lines.append(_reached(result, tally))
-        if isinstance(result.error, Interrupted):
-            lines.append("driveshard: stopped. Run the same command again to go on.")
-        else:
-            lines.append(explain(result.error, home_for_crashes(), verbose=manner.verbose))
-    for line in lines:
-        tell(line)
-
-
-def _plan(result: PushResult) -> list[str]:
-    if not result.parts:
-        return [f"{result.name}: nothing new to pack; nothing was sent", *_differences(result)]
-    samples, files = plural(result.samples, "sample"), plural(result.files, "file")
-    what = f"{samples} ({files})" if 0 < result.files != result.samples else samples
-    parts, size = plural(result.parts, "new part"), human_size(result.bytes)
-    return [f"{result.name}: would pack {what} into {parts}, about {size}; nothing was sent", *_differences(result)]
-
-
-def _summary(result: PushResult) -> list[str]:
-    samples, files = plural(result.samples, "sample"), plural(result.files, "file")
-    what = samples if result.samples == result.files else f"{samples} ({files})"
-    lines = [f"{result.name} is complete: {what} in {plural(result.parts, 'part')}, {human_size(result.bytes)}"]
-    lines += _differences(result)
-    if not result.sent_bytes:
-        return [*lines, "nothing to do: all of it was there already"]
-    rate = human_size(result.sent_bytes / max(result.seconds, 1e-3))
-    lines.append(f"sent {human_size(result.sent_bytes)} in {human_seconds(result.seconds)} ({rate}/s)")
-    if result.held_back_by:
-        lines.append(f"held back by {result.held_back_by}")
-    return lines
-
-
-def _differences(result: PushResult) -> list[str]:
-    """How the dataset is another than its source is now, or was."""
-    lines = [gone_line(result.gone)] if result.gone else []
-    if result.changed:
-        what = (
-            "a file that changed since is"
-            if result.changed == 1
-            else f"{result.changed:,} files that changed since are"
-        )
-        lines.append(f"{what} in a newer part, which is what readers see")
-    return lines
-
-
-def _failures(result: PushResult, *, up: bool) -> list[str]:
-    if not result.failed:
-        return []
-    lines = [f"{plural(len(result.failed), 'file')} could not be read{'; everything else is up' if up else ''}:"]
-    lines += [f"  {failure.path}: {failure.why}" for failure in result.failed[:LISTED]]
-    more = len(result.failed) - LISTED
-    return [*lines, f"  and {more:,} more"] if more > 0 else lines
-
-
-def _reached(result: PushResult, tally: Tally) -> str:
-    more = "" if tally.scanned else " planned so far"
-    return (
-        f"{tally.parts_up:,} of {plural(tally.parts_total, 'part')}{more} up;"
-        f" {human_size(result.sent_bytes)} sent in {human_seconds(result.seconds)}"
-    )
 
 
 def _exit_code(result: PushResult, stopped: int | None) -> int:

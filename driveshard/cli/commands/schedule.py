@@ -14,9 +14,10 @@ from driveshard.cli.console import put, put_json, tell
 from driveshard.cli.flags import common, examples, given_flags, manner
 from driveshard.cli.units import crontab_line, rhythm, service, timer, unit_name
 from driveshard.config.job_file import is_job_file, read_job_file
-from driveshard.config.options import FLAGS, PUSH, RUN, Option, duration, read_values
+from driveshard.config.options import FLAGS, PUSH, RUN, Option, read_values
 from driveshard.config.settings import home_folder
 from driveshard.config.source_argument import open_source
+from driveshard.config.values import duration
 from driveshard.core.errors import UsageError
 from driveshard.core.paths import path_of
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from driveshard.cli.completion import complete_name
 from driveshard.cli.console import Manner, put_result, tell
 from driveshard.cli.flags import common, examples, manner, option
 from driveshard.cli.progress.report import told
@@ -25,7 +26,7 @@ driveshard share photos --with nobody
 """
     ),
 )
-@click.argument("name")
+@click.argument("name", shell_complete=complete_name)
 @option("--with", "who", metavar="WHO", help="anyone, domain:D, user:EMAIL or nobody.")
 @option("--wait", is_flag=True, help="If a run has this dataset, wait for it.")
 @common
@@ -40,7 +41,7 @@ def command(name: str, who: str | None, wait: bool) -> int:
 
 def run_share(name: str, who: str | None, settings: Settings, manner: Manner, *, wait: bool) -> int:
     """The whole command; returns its exit code. None changes nothing."""
-    with told(manner) as emit:
+    with told(manner, "looking who may read" if who is None else "setting who may read") as emit:
         if who is None:
             now = readers(name, settings, emit)
             folder_id, link, shared = now.folder_id, now.link, now.shared
@@ -50,6 +51,6 @@ def run_share(name: str, who: str | None, settings: Settings, manner: Manner, *,
         tell(readers_line(name, shared, link))
     if manner.as_json:
         put_result({"name": name, "folder_id": folder_id, "link": link, "shared": shared})
-    elif link:
+    elif link and not manner.quiet:
         put_result(link)
     return 0

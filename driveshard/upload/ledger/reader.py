@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -37,7 +38,7 @@ class Record:
     """What a ledger says. ``identity`` is the destination's; ``holder`` who runs it now (pid, host, since) or None;
     ``resume_after`` POSIX seconds; ``last_advice`` what must be done before the next run, or None; ``states`` counts
     parts; bytes of planned parts are estimates; ``spool`` is the folder in which parts waited last; ``gone`` counts
-    files that the source had no more."""
+    files that the source had no more; ``where`` is the source's absolute path, if it has one."""
 
     path: Path
     name: str
@@ -58,6 +59,17 @@ class Record:
     last_advice: str | None = None
     spool: Path | None = None
     gone: int = 0
+    where: str | None = None
+
+    @property
+    def spool_bytes(self) -> int:
+        """What lies in the spool now."""
+        total = 0
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(self.spool) if self.spool is not None else ():
+                with contextlib.suppress(OSError):
+                    total += entry.stat(follow_symlinks=False).st_size
+        return total
 
     @property
     def state(self) -> str:
@@ -185,4 +197,5 @@ def _record(path: Path, db: sqlite3.Connection) -> Record | None:
         last_advice=meta.get("last_advice"),
         gone=int(meta.get("gone", 0)),
         spool=Path(meta["spool"]) if meta.get("spool") else None,
+        where=meta.get("where"),
     )

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from driveshard.config.options import ENGINES
+from driveshard.config.values import ENGINES
 from driveshard.core.errors import Interrupted, UsageError, WorkersKilled
 from driveshard.core.formatting import error_text
 from driveshard.core.model import Part, PartSpec

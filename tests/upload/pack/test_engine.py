@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
-from driveshard.config.options import ENGINES
+from driveshard.config.values import ENGINES
 from driveshard.core.errors import Interrupted, PartTooLarge, SourceMissing, UsageError, WorkersKilled
 from driveshard.core.model import FileList, PartSpec, SampleRange, Selection
 from driveshard.sources.base import MemberWriter, Packed

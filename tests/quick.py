@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import sys
 
-from driveshard.cli.main import main as cli
-from driveshard.config.settings import settings as config
+from driveshard.cli import main as cli
+from driveshard.config import settings as config
 from driveshard.storage.retry import Patience
 from driveshard.upload.send import chunk_size
 

@@ -20,7 +20,7 @@ from driveshard.core.events import Emit
 from driveshard.core.formatting import human_size
 from driveshard.core.model import RemoteFile
 from driveshard.core.paths import path_of
-from driveshard.storage.base import Destination
+from driveshard.storage.base import Destination, folder_gone
 from driveshard.storage.registry import open_destination
 from driveshard.storage.retry import Retry
 from driveshard.upload.ledger.reader import find_record, find_records, settings_for
@@ -51,21 +51,28 @@ class Shelf(Protocol):
 
 
 class FolderShelf:
-    """A folder on a destination."""
+    """A folder on a destination; ``name`` is the dataset's, when this machine pushed it."""
 
-    def __init__(self, destination: Destination, folder_id: str, retry: Retry) -> None:
+    def __init__(self, destination: Destination, folder_id: str, retry: Retry, name: str | None = None) -> None:
         self._destination = destination
         self._folder_id = folder_id
         self._retry = retry
+        self._name = name
 
     def describe(self) -> str:
         return f"folder {self._folder_id} on {self._destination.describe()}"
 
     def files(self) -> list[RemoteFile]:
-        found = self._retry.call(lambda: self._destination.children(self._folder_id), doing="listing the folder")
-        if not found:  # a folder that is not there may list as empty, too
-            self._retry.call(lambda: self._destination.get(self._folder_id), doing="looking for the folder")
-        return found
+        """As ``Shelf``. Raises NotFound, by the dataset's name when it is known."""
+        try:
+            found = self._retry.call(lambda: self._destination.children(self._folder_id), doing="listing the folder")
+            if not found:  # a folder that is not there may list as empty, too
+                self._retry.call(lambda: self._destination.get(self._folder_id), doing="looking for the folder")
+            return found
+        except NotFound as error:
+            if self._name is None:
+                raise
+            raise folder_gone(self._name, self._destination, trashed=error.trashed) from error
 
     def find(self, part: ManifestPart) -> RemoteFile | None:
         try:
@@ -172,7 +179,7 @@ def _named(what: str, settings: Settings, emit: Emit) -> Shelf:
         raise SourceMissing(f"{what} has no folder yet", advice="Push it first.")
     settings = settings_for(record, settings)
     retry = Retry(settings.clock, settings.patience, emit)
-    return FolderShelf(open_destination(record.to, settings), record.folder_id, retry)
+    return FolderShelf(open_destination(record.to, settings), record.folder_id, retry, record.name)
 
 
 def _reaching(link: str, settings: Settings) -> Settings:

@@ -127,5 +127,10 @@ class Tally:
 
     def _write(self) -> None:
         if self._file is None:
-            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600)
-        os.pwrite(self._file, self._format.pack(*self._values.values()), 0)
+            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
+        packed = self._format.pack(*self._values.values())
+        if hasattr(os, "pwrite"):
+            os.pwrite(self._file, packed, 0)
+        else:  # on Windows; the lock keeps the two calls together
+            os.lseek(self._file, 0, os.SEEK_SET)
+            os.write(self._file, packed)

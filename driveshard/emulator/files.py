@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from driveshard.emulator.auth import PUBLIC
@@ -85,11 +87,19 @@ def copy(call: Call) -> Reply:
     }
     record = new_record(call.drive, inherited | given, source.mime_type)
     blob = secrets.token_hex(20)
-    os.link(call.drive.store.path_of(source.content), call.drive.store.blobs / blob)
+    _link(call.drive.store.path_of(source.content), call.drive.store.blobs / blob)
     held = source.content
     record.content = Content(blob, held.size, held.md5, held.sha1, held.sha256, "0B" + secrets.token_urlsafe(36))
     add_file(call, record)
     return Reply.json(apply_mask(mask, call.resource(record)))
+
+
+def _link(there: Path, here: Path) -> None:
+    """The same bytes under another name; a copy of them where the disk has no links, as FAT has none."""
+    try:
+        os.link(there, here)
+    except OSError:
+        shutil.copyfile(there, here)
 
 
 def delete(call: Call) -> Reply:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from driveshard.emulator.line import Line
@@ -285,7 +285,7 @@ def _send_file(connection: socket.socket, piece: FileSlice, line: Line | None) -
         offset, left = piece.start, piece.length
         while left:
             most = (line.down.block if line else None) or BLOCK
-            sent = os.sendfile(connection.fileno(), source.fileno(), offset, min(left, most))
+            sent = _send_block(connection, source, offset, min(left, most))
             if sent == 0:
                 raise OSError("file is shorter than announced")
             if line:
@@ -294,3 +294,13 @@ def _send_file(connection: socket.socket, piece: FileSlice, line: Line | None) -
                 raise OSError("an outage")
             offset += sent
             left -= sent
+
+
+def _send_block(connection: socket.socket, source: BinaryIO, offset: int, most: int) -> int:
+    """Send up to `most` bytes of the file from `offset`; returns how many went, 0 at its end."""
+    if hasattr(os, "sendfile"):  # the kernel's own way; Windows has none
+        return os.sendfile(connection.fileno(), source.fileno(), offset, most)
+    source.seek(offset)
+    block = source.read(most)
+    connection.sendall(block)
+    return len(block)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from driveshard.core.errors import NotFound
 from driveshard.core.model import RemoteFile, UploadSession
 
 
@@ -92,3 +93,19 @@ class Destination(Protocol):
     def share(self, folder_id: str, who: str, before_write: Callable[[], None] = lambda: None) -> str:
         """Set who may read: ``anyone``, ``domain:D``, ``user:EMAIL`` or ``nobody``; what is so already costs no write.
         ``before_write`` waits for the turn of each. Returns who may read now. Raises ShareRefused."""
+
+
+def folder_gone(name: str, place: Destination, *, trashed: bool) -> NotFound:
+    """What is said when the folder of the dataset ``name`` is not found: whose it was, and what to do. A destination
+    knows no more of it than an id."""
+    anew = "to begin anew, in a new folder with a new link, push with --recreate, or under another --name"
+    if trashed:
+        return NotFound(
+            f"the folder of the dataset {name} is in Drive's trash",
+            advice=f"Restore it there, then run the same command again; {anew}.",
+            trashed=True,
+        )
+    return NotFound(
+        f"the folder of the dataset {name} is gone from {place.describe()}",
+        advice=f"Is it the right login, or is the disk connected? If the folder was deleted: {anew}.",
+    )

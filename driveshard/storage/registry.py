@@ -32,6 +32,8 @@ def open_destination(where: str, settings: Any) -> Destination:
 
         if not rest:
             raise UsageError("file: needs a directory", advice="Write file:DIR, for example file:/mnt/nas/datasets.")
+        if "\0" in rest:
+            raise UsageError(f"{where!r} names no directory", advice="Leave out the zero byte.")
         return FolderDestination(path_of(rest))
     from driveshard.storage.drive.destination import open_drive
 

@@ -40,7 +40,7 @@ def make_private(directory: Path) -> None:
     found = directory.lstat()
     if not stat.S_ISDIR(found.st_mode):
         raise NotADirectoryError(errno.ENOTDIR, "it is a link or a file", str(directory))
-    if os.name == "nt":  # the folders of a user are closed to others there
+    if not hasattr(os, "geteuid"):  # Windows, where the folders of a user are closed to others
         return
     if found.st_uid not in (os.geteuid(), _owner_of_new(directory)):
         raise TempFull(

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_cli import QUICK, SLOW, Shell, wait_for
 
 from driveshard.emulator import Emulator
+from tests.cli.test_main import QUICK, SLOW, Shell, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pipes, devices and signals of POSIX")
 

@@ -243,7 +243,7 @@ def test_requests_are_shown_without_secrets(shell: Shell) -> None:
 # -- what is wrong ---------------------------------------------------------------------------------------------------
 
 WRONG: Mapping[str, tuple[tuple[str, ...], Mapping[str, str], int, str]] = {
-    "no such command": (("pusch",), {}, 64, "Did you mean 'push'?"),
+    "no such command": (("pusch",), {}, 64, "no such command 'pusch'"),
     "no such flag": (("push", "photos", "--part-sise", "1"), {}, 64, "See `driveshard push --help`."),
     "no argument": (("push",), {}, 64, "missing argument 'SOURCE'"),
     "a bad value": (("push", "photos", "--part-size", "big"), {}, 64, "--part-size: 'big' is not a size."),

@@ -6,6 +6,7 @@ import threading
 import time
 from dataclasses import fields
 
+import click
 import pytest
 
 from driveshard.cli.main import driveshard
@@ -172,8 +173,9 @@ def test_bad_rates(text: str) -> None:
 def test_the_command_line_takes_every_option() -> None:
     names = {"root", "port", *(field.name for field in fields(Options))}
     assert vars(build_parser().parse_args(["--root", "x"])).keys() == names
-    command = driveshard.commands["emulate"]
-    everywhere = {parameter.name for parameter in driveshard.commands["status"].params}
+    command, status = (driveshard.get_command(click.Context(driveshard), name) for name in ("emulate", "status"))
+    assert command is not None and status is not None
+    everywhere = {parameter.name for parameter in status.params}
     assert {parameter.name for parameter in command.params} - everywhere == names - {"strict", "seed"}
 
 

@@ -15,6 +15,7 @@ from driveshard.core.clock import Clock
 from driveshard.core.errors import (
     AuthError,
     Blocked,
+    ConfigError,
     DailyCap,
     DriveshardError,
     Interrupted,
@@ -77,7 +78,7 @@ ENDED: dict[str, tuple[str, type[DriveshardError], int, str]] = {
     "403-itemLimit": ("403-itemLimit@3*", Refused, 79, "limit"),
     "403-bare": ("403-bare@9*", Refused, 79, "does not have permission"),
     "403-scope": ("403-scope@9*", AuthError, 77, "does not allow this"),
-    "403-key-blocked": ("403-key-blocked@9*", Refused, 79, "are blocked"),
+    "403-key-blocked": ("403-key-blocked@9*", ConfigError, 78, "are blocked"),
     "429-html": ("429-html@9", Blocked, 75, "blocked"),
     "403-storageFull": ("403-storageFull@2", StorageFull, 79, "storage is full"),
     "503": ("503*", Unavailable, 69, "503"),

@@ -35,7 +35,9 @@ from driveshard.storage.folder.records import (
     Record,
     began,
     checksums_of,
+    claimed,
     create_own,
+    is_damaged,
     is_id,
     is_stored,
     kind_of,
@@ -58,7 +60,8 @@ class FolderDestination:
     chunk_unit = 256 * 1024
 
     def __init__(self, directory: Path) -> None:
-        self._root = directory.resolve()
+        # Not Path.resolve(), which raises a RuntimeError for a loop of links before Python 3.13.
+        self._root = Path(os.path.realpath(directory))
         self._places: dict[str, Path] = {}  # id -> the dataset's folder it was last seen in, or is
         self._stripes = [threading.RLock() for _ in range(_STRIPES)]
         self._naming = threading.RLock()
@@ -95,6 +98,11 @@ class FolderDestination:
             if self._find_folder(file_id) is not None:
                 raise IdInUse(f"{self._root} has a dataset with that id")
             place = self._root / plain(name)
+            if is_damaged(place):
+                raise Refused(
+                    f"{place} holds a dataset, but its record {place / STATE / FOLDER} is damaged",
+                    advice="Restore that file from a backup, or push under another --name.",
+                )
             if place.exists() and any(one.name != STATE for one in place.iterdir()):
                 raise Refused(f"{place} is there already and is not empty", advice="Give another --name.")
             if (place / STATE / FOLDER).exists():
@@ -252,7 +260,7 @@ class FolderDestination:
             if place is None:
                 return
             record = Record.read(record_path(place, file_id))
-            if record is not None and is_stored(place, file_id, record):
+            if record is not None and is_stored(place, file_id, record) and not claimed(place, file_id, record.name):
                 (place / record.name).unlink(missing_ok=True)
             partial_path(place, file_id).unlink(missing_ok=True)
             record_path(place, file_id).unlink(missing_ok=True)

@@ -31,6 +31,7 @@ _LARGEST = 1 << 20  # bytes of a record that are read
 _OWN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NO_SUCH_PATH = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP, errno.EEXIST}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +73,16 @@ class FolderRecord:
         if (place / STATE).is_symlink():
             return None
         document = read_json(place / STATE / FOLDER)
-        found = cls(document.get("id", ""), document.get("properties", {}))
+        found = cls(document.get("id", ""), document.get("properties", {}))  # of whatever kind they are
         return found if is_id(found.id) and _are_texts(found.properties) else None
 
     def write(self, place: Path) -> None:
         write_whole(place / STATE / FOLDER, json.dumps(asdict(self)).encode())
+
+
+def is_damaged(place: Path) -> bool:
+    """Whether there is the record of a dataset's folder, but none that tells which."""
+    return os.path.lexists(place / STATE / FOLDER) and FolderRecord.read(place) is None
 
 
 def _sums(value: Any) -> tuple[int, int, str, str] | None:
@@ -170,6 +176,11 @@ def make_room(place: Path, name: str, file_id: str, properties: Mapping[str, str
         (place / name).rename(place / beside)
 
 
+def claimed(place: Path, file_id: str, name: str) -> bool:
+    """Whether a record other than that of ``file_id`` says that the file of that name is its; no two of ours do."""
+    return any(other != file_id and record.stored and record.name == name for other, record in records(place))
+
+
 def _unused_name(place: Path, name: str) -> str:
     stem, dot, suffix = name.rpartition(".")
     count = 1
@@ -229,6 +240,8 @@ def kind_of(error: OSError, root: Path) -> DriveshardError:
         )
     if error.errno in _FORBIDDEN:
         return Refused(f"{error.filename or root} may not be written ({why})", advice="Check the folder's permissions.")
+    if error.errno in _NO_SUCH_PATH:  # nothing that a disk does by itself, and nothing that passes
+        return Refused(f"{root} cannot be a folder for datasets ({why})", advice="Give another file:DIR, or --name.")
     if error.errno == errno.EFBIG:
         return Refused(
             f"the disk of {root} does not take files that large",

@@ -27,7 +27,7 @@ from driveshard.core.files import write_whole
 from driveshard.core.model import RemoteFile
 from driveshard.sources.base import Source
 from driveshard.sources.folder import FolderSource
-from driveshard.storage.base import Destination
+from driveshard.storage.base import Destination, folder_gone
 from driveshard.storage.retry import Retry
 from driveshard.storage.throttle import Budget
 from driveshard.upload.dataset_folder.recover_ledger import Recovery
@@ -125,20 +125,7 @@ class DatasetFolder:
         try:
             return self._retry.call(lambda: self._destination.get(folder_id), doing="looking for the dataset's folder")
         except NotFound as error:
-            raise self._gone(trashed=error.trashed) from error
-
-    def _gone(self, *, trashed: bool) -> NotFound:
-        anew = "to begin anew, in a new folder with a new link, push with --recreate, or under another --name"
-        if trashed:
-            return NotFound(
-                f"the folder of the dataset {self._name} is in Drive's trash",
-                advice=f"Restore it there, then run the same command again; {anew}.",
-                trashed=True,
-            )
-        return NotFound(
-            f"the folder of the dataset {self._name} is gone from {self._destination.describe()}",
-            advice=f"Is it the right login, or is the disk connected? If the folder was deleted: {anew}.",
-        )
+            raise folder_gone(self._name, self._destination, trashed=error.trashed) from error
 
     def _begin_anew(self, wanted: dict[str, Any], facts: dict[str, Any]) -> None:
         self._check_not_empty()
@@ -242,8 +229,10 @@ class DatasetFolder:
 
 
 def find_folder(name: str, destination: Destination, retry: Retry) -> RemoteFile | None:
-    """The dataset folder of that name, None without one. Raises UsageError when several have the name."""
-    folders = retry.call(lambda: destination.find_folders(name), doing="looking for an earlier upload")
+    """The dataset folder of that name, None without one; one that does not say whose it is, is none. Raises UsageError
+    when several have the name."""
+    found = retry.call(lambda: destination.find_folders(name), doing="looking for an earlier upload")
+    folders = [one for one in found if one.properties.get("job")]
     if len(folders) > 1:
         raise UsageError(
             f"there are {len(folders)} dataset folders named {name}, and no ledger that says which is meant",

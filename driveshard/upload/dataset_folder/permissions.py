@@ -5,9 +5,10 @@ from __future__ import annotations
 from contextlib import closing
 
 from driveshard.config.settings import Settings
-from driveshard.core.errors import SourceMissing
+from driveshard.core.errors import NotFound, SourceMissing
 from driveshard.core.events import Emit
 from driveshard.storage.account_usage import AccountTally
+from driveshard.storage.base import folder_gone
 from driveshard.storage.rate_limits import DEFAULT_WRITES_PER_SECOND
 from driveshard.storage.registry import open_destination
 from driveshard.storage.retry import Retry
@@ -22,7 +23,7 @@ def share(name: str, who: str, settings: Settings, emit: Emit, *, wait: bool = F
     """Set who may read the dataset's folder: ``anyone``, ``domain:D``, ``user:EMAIL`` or ``nobody``. Returns the
     folder's id and link, and who may read now.
 
-    Raises SourceMissing, Busy, ShareRefused, and the errors of the way to Drive.
+    Raises SourceMissing, NotFound, Busy, ShareRefused, and the errors of the way to Drive.
     """
     record = find_record(settings, name)
     if record.folder_id is None:
@@ -39,7 +40,10 @@ def share(name: str, who: str, settings: Settings, emit: Emit, *, wait: bool = F
             closing(Ledger(record.path)) as ledger,
         ):
             folder_id = record.folder_id
-            folder = retry.call(lambda: destination.get(folder_id), doing="looking for the dataset's folder")
+            try:
+                folder = retry.call(lambda: destination.get(folder_id), doing="looking for the dataset's folder")
+            except NotFound as error:
+                raise folder_gone(record.name, destination, trashed=error.trashed) from error
             shared = Publisher(destination, folder_id, ledger, budget, retry, emit).grant(who)
             return folder_id, folder.link, shared
     finally:

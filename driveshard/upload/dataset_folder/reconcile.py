@@ -99,8 +99,8 @@ class Reconciler:
         if remote.id in self._changed() or remote.sha256 not in (None, said):
             self._emit(
                 Notice(
-                    f"{remote.name} was changed on the destination, and not all that it held could be packed again;"
-                    " the changed file is left beside the parts"
+                    f"{remote.name} was changed on the destination since it was uploaded; it is left beside the parts,"
+                    " for it may hold what they do not"
                 )
             )
         elif twin is not None:
@@ -110,9 +110,12 @@ class Reconciler:
 
     def _holds_no_more(self, remote: RemoteFile, like: LedgerPart) -> bool:
         """Whether the proved part ``like`` has all that is in the file: they are equal, or each of its members is
-        there. Of a file that is no zip any more, the size must be the part's: then it is a damaged copy."""
+        there. Of a file that is no zip any more, or that the ledger never knew as a part (an older one was lost), the
+        size must be the part's, too: then it is a damaged copy, and not what somebody made of it."""
         if remote.md5 is not None and matches(remote, like):
             return True
+        if remote.size != like.size and remote.id not in self._changed():
+            return False
         try:
             here = set(self._directory(remote.id, remote.size))
             return here <= set(self._directory(like.file_id or "", like.size or 0))

@@ -94,7 +94,7 @@ def clean_path(path: Iterable[str], away: Iterable[str] = ()) -> list[str]:
     """A search path without the current folder and those ``away``; the one that holds driveshard itself comes last."""
     unwanted = {_real(folder) for folder in ("", *away)}
     kept = [entry for entry in path if _real(entry) not in unwanted]
-    home = str(Path(__file__).parent.parent)
+    home = str(Path(__file__).parents[3])
     return [*kept, home] if _real(home) in unwanted else kept
 
 

@@ -20,10 +20,10 @@ from driveshard.cli.demo.objects import draw_backgrounds, draw_foregrounds
 from driveshard.core.errors import BrokenPicture, ConfigError, SourceMissing
 from driveshard.core.model import PartSpec, SampleRange
 from driveshard.sources.base import Source
+from driveshard.sources.composite import renderer as studio
 from driveshard.sources.composite.images import list_pictures, load_background, load_foreground
 from driveshard.sources.composite.jpeg import JpegEncoder
 from driveshard.sources.composite.source import CompositeSource
-from driveshard.sources.composite.source import renderer as studio
 from driveshard.sources.estimate import estimate_sample_bytes
 from driveshard.upload.pack.build import build_part
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import json
+import os
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from importlib import metadata
@@ -269,3 +273,24 @@ def test_certificates_that_cannot_be_used_are_refused_by_name(
 def test_a_folder_of_certificates_will_do(tmp_path: Path) -> None:
     assert certificates({"REQUESTS_CA_BUNDLE": str(tmp_path)}) == str(tmp_path)
     assert certificates({}) is None
+
+
+@pytest.mark.parametrize("value", ["/nowhere/ca.pem", "a folder", ""])
+def test_httplib2_is_not_left_to_read_its_own_variable(tmp_path: Path, value: str) -> None:
+    """It does so while it is imported, and a folder or a file that is not there is an exception to it."""
+    value = str(tmp_path) if value == "a folder" else value
+    code = "import json, os; from driveshard.storage.drive import client, network"
+    code += (
+        "\ntry: found = network.certificates()\nexcept Exception as error: found = f'{type(error).__name__}: {error}'"
+    )
+    code += "\nprint(json.dumps([found, os.environ['HTTPLIB2_CA_CERTS']]))"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "HTTPLIB2_CA_CERTS": value}
+    environment |= {"REQUESTS_CA_BUNDLE": "", "SSL_CERT_FILE": ""}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    found, kept = json.loads(done.stdout)
+    assert kept == value
+    if value.startswith("/nowhere"):
+        assert found.startswith("ConfigError: ") and "HTTPLIB2_CA_CERTS" in found
+    else:
+        assert found == (value or None)

@@ -15,12 +15,26 @@ from pathlib import Path
 import pytest
 
 from driveshard.core import files as durable
-from driveshard.core.errors import DriveshardError, IdInUse, NotFound, Refused, SessionGone, StorageFull, Unavailable
+from driveshard.core.clock import Clock
+from driveshard.core.errors import (
+    DriveshardError,
+    IdInUse,
+    NotFound,
+    Refused,
+    SessionGone,
+    StorageFull,
+    Unavailable,
+    UsageError,
+)
+from driveshard.core.events import ignore
 from driveshard.core.model import UploadSession
 from driveshard.storage.base import Held, Stored
 from driveshard.storage.folder import destination as folder_destination
 from driveshard.storage.folder import records as folder_records
 from driveshard.storage.folder.destination import FolderDestination
+from driveshard.storage.registry import open_destination
+from driveshard.storage.retry import Patience, Retry
+from driveshard.upload.dataset_folder.find_or_create import find_folder
 
 UNIT = FolderDestination.chunk_unit
 DATA = bytes(range(256)) * (UNIT // 256) + b"end"
@@ -144,7 +158,7 @@ def test_a_name_is_there_once_and_the_file_that_had_it_is_kept_beside(nas: Nas) 
     assert nas.visible() == {"a.kept-2.zip", "a.zip", ".driveshard"}
 
 
-@pytest.mark.parametrize("what", ["file", "link", "folder"])
+@pytest.mark.parametrize("what", ["file", "link", "dead link", "folder"])
 def test_what_nobody_knows_of_is_kept_beside(nas: Nas, tmp_path: Path, what: str) -> None:
     """Somebody put it there under a part's name, or its record is gone."""
     (tmp_path / "theirs").write_bytes(b"theirs")
@@ -153,12 +167,17 @@ def test_what_nobody_knows_of_is_kept_beside(nas: Nas, tmp_path: Path, what: str
         there.write_bytes(b"theirs")
     elif what == "link":
         there.symlink_to(tmp_path / "theirs")
+    elif what == "dead link":
+        there.symlink_to(tmp_path / "nothing")
     else:
         there.mkdir()
         (there / "x").write_bytes(b"theirs")
     nas.store()
     kept = nas.root / "d" / "a.kept-1.zip"
-    assert (kept / "x" if what == "folder" else kept).read_bytes() == b"theirs"
+    if what == "dead link":
+        assert kept.readlink() == tmp_path / "nothing"
+    else:
+        assert (kept / "x" if what == "folder" else kept).read_bytes() == b"theirs"
     assert there.read_bytes() == DATA and not there.is_symlink()
     assert (tmp_path / "theirs").read_bytes() == b"theirs"
 
@@ -270,6 +289,17 @@ def test_a_planted_record_is_none(nas: Nas, tmp_path: Path, planted: dict[str, o
     nas.place.remove(nas.folder)
     assert precious.read_bytes() == b"mine"
     assert (nas.root / "d" / "sub" / "precious").read_bytes() == b"mine"
+
+
+def test_a_planted_record_of_anothers_file_does_not_take_it_along(nas: Nas) -> None:
+    file_id = nas.store()
+    (nas.root / "d" / ".driveshard" / "evil.json").write_text(json.dumps(RECORD))
+    nas.open().remove("evil")
+    assert nas.place.read(file_id, 0, len(DATA)) == DATA
+    with pytest.raises(NotFound):
+        nas.place.get("evil")
+    nas.place.remove(file_id)
+    assert nas.visible() == {".driveshard"}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links take rights on Windows")
@@ -456,3 +486,64 @@ def test_a_kill_at_any_point_costs_nothing_that_was_stored(tmp_path: Path) -> No
         }
         assert nas.visible() == {"a.zip", "m.json", ".driveshard"}
     assert step > 15
+
+
+DAMAGED = [
+    b"",
+    b"{}",
+    b"[]",
+    b"null",
+    b"garbage",
+    b'{"id": 5, "properties": {}}',
+    b'{"id": "x"}trailing',
+    b'{"id": "x", "properties": {"job": 1}}',
+    b'{"id": "x", "properties": []}',
+    b'{"properties": {}}',
+    b"[" * 100_000,
+    b"\xff\xfe",
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGED, ids=[repr(one[:40]) for one in DAMAGED])
+def test_a_damaged_record_of_a_folder_is_named(nas: Nas, damage: bytes) -> None:
+    """It is no dataset any more, and what is there is neither taken over nor written into."""
+    record = nas.root / "d" / ".driveshard" / "folder.json"
+    folder, stored = nas.folder, nas.store()
+    record.write_bytes(damage)
+    place = nas.open()
+    assert place.find_folders("d") == []
+    for look in (place.get, place.children):
+        with pytest.raises(NotFound):
+            look(folder)
+    with pytest.raises(NotFound):
+        place.get(stored)
+    with pytest.raises(Refused, match=r"folder\.json is damaged") as caught:
+        place.make_folder(place.reserve_ids(1)[0], "d", {"driveshard": "folder"})
+    assert "backup" in caught.value.advice and "--name" in caught.value.advice
+    assert (record.read_bytes(), (nas.root / "d" / "a.zip").read_bytes()) == (damage, DATA)
+
+
+def test_a_folder_that_does_not_say_whose_it_is_is_not_taken_over(nas: Nas) -> None:
+    record = nas.root / "d" / ".driveshard" / "folder.json"
+    record.write_text('{"id": "x", "properties": {}}')
+    assert find_folder("d", nas.open(), Retry(Clock(), Patience(), ignore)) is None
+
+
+@pytest.mark.parametrize("what", ["too long", "a file", "a loop"])
+def test_a_path_that_can_never_be_a_folder_is_no_matter_of_the_disk(tmp_path: Path, what: str) -> None:
+    path = tmp_path / ("n" * 300 if what == "too long" else "there")
+    if what == "a file":
+        path.write_bytes(b"mine")
+    if what == "a loop":
+        path.symlink_to(path)
+    place = FolderDestination(path)
+    with pytest.raises(Refused) as caught:
+        place.find_folders("d")
+        place.make_folder(place.reserve_ids(1)[0], "d", {"driveshard": "folder"})
+    assert "cannot be a folder" in str(caught.value) and "still connected" not in str(caught.value)
+    assert "--" in caught.value.advice
+
+
+def test_a_zero_byte_is_in_no_path() -> None:
+    with pytest.raises(UsageError, match="names no directory"):
+        open_destination("file:a\0b", None)

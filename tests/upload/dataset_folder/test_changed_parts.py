@@ -134,7 +134,8 @@ def test_what_was_put_in_there_stays_and_a_mere_copy_goes(
         there.lose_ledger()
     result = there.push()
     content = there.content(result)
-    assert (file_id in content) is stays
+    # Without a ledger only what has the part's size is taken for a damaged copy of it.
+    assert (file_id in content) is (stays or (lost and change is commented))
     assert content.get(file_id, held) == held
     assert {one.sha256 for one in there.files(result) if one.id != file_id} == before
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import urllib.request
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +16,10 @@ from driveshard.cli.commands.status import show_status
 from driveshard.cli.console import Manner
 from driveshard.config.settings import PushOptions, Settings
 from driveshard.core.errors import Mismatch, NotFound
-from driveshard.core.events import Event, PartReleased
+from driveshard.core.events import Event, PartReleased, ignore
+from driveshard.dataset.locate import open_shelf
 from driveshard.emulator import Emulator
+from driveshard.upload.dataset_folder.permissions import share
 from driveshard.upload.ledger.ledger import Ledger
 from driveshard.upload.ledger.reader import find_record
 from driveshard.upload.result import PushResult
@@ -82,6 +86,11 @@ def assert_told(there: There, result: PushResult, capsys: pytest.CaptureFixture[
     assert (told["last_error"], told["last_advice"]) == (str(error), error.advice)
 
 
+def raised(result: PushResult) -> None:
+    if result.error is not None:
+        raise result.error
+
+
 def test_it_is_said_by_name_again_and_again(there: There, capsys: pytest.CaptureFixture[str]) -> None:
     result = pushed(there)
     there.lose_folder(result.folder_id)
@@ -89,6 +98,28 @@ def test_it_is_said_by_name_again_and_again(there: There, capsys: pytest.Capture
         again = there.push()
         assert_told(there, again, capsys)
         assert again.sent_bytes == 0
+
+
+def test_whoever_looks_at_it_by_name_is_told_the_same(there: There) -> None:
+    result = pushed(there)
+    there.lose_folder(result.folder_id)
+
+    def read() -> None:
+        with closing(open_shelf("t", there.settings(), ignore)) as shelf:
+            shelf.files()
+
+    looks: list[Callable[[], object]] = [
+        read,
+        lambda: share("t", "nobody", there.settings(), ignore),
+        lambda: raised(there.push()),
+    ]
+    told = set()
+    for look in looks:
+        with pytest.raises(NotFound, match="the folder of the dataset t ") as caught:
+            look()
+        told.add((str(caught.value), caught.value.advice, caught.value.trashed))
+    assert len(told) == 1
+    assert told.pop()[2] is (there.how == "trashed")
 
 
 def test_it_is_begun_anew_when_asked_for(there: There) -> None:
@@ -119,7 +150,7 @@ def test_a_folder_that_is_there_is_kept(there: There) -> None:
     first = pushed(there)
     again = there.push(recreate=True)
     assert (again.error, again.sent_bytes, again.folder_id) == (None, 0, first.folder_id)
-    assert not there.rig.notices()
+    assert not [text for text in there.rig.notices() if "folder" in text]
 
 
 def test_what_waits_in_temp_belongs_to_the_old_folder(there: There) -> None:

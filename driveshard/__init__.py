@@ -14,21 +14,60 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from driveshard import errors, events
+    from driveshard.api import Shared, cat, ls, open, push, share, status, verify  # noqa: A004
     from driveshard.core.errors import DriveshardError
     from driveshard.core.model import Sample
-    from driveshard.upload.push import push
+    from driveshard.dataset.reader import Member, Reading
+    from driveshard.dataset.verify import Proof
+    from driveshard.upload.ledger.reader import Record
+    from driveshard.upload.result import PushResult
 
 __version__ = "0.1.0"
-__all__ = ["DriveshardError", "Sample", "__version__", "push"]
+__all__ = [
+    "DriveshardError",
+    "Member",
+    "Proof",
+    "PushResult",
+    "Reading",
+    "Record",
+    "Sample",
+    "Shared",
+    "__version__",
+    "cat",
+    "errors",
+    "events",
+    "ls",
+    "open",
+    "push",
+    "share",
+    "status",
+    "verify",
+]
 
 _HOMES = {
     "DriveshardError": "driveshard.core.errors",
+    "Member": "driveshard.dataset.reader",
+    "Proof": "driveshard.dataset.verify",
+    "PushResult": "driveshard.upload.result",
+    "Reading": "driveshard.dataset.reader",
+    "Record": "driveshard.upload.ledger.reader",
     "Sample": "driveshard.core.model",
-    "push": "driveshard.upload.push",
+    "Shared": "driveshard.api",
+    "cat": "driveshard.api",
+    "ls": "driveshard.api",
+    "open": "driveshard.api",
+    "push": "driveshard.api",
+    "share": "driveshard.api",
+    "status": "driveshard.api",
+    "verify": "driveshard.api",
 }
+_MODULES = ("errors", "events")
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"driveshard.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)

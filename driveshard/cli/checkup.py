@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from driveshard import __version__
 from driveshard.cli.error_messages import moment, redacted, sentence
-from driveshard.config.settings import Settings, push_options, require_home
+from driveshard.config.settings import Settings, push_options, read_config, require_home
 from driveshard.core.errors import AuthError, ConfigError, DriveshardError, Refused, StorageFull, TempFull
 from driveshard.core.formatting import human_seconds, human_size, plural
 from driveshard.core.paths import path_of
@@ -67,7 +67,9 @@ def warn(check: str, said: str, advice: str) -> Finding:
 
 
 def red(check: str, error: DriveshardError) -> Finding:
-    return Finding(check, "fail", redacted(str(error)), sentence(error.advice) if error.advice else "", error.exit_code)
+    return Finding(
+        check, "fail", redacted(error.message), sentence(error.advice) if error.advice else "", error.exit_code
+    )
 
 
 def skip(check: str, why: str) -> Finding:
@@ -326,7 +328,7 @@ def everything(settings: Settings, to: str | None, *, write: bool = True) -> Ite
     yield judged("home", lambda: home(settings))
     try:
         given: dict[str, Any] = {"to": to} if to else {}
-        options = push_options("", given, {}, settings.home, os.environ)
+        options = push_options("", given, {}, read_config(settings.home)[0], os.environ)
     except DriveshardError as error:
         yield red("config", error)
         return

@@ -6,13 +6,12 @@ import contextlib
 import json
 import os
 import sys
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from driveshard.core.errors import TempFull
-from driveshard.core.formatting import shown
+from driveshard.core.formatting import iso_time, log_time, shown
 
 
 @dataclass
@@ -23,10 +22,15 @@ class Manner:
     log_format: str = "text"
     quiet: bool = False
     verbose: bool = False
+    answered: bool = False  # the result object was printed
 
     def reset(self) -> None:
         """As it is before any option was read."""
         vars(self).update(vars(Manner()))
+
+
+manner = Manner()
+"""Of the command that runs; set while its options are read."""
 
 
 @contextlib.contextmanager
@@ -44,6 +48,9 @@ def streams_kept() -> Iterator[None]:
         for name, copy in copies.items():
             _end(copy, getattr(sys, name))
 
+
+gives_way: list[Callable[[bytes | None], None]] = []
+"""What moves on the screen; called before something else is written, with the bytes that go to a terminal, too."""
 
 _kept: dict[str, Any] = {}
 
@@ -71,10 +78,19 @@ def standard(name: str) -> Any:
 
 def tell(text: str) -> None:
     """A line on stderr. Nobody listening is no reason to fail."""
+    for give_way in gives_way:
+        give_way(None)
     with contextlib.suppress(OSError, ValueError, AttributeError):
         stream = standard("stderr")
         stream.write(shown(text) + "\n")
         stream.flush()
+
+
+def tell_timed(text: str) -> None:
+    """As ``tell``; in a log, where nobody looks at it as it comes, each line with its time."""
+    seen = is_terminal(standard("stderr"))
+    for line in [text] if seen else text.splitlines():
+        tell(line if seen else f"{log_time()} {line}")
 
 
 def put(text: str) -> None:
@@ -92,7 +108,7 @@ def leave(code: int) -> NoReturn:
 
 def tell_event(kind: str, document: Mapping[str, Any]) -> None:
     """A line of ``--log-format json`` on stderr."""
-    tell(json.dumps({"time": round(time.time(), 3), "event": kind, **document}))
+    tell(json.dumps({"time": iso_time(), "event": kind, **document}))
 
 
 class ReaderGone(Exception):
@@ -104,6 +120,8 @@ def put_bytes(data: bytes | memoryview) -> None:
     stream = standard("stdout")
     if stream is None:
         return
+    for give_way in list(gives_way) if is_terminal(stream) else ():
+        give_way(bytes(data[-1:]))
     try:
         with contextlib.suppress(OSError, ValueError, AttributeError):
             sys.stdout.flush()  # a source's own words come before
@@ -121,12 +139,18 @@ def put_bytes(data: bytes | memoryview) -> None:
 def put_result(result: str | Mapping[str, Any]) -> None:
     """The line, or JSON object, that tells on stdout how a command ended. Whether anybody takes it changes nothing of
     what was done, so it never raises: that nobody reads is fine, and that there is no room is said once."""
+    _note_answer(result)
     try:
         put(result if isinstance(result, str) else json.dumps(result))
     except (ReaderGone, TempFull) as error:
         if isinstance(error, TempFull):
             tell(f"driveshard: {error}. {error.advice}")
         silence_stdout()
+
+
+def _note_answer(result: str | Mapping[str, Any]) -> None:
+    """Whether a command has given its one object; an error that ends it adds no second one."""
+    manner.answered = manner.answered or not isinstance(result, str)
 
 
 def silence_stdout() -> None:
@@ -142,6 +166,7 @@ def is_terminal(stream: Any) -> bool:
 
 def put_json(document: Mapping[str, Any]) -> None:
     """The result object: the last line of stdout."""
+    _note_answer(document)
     put(json.dumps(document))
 
 

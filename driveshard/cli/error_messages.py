@@ -32,7 +32,7 @@ _SECRETS = re.compile(
 
 def explain(error: DriveshardError, home: Path, *, verbose: bool) -> str:
     """What the user reads about an error: a sentence, what to do next and, with ``verbose``, the cause."""
-    lines = [f"driveshard: {sentence(str(error))}"]
+    lines = [f"driveshard: {sentence(error.message)}"]
     if isinstance(error, ComeBackLater) and error.resume_after and error.resume_after > time.time():
         lines.append(f"It can go on from {moment(error.resume_after)}.")
     if error.advice:
@@ -42,7 +42,7 @@ def explain(error: DriveshardError, home: Path, *, verbose: bool) -> str:
         lines += [f"The details are in {saved}."] if saved else []
     cause = error.__cause__
     if verbose and cause is not None:
-        lines.append(f"cause: {type(cause).__name__}: {redacted(str(cause))}")
+        lines.append(f"cause: {type(cause).__name__}: {redacted(getattr(cause, 'message', None) or str(cause))}")
     return "\n".join(lines)
 
 
@@ -50,7 +50,7 @@ def error_as_json(error: DriveshardError) -> dict[str, Any]:
     """An error for those who read events."""
     return {
         "error": type(error).__name__,
-        "message": redacted(str(error)),
+        "message": redacted(error.message),
         "advice": error.advice,
         "resume_after": getattr(error, "resume_after", None),
         "exit_code": error.exit_code,

@@ -10,13 +10,36 @@ from typing import Any
 import click
 
 from driveshard import __version__
-from driveshard.cli.console import Manner
-from driveshard.config.options import FLAGS, PUSH, RUN, SETTINGS, Option, read_values
+from driveshard.cli.console import manner
+from driveshard.config.options import FLAGS, GROUPS, PUSH, RUN, SETTINGS, Option, read_values
 from driveshard.core.paths import path_of
 
+__all__ = ["AnyPath", "Grouped", "common", "examples", "given_flags", "manner", "option", "push_flags"]
+__all__ += ["write_options"]
+_EVERYWHERE = "Everywhere"
 _PROFILE = "DRIVESHARD_PROFILE"
-manner = Manner()
-"""Of the command that runs; set while its options are read."""
+
+
+class Grouped(click.Option):
+    """An option with a heading that it stands under in the help."""
+
+    def __init__(self, *arguments: Any, group: str = "", **form: Any) -> None:
+        super().__init__(*arguments, **form)
+        self.group = group
+
+
+def write_options(command: click.Command, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    """The options by their headings: the table's groups, the command's own, and last those that every command has."""
+    sections: dict[str, list[tuple[str, str]]] = {name: [] for name in ("", *GROUPS, _EVERYWHERE)}
+    for parameter in command.get_params(ctx):
+        record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
+        if record is not None:
+            always = not {"--version", "--help"}.isdisjoint(parameter.opts)
+            sections[_EVERYWHERE if always else getattr(parameter, "group", "")].append(record)
+    for name, records in sections.items():
+        if records:
+            with formatter.section(name or "Options"):
+                formatter.write_dl(records)
 
 
 def _note(field: str) -> Callable[[click.Context, click.Parameter, Any], None]:
@@ -55,6 +78,8 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
         command = click.option(
             *names.split("/"),
             field,
+            cls=Grouped,
+            group=_EVERYWHERE,
             is_flag=True,
             expose_value=False,
             callback=_note(field),
@@ -63,6 +88,8 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
         )(command)
     command = click.option(
         "--profile",
+        cls=Grouped,
+        group=_EVERYWHERE,
         metavar="NAME",
         expose_value=False,
         callback=_profile,
@@ -70,6 +97,8 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
     return click.option(
         "--log-format",
+        cls=Grouped,
+        group=_EVERYWHERE,
         type=click.Choice(["text", "json"]),
         expose_value=False,
         callback=_note("log_format"),
@@ -81,14 +110,15 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
 def push_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options of the table; their values come as they were typed, None when they were not."""
     for option in reversed((*PUSH, *RUN)):
-        command = click.option(f"--{option.name}", option.field, **_form(option), help=f"{option.help}.")(command)
+        command = click.option(f"--{option.name}", option.field, **_form(option))(command)
     return command
 
 
 def _form(option: Option) -> dict[str, Any]:
+    form: dict[str, Any] = {"cls": Grouped, "group": option.group, "help": f"{option.help}."}
     if option.switch:
-        return {"is_flag": True, "default": None}
-    return {"metavar": option.metavar, "multiple": option.many}
+        return form | {"is_flag": True, "default": None}
+    return form | {"metavar": option.metavar, "multiple": option.many}
 
 
 def given_flags(arguments: Mapping[str, Any], table: Iterable[Option] = PUSH) -> dict[str, Any]:

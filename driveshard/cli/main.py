@@ -8,13 +8,16 @@ from __future__ import annotations
 import difflib
 import errno
 import importlib
+import os
 import sys
+from functools import partial
 
 import click
 from click.core import ParameterSource
 
-from driveshard.cli.console import ReaderGone, tell, tell_event
-from driveshard.cli.flags import common, manner
+from driveshard.cli.console import ReaderGone, manner, put_result, tell, tell_event
+from driveshard.cli.flags import common, write_options
+from driveshard.config.home import CONFIG_FILE, home_folder
 from driveshard.core.errors import ConfigError, DriveshardError, Interrupted, TempFull, UsageError
 
 _WIDTH = 100
@@ -34,6 +37,7 @@ COMMANDS = {
     "doctor": "Check everything that a push needs, and say what to do.",
     "config": "Show every value that counts, and where it was set.",
     "schedule": "Print a crontab line and a systemd timer for a push.",
+    "completion": "Print what makes a shell complete commands, options and names.",
     "emulate": "Serve a Drive of your own on this machine, for trying.",
 }
 """Each command with a line for the list, in the order in which one meets them; a module of ``commands`` each."""
@@ -53,7 +57,17 @@ class _Commands(click.Group):
             return None
         module = importlib.import_module(f"driveshard.cli.commands.{cmd_name}")
         command: click.Command = module.command
+        if type(command).format_options is click.Command.format_options:
+            command.format_options = partial(write_options, command)  # type: ignore[method-assign]
         return command
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.format_commands(ctx, formatter)
+        write_options(self, ctx, formatter)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_epilog(ctx, formatter)
+        formatter.write(f"\n{_where_things_are()}\n")
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -68,6 +82,14 @@ class _Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+
+
+def _where_things_are() -> str:
+    try:
+        home = home_folder(os.environ)
+    except ConfigError as error:
+        return str(error)
+    return f"Home (login, ledgers):  {home}\nSettings:               {home / CONFIG_FILE}"
 
 
 @click.group(
@@ -97,6 +119,10 @@ def main(arguments: list[str] | None = None) -> int:
     from driveshard.cli.error_messages import defect
 
     manner.reset()
+    if "_DRIVESHARD_COMPLETE" in os.environ:
+        from driveshard.cli.completion import complete
+
+        return complete(driveshard, os.environ["_DRIVESHARD_COMPLETE"])
     try:
         code = driveshard.main(arguments, prog_name="driveshard", standalone_mode=False) or 0
     except click.exceptions.NoArgsIsHelpError as error:
@@ -128,6 +154,8 @@ def fail(error: DriveshardError) -> int:
     """Print an error; returns its exit code."""
     from driveshard.cli.error_messages import error_as_json, explain, home_for_crashes
 
+    if manner.as_json and not manner.answered:
+        put_result(error_as_json(error))
     if manner.log_format == "json":
         tell_event("Failed", error_as_json(error))
         return error.exit_code

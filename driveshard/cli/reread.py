@@ -17,7 +17,7 @@ _SIGNAL = getattr(signal, "SIGUSR1", None)  # Windows has none
 @contextlib.contextmanager
 def rereading(task: Task, say: Callable[[str], None]) -> Iterator[None]:
     """Meanwhile the signal changes the limit. Only the main thread can be told of signals."""
-    if _SIGNAL is None or threading.current_thread() is not threading.main_thread():
+    if _SIGNAL is None or task.reread is None or threading.current_thread() is not threading.main_thread():
         yield
         return
 
@@ -34,6 +34,7 @@ def rereading(task: Task, say: Callable[[str], None]) -> Iterator[None]:
 def read_again(task: Task, say: Callable[[str], None]) -> None:
     """Take the limit that the files, the environment and the flags give now, and say which it is."""
     try:
+        assert task.reread is not None
         limit = task.reread().bwlimit
         task.settings.bandwidth.timetable = parse_bwlimit(limit) if limit else None
     except DriveshardError as error:

@@ -23,7 +23,7 @@ from driveshard.config.settings import RunOptions
 from driveshard.core.errors import ConfigError, Unavailable
 from driveshard.core.events import BytesSent, Event, PackStarted, Planned, Scanned, Waiting
 from driveshard.core.files import write_whole
-from driveshard.core.formatting import human_seconds, human_size, plural, shown
+from driveshard.core.formatting import human_seconds, human_size, iso_time, plural, shown
 from driveshard.upload.result import PushResult
 
 _LOG_BYTES, _LOGS = 5 << 20, 5
@@ -55,7 +55,7 @@ class LogFile:
 
     def put(self, kind: str, document: Mapping[str, Any]) -> None:
         """Write one event."""
-        self.line(json.dumps({"time": round(time.time(), 3), "event": kind, **document}))
+        self.line(json.dumps({"time": iso_time(), "event": kind, **document}))
 
     def close(self) -> None:
         self._handler.close()
@@ -243,5 +243,5 @@ def summary_line(result: PushResult, code: int) -> str:
         return f"driveshard {name}: complete, {size}, {sent}{bad} {result.link or ''}".rstrip()
     when = result.resume_after or getattr(result.error, "resume_after", None)
     again = f" It can go on from {moment(when)}." if when else ""
-    said = f"{sentence(redacted(str(result.error)))}{again} {result.error.advice}".replace("\n", " ").rstrip()
+    said = f"{sentence(redacted(result.error.message))}{again} {result.error.advice}".replace("\n", " ").rstrip()
     return f"driveshard {name}: exit {code}, {sent}: {shown(said)}"

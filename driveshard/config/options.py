@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import math
 import re
@@ -15,18 +16,22 @@ from driveshard.core.errors import ConfigError, DriveshardError, UsageError
 from driveshard.core.paths import path_of
 from driveshard.core.units import parse_size
 from driveshard.sources.globs import matcher
-from driveshard.storage.rate_limits import parse_bwlimit
+from driveshard.storage.rate_limits import DEFAULT_WRITES_PER_SECOND, parse_bwlimit
 
 _LARGEST = 2**60  # bytes; more than any disk, and well within what SQLite counts
 _LEAST, _MOST = 0.001, 1_000_000_000  # what clocks and sockets can wait, in seconds, and its inverse
 _SIDE_BY_SIDE = 1024
+MIB = 1024 * 1024
+ENGINES = ("processes", "threads", "serial")
+WHAT, WHERE_TO, HOW_FAST, OUTPUT = GROUPS = ("What", "Where", "How fast", "Output")
+"""Headings of the help."""
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
     """One option by its long name. ``parse`` takes a text or a TOML value and raises ValueError or UsageError; ``many``
     are given several times; ``rebase`` says which path a value means, relative to the folder of the file it was written
-    in (None: to the current one)."""
+    in (None: to the current one); ``group`` is the heading it stands under in the help."""
 
     name: str
     parse: Callable[[Any], Any]
@@ -34,6 +39,7 @@ class Option:
     help: str
     many: bool = False
     rebase: Callable[[Any, Path | None], Any] | None = None
+    group: str = ""
 
     @property
     def field(self) -> str:
@@ -248,72 +254,112 @@ def _rebase_where(value: str, base: Path | None) -> str:
     return f"{scheme}{colon}{path_of(rest, base)}" if scheme == "file" and rest else value
 
 
-PUSH: tuple[Option, ...] = (
-    Option(
-        "to",
+def _set(
+    default: Any,
+    parse: Callable[[Any], Any],
+    metavar: str,
+    group: str,
+    text: str,
+    *,
+    many: bool = False,
+    rebase: Callable[[Any, Path | None], Any] | None = None,
+) -> Any:
+    """A field of PushOptions, with all that flags, files, environment and help know of it."""
+    about = {"parse": parse, "metavar": metavar, "help": text, "many": many, "rebase": rebase, "group": group}
+    return dataclasses.field(default=default, metadata=about)
+
+
+@dataclass
+class PushOptions:
+    """Options of ``push``, as in its help; each stands here and nowhere else. Sizes in bytes."""
+
+    source: str
+    to: str = _set(
+        "drive:",
         where,
         "WHERE",
+        WHERE_TO,
         "Where to: drive: (a new folder made by driveshard; the default), drive:FOLDER_ID or a folder link (a parent to"
         " put it in), or file:DIR (a plain directory)",
         rebase=_rebase_where,
-    ),
-    Option("name", text, "NAME", "The dataset's name (default: the source's)"),
-    Option("part-size", size, "SIZE", "Size of a zip part (default 512MiB)"),
-    Option("part-samples", count, "N", "At most this many samples in a part"),
-    Option("temp", folder, "DIR", "Where parts wait for their upload", rebase=path_of),
-    Option("temp-limit", size, "SIZE", "Most bytes there at any time (default: room for the parts under way)"),
-    Option("workers", some, "N", "Processes that pack (default: one for each CPU)"),
-    Option("uploads", some, "N", "Parts uploaded side by side (default 3)"),
-    Option(
-        "share", who, "WHO", "Who may read: anyone, domain:D, user:EMAIL or nobody (default: as it is, at first nobody)"
-    ),
-    Option("include", globs, "GLOB", "Only files that match, such as '*.jpg' or 'raw/**' (may be repeated)", many=True),
-    Option("exclude", globs, "GLOB", "No files that match (may be repeated)", many=True),
-    Option(
-        "bwlimit",
+    )
+    name: str | None = _set(None, text, "NAME", WHAT, "The dataset's name (default: the source's)")
+    part_size: int = _set(512 * MIB, size, "SIZE", WHAT, "Size of a zip part (default 512MiB)")
+    part_samples: int | None = _set(None, count, "N", WHAT, "At most this many samples in a part")
+    temp: Path | None = _set(None, folder, "DIR", WHERE_TO, "Where parts wait for their upload", rebase=path_of)  # noqa: RUF009
+    temp_limit: int | None = _set(
+        None, size, "SIZE", WHERE_TO, "Most bytes there at any time (default: room for the parts under way)"
+    )
+    workers: int | None = _set(None, some, "N", HOW_FAST, "Processes that pack (default: one for each CPU)")
+    uploads: int = _set(3, some, "N", HOW_FAST, "Parts uploaded side by side (default 3)")
+    share: str | None = _set(
+        None,
+        who,
+        "WHO",
+        WHERE_TO,
+        "Who may read: anyone, domain:D, user:EMAIL or nobody (default: as it is, at first nobody)",
+    )
+    include: tuple[str, ...] = _set(
+        (), globs, "GLOB", WHAT, "Only files that match, such as '*.jpg' or 'raw/**' (may be repeated)", many=True
+    )
+    exclude: tuple[str, ...] = _set((), globs, "GLOB", WHAT, "No files that match (may be repeated)", many=True)
+    bwlimit: str | None = _set(
+        None,
         rate,
         "RATE|TIMETABLE",
+        HOW_FAST,
         "Upload no faster: 2M, or by the time of day '08:00,512K 18:00,10M 23:00,off'",
-    ),
-    Option(
-        "max-transfer",
+    )
+    max_transfer: int | None = _set(
+        None,
         size,
         "SIZE",
+        HOW_FAST,
         "End the run when it has sent this much (one chunk at least); the next one goes on",
-    ),
-    Option("max-duration", duration, "TIME", "End the run after so long, such as 6h; the next one goes on"),
-    Option("writes-per-second", number, "R", "Pace of new files (default 2.5; Drive takes about 3)"),
-    Option("engine", engine, "NAME", "What packs: processes (default), threads or serial"),
-    Option(
-        "recreate", switch, "", "If the dataset's folder was deleted: begin anew, in a new folder (kept if it is there)"
-    ),
-    Option(
-        "checksum",
+    )
+    max_duration: float | None = _set(
+        None, duration, "TIME", HOW_FAST, "End the run after so long, such as 6h; the next one goes on"
+    )
+    writes_per_second: float = _set(
+        DEFAULT_WRITES_PER_SECOND, number, "R", HOW_FAST, "Pace of new files (default 2.5; Drive takes about 3)"
+    )
+    engine: str = _set("processes", engine, "NAME", HOW_FAST, "What packs: processes (default), threads or serial")
+    recreate: bool = _set(
+        False,
         switch,
         "",
+        WHERE_TO,
+        "If the dataset's folder was deleted: begin anew, in a new folder (kept if it is there)",
+    )
+    checksum: bool = _set(
+        False,
+        switch,
+        "",
+        WHAT,
         "Read every file again and pack those whose content changed, also where size and dates say it did not",
-    ),
-    Option("dry-run", switch, "", "Say what would be packed, and send nothing"),
-    Option("wait", switch, "", "If another run has this dataset, wait for it"),
-)
+    )
+    dry_run: bool = _set(False, switch, "", OUTPUT, "Say what would be packed, and send nothing")
+    wait: bool = _set(False, switch, "", OUTPUT, "If another run has this dataset, wait for it")
 
-# How a run is watched by those who are not there; of the command alone.
-RUN: tuple[Option, ...] = (
-    Option("summary", switch, "", "Say nothing but one line at the end, fit for the mail of a cron job"),
-    Option(
-        "log-file",
-        folder,
-        "FILE",
-        "Write events to this file, a JSON object a line; five old ones are kept",
-        rebase=path_of,
-    ),
-    Option("on-success", text, "CMD", "Run this command after a run that ended well; the result is on its stdin"),
-    Option("on-failure", text, "CMD", "Run this command after one that did not"),
-    Option("stall-after", duration, "TIME", "End the run when nothing has happened for so long, such as 2h"),
-    Option("every", duration, "TIME", "Stay, and push what is new so often, such as 15m; SIGTERM ends it"),
-    Option("at", rate, "RATE", "With --dry-run: how long it takes on such a line, such as 20Mbit/s"),
-    Option("nice", switch, "", "Leave CPU and disk to others who want them"),
+
+PUSH: tuple[Option, ...] = tuple(
+    Option(one.name.replace("_", "-"), **one.metadata) for one in dataclasses.fields(PushOptions) if one.metadata
 )
+"""The options of ``push``, from its dataclass: the one table."""
+
+_LOG_FILE = "Write events to this file, a JSON object a line; five old ones are kept"
+_SUCCESS = "Run this command after a run that ended well; the result is on its stdin"
+RUN: tuple[Option, ...] = (
+    Option("summary", switch, "", "Say nothing but one line at the end, fit for the mail of a cron job", group=OUTPUT),
+    Option("log-file", folder, "FILE", _LOG_FILE, rebase=path_of, group=OUTPUT),
+    Option("on-success", text, "CMD", _SUCCESS, group=OUTPUT),
+    Option("on-failure", text, "CMD", "Run this command after one that did not", group=OUTPUT),
+    Option("stall-after", duration, "TIME", "End the run when nothing has happened for so long, as 2h", group=OUTPUT),
+    Option("every", duration, "TIME", "Stay, and push what is new so often, as 15m; SIGTERM ends it", group=OUTPUT),
+    Option("at", rate, "RATE", "With --dry-run: how long it takes on such a line, as 20Mbit/s", group=OUTPUT),
+    Option("nice", switch, "", "Leave CPU and disk to others who want them", group=HOW_FAST),
+)
+"""How a run is watched by those who are not there; of the command alone."""
 
 SETTINGS: tuple[Option, ...] = (
     Option("timeout", number, "SECONDS", "Longest wait for the network in one step (default 60)"),
@@ -327,5 +373,8 @@ SETTINGS: tuple[Option, ...] = (
     Option("api-key", text, "KEY", "Reads what is shared with anyone, without a login"),
 )
 
-
-ENGINES = ("processes", "threads", "serial")
+PLACES: tuple[tuple[str, str, str], ...] = (
+    ("DRIVESHARD_HOME", "the platform's own", "The home folder: config.toml, the login, ledgers, waiting parts"),
+    ("DRIVESHARD_DRIVE_URL", "Google's", "Base address of the Drive to talk to, such as an emulator's on this machine"),
+)
+"""(variable, default, meaning) of what can stand in the environment alone."""

@@ -9,16 +9,39 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
-from driveshard.config.options import PUSH, RUN, SETTINGS, Option, in_file, read_environment, read_values
+from driveshard.config.home import CONFIG_FILE, home_folder
+from driveshard.config.options import (
+    MIB,
+    PUSH,
+    RUN,
+    SETTINGS,
+    Option,
+    PushOptions,
+    in_file,
+    read_environment,
+    read_values,
+)
 from driveshard.core.clock import Clock
 from driveshard.core.errors import ConfigError
-from driveshard.core.paths import path_of
-from driveshard.storage.rate_limits import DEFAULT_WRITES_PER_SECOND, Bandwidth
+from driveshard.storage.rate_limits import Bandwidth
 from driveshard.storage.retry import Patience
 
-MIB = 1024 * 1024
+__all__ = [
+    "MIB",
+    "PushOptions",
+    "RunOptions",
+    "Settings",
+    "config_file",
+    "home_folder",
+    "only",
+    "push_options",
+    "read_config",
+    "read_settings",
+    "read_toml",
+    "require_home",
+    "run_options",
+    "settings_from",
+]
 
 
 @dataclass
@@ -76,33 +99,6 @@ class Settings:
 
 
 @dataclass
-class PushOptions:
-    """Options of ``push``, as in its help. Sizes in bytes."""
-
-    source: str
-    to: str = "drive:"
-    name: str | None = None
-    part_size: int = 512 * MIB
-    part_samples: int | None = None
-    temp: Path | None = None
-    temp_limit: int | None = None
-    workers: int | None = None
-    uploads: int = 3
-    share: str | None = None
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    bwlimit: str | None = None
-    max_transfer: int | None = None
-    max_duration: float | None = None
-    writes_per_second: float = DEFAULT_WRITES_PER_SECOND
-    engine: str = "processes"
-    recreate: bool = False
-    checksum: bool = False
-    dry_run: bool = False
-    wait: bool = False
-
-
-@dataclass
 class RunOptions:
     """How a run of the command is watched by those who are not there."""
 
@@ -117,32 +113,26 @@ class RunOptions:
 
 
 def settings_from(environment: Mapping[str, str] | None = None) -> Settings:
-    """Settings from the config file and, over it, ``DRIVESHARD_*`` variables; the home folder is the platform's own
-    unless DRIVESHARD_HOME is set. Raises ConfigError."""
+    """The settings alone, as ``read_settings`` finds them."""
+    return read_settings(environment)[0]
+
+
+def read_settings(environment: Mapping[str, str] | None = None) -> tuple[Settings, dict[str, Any]]:
+    """Settings from the config file and, over it, ``DRIVESHARD_*`` variables; and the push options that stand in the
+    config file, by field name. The home folder is the platform's own unless DRIVESHARD_HOME is set. Raises ConfigError.
+    """
     given = os.environ if environment is None else environment
     home = home_folder(given)
     url = given.get("DRIVESHARD_DRIVE_URL") or None
-    values = read_config(home)[1] | read_environment(given, SETTINGS)
+    pushing, values = read_config(home)
+    values |= read_environment(given, SETTINGS)
     patience = Patience()
     if "retries" in values:
         patience = replace(patience, attempts=values.pop("retries"))
     if "throttle_patience" in values:
         patience = replace(patience, throttled=values.pop("throttle_patience"))
-    return Settings(home, url if url is None or url.endswith("/") else url + "/", patience=patience, **values)
-
-
-def home_folder(environment: Mapping[str, str]) -> Path:
-    """Where config, token, ledgers and cache are kept. Raises ConfigError when nobody knows."""
-    home = environment.get("DRIVESHARD_HOME")
-    if home:
-        return path_of(home).absolute()
-    try:
-        return Path(platformdirs.user_data_dir("driveshard", appauthor=False))
-    except (RuntimeError, KeyError) as error:
-        raise ConfigError(
-            "this user has no home folder: neither HOME nor the system names one",
-            advice="Name a folder for driveshard's own files in DRIVESHARD_HOME.",
-        ) from error
+    settings = Settings(home, url if url is None or url.endswith("/") else url + "/", patience=patience, **values)
+    return settings, pushing
 
 
 def require_home(home: Path) -> None:
@@ -158,17 +148,20 @@ def require_home(home: Path) -> None:
         )
 
 
-def config_file(home: Path) -> Path:
-    """Where the config file is, if there is one."""
-    return home / "config.toml"
-
-
 def read_config(home: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """(push options, settings) of ``config.toml`` in the home folder, empty without one. Raises ConfigError."""
-    path = config_file(home)
-    document = read_toml(path) if path.exists() else {}
-    found = read_values(document, (*PUSH, *SETTINGS, *RUN), in_file(path))
+    found = _config_values(home)
     return only(PUSH, found), only(SETTINGS, found)
+
+
+def config_file(home: Path) -> Path:
+    """Where the config file is, if there is one."""
+    return home / CONFIG_FILE
+
+
+def _config_values(home: Path) -> dict[str, Any]:
+    path = config_file(home)
+    return read_values(read_toml(path) if path.exists() else {}, (*PUSH, *SETTINGS, *RUN), in_file(path))
 
 
 def only(table: Iterable[Option], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -181,9 +174,7 @@ def run_options(
     flags: Mapping[str, Any], job: Mapping[str, Any], home: Path, environment: Mapping[str, str]
 ) -> RunOptions:
     """How a run is watched, from all five places. Raises ConfigError."""
-    path = config_file(home)
-    document = read_toml(path) if path.exists() else {}
-    config = only(RUN, read_values(document, (*PUSH, *SETTINGS, *RUN), in_file(path)))
+    config = only(RUN, _config_values(home))
     return RunOptions(**(config | dict(job) | read_environment(environment, RUN) | dict(flags)))
 
 
@@ -198,8 +189,12 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def push_options(
-    source: str, flags: Mapping[str, Any], job: Mapping[str, Any], home: Path, environment: Mapping[str, str]
+    source: str,
+    flags: Mapping[str, Any],
+    job: Mapping[str, Any],
+    config: Mapping[str, Any],
+    environment: Mapping[str, str],
 ) -> PushOptions:
-    """The options of one push from all five places. ``flags`` and ``job`` are parsed, by field name; a source that is
-    given with its own include or exclude has them in ``job``. Raises ConfigError."""
-    return PushOptions(source, **(read_config(home)[0] | dict(job) | read_environment(environment, PUSH) | dict(flags)))
+    """The options of one push from all five places. ``flags``, ``job`` and ``config`` are parsed, by field name; a
+    source that is given with its own include or exclude has them in ``job``. Raises ConfigError."""
+    return PushOptions(source, **(dict(config) | dict(job) | read_environment(environment, PUSH) | dict(flags)))

@@ -41,7 +41,8 @@ from driveshard.core.formatting import error_text
 
 
 class DriveshardError(Exception):
-    """Base of all. ``str(error)`` is one sentence for the user; ``advice`` is what to do next.
+    """Base of all. ``message`` is one sentence for the user, ``advice`` what to do next; ``str(error)``, which is what
+    a traceback shows, has both, and in an f-string the error stands for its message alone.
 
     Instances survive pickling with all their attributes, so that one raised in a worker process reaches the
     coordinator whole.
@@ -56,6 +57,17 @@ class DriveshardError(Exception):
             self.advice = advice
         for name, value in details.items():
             setattr(self, name, value)
+
+    @property
+    def message(self) -> str:
+        """The sentence alone."""
+        return str(self.args[0]) if self.args else ""
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.advice}" if self.advice else self.message
+
+    def __format__(self, form: str) -> str:
+        return format(self.message, form)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.args, dict(self.__dict__))

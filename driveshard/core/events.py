@@ -7,14 +7,24 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class Doing:
+    """What a run does outside of packing and uploading, such as looking through the folder: a few words."""
+
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
-    """A run begins. ``parts_done`` and ``bytes_done`` are what earlier runs finished."""
+    """A run begins. ``parts_done``, ``bytes_done`` and ``files_done`` are what earlier runs finished; ``temp`` is the
+    folder in which its parts wait."""
 
     name: str
     source: str
     destination: str
     parts_done: int
     bytes_done: int
+    files_done: int = 0
+    temp: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +38,11 @@ class Scanned:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A part was planned, or taken over from an earlier run."""
+    """A part was planned, or taken over from an earlier run; ``files`` is 0 when nobody knows yet."""
 
     number: int
     bytes: int
+    files: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +96,13 @@ class PartReleased:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Somebody waits ``seconds`` because of ``why``; ``number`` is the part, if one."""
+    """Somebody waits ``seconds`` because of ``why``; ``number`` is the part, if one. ``calm`` says that all is well:
+    packing waits for the line, for instance."""
 
     why: str
     seconds: float
     number: int | None = None
+    calm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +126,8 @@ class Published:
 
 
 Event = (
-    Started
+    Doing
+    | Started
     | Scanned
     | Planned
     | PackStarted

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from datetime import datetime
+
 _LONGEST = 1000  # characters of an error's own words
 
 
@@ -58,6 +61,17 @@ def countdown(seconds: float) -> str:
     """``12 s``, ``1 min 35 s``: for what changes every second."""
     whole = max(1, round(seconds))
     return f"{whole} s" if whole < 60 else human_seconds(whole)
+
+
+def iso_time(when: float | None = None) -> str:
+    """``2026-11-25T18:54:57.123+01:00``: a POSIX time, or now, for machines."""
+    moment = datetime.fromtimestamp(time.time() if when is None else when).astimezone()
+    return moment.isoformat(timespec="milliseconds")
+
+
+def log_time() -> str:
+    """``2026-11-25 18:54:57``: now, in front of a log line."""
+    return time.strftime("%Y-%m-%d %H:%M:%S")
 
 
 def plural(count: int, noun: str) -> str:

@@ -48,12 +48,19 @@ class Proof:
         }
 
 
-def verify(shelf: Shelf, *, deep: bool = False, on_part: Callable[[str], None] = lambda _: None) -> Proof:
+def verify(
+    shelf: Shelf,
+    *,
+    deep: bool = False,
+    on_part: Callable[[str], None] = lambda _: None,
+    on_read: Callable[[int, int], None] = lambda *_: None,
+) -> Proof:
     """Compare every part with the manifest: there once, of the right size and checksums, and nothing too much.
 
     On a destination its own checksums are compared; ``deep`` fetches each part and computes them, and every member's
-    CRC, anew, as is always done in a directory. ``on_part`` is told of each part before it is read. What is wrong
-    comes back as problems; raises only when the place cannot be reached.
+    CRC, anew, as is always done in a directory. ``on_part`` is told of each part before it is read, ``on_read`` of more
+    bytes that were read, and how many there are in all. What is wrong comes back as problems; raises only when the
+    place cannot be reached.
     """
     files = shelf.files()
     proof = Proof()
@@ -71,7 +78,7 @@ def verify(shelf: Shelf, *, deep: bool = False, on_part: Callable[[str], None] =
         remote = by_id.get(shelf.id_of(part)) or shelf.find(part)
         wrong = _reported(part, remote)
         if reading and remote is not None and remote.size == part.size:
-            wrong += content_problems(shelf, part)
+            wrong += content_problems(shelf, part, lambda count: on_read(count, manifest.size))
         proof.problems += [shown(f"{part.name} {what}") for what in wrong]
     return proof
 
@@ -100,14 +107,17 @@ def _reported(part: ManifestPart, remote: RemoteFile | None) -> list[str]:
     return wrong
 
 
-def content_problems(shelf: Shelf, part: ManifestPart) -> list[str]:
-    """Both checksums over all bytes, then every member's CRC."""
+def content_problems(shelf: Shelf, part: ManifestPart, on_read: Callable[[int], None] = lambda _: None) -> list[str]:
+    """Both checksums over all bytes, then every member's CRC. ``on_read`` is told of bytes as they come."""
     wrong = []
-    with _opened(shelf, part) as stream:
+    here = isinstance(shelf, DirectoryShelf)
+    with _opened(shelf, part, on_read) as stream:
         md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
         while block := stream.read(_BLOCK):
             md5.update(block)
             sha256.update(block)
+            if here:
+                on_read(len(block))
         if (md5.hexdigest(), sha256.hexdigest()) != (part.md5.lower(), part.sha256.lower()):
             wrong.append("has other bytes than were packed")
         try:
@@ -127,7 +137,7 @@ def _read_at(stream: BinaryIO, start: int, length: int) -> bytes:
     return stream.read(length)
 
 
-def _opened(shelf: Shelf, part: ManifestPart) -> BinaryIO:
+def _opened(shelf: Shelf, part: ManifestPart, on_read: Callable[[int], None]) -> BinaryIO:
     """The part as a file: where it lies, or fetched into a temp file that goes when it is closed."""
     if isinstance(shelf, DirectoryShelf):
         return shelf.opened(part)
@@ -137,6 +147,7 @@ def _opened(shelf: Shelf, part: ManifestPart) -> BinaryIO:
         while position < part.size and (block := shelf.read(shelf.id_of(part), position, _BLOCK)):
             stream.write(block)
             position += len(block)
+            on_read(len(block))
         stream.seek(0)
     except OSError as error:
         stream.close()

@@ -69,6 +69,7 @@ class Retry:
         self._rng = rng or random.Random()
         self._reached = False
         self._blocked: Blocked | None = None
+        self.seconds_out = self.seconds_slowed = 0.0  # of all threads: nothing to be reached; told to slow down
         self._quiet_until = 0.0  # monotonic; Drive's "slow down" is meant for the account, so every thread heeds it
 
     def call(self, step: Callable[[], T], *, doing: str, number: int | None = None) -> T:
@@ -78,6 +79,7 @@ class Retry:
         down for too long; anything else passes through at once.
         """
         endurance = _Endurance(self._patience)
+        failed: list[tuple[float, bool]] = []  # when, and whether it was told to slow down
 
         def stop(state: RetryCallState) -> bool:
             """Whether patience has ended with this failure."""
@@ -87,6 +89,7 @@ class Retry:
 
         def before_sleep(state: RetryCallState) -> None:
             assert state.next_action is not None
+            failed.append((self._clock.monotonic(), isinstance(_failure(state), Throttled)))
             if isinstance(_failure(state), Throttled):
                 self._quiet_until = max(self._quiet_until, self._clock.monotonic() + state.next_action.sleep)
             self._emit(Waiting(f"{_failure(state)} ({doing})", state.next_action.sleep, number))
@@ -112,6 +115,17 @@ class Retry:
         except Blocked as error:
             self._blocked = error
             raise
+        finally:
+            self._note_lost(failed)
+
+    def _note_lost(self, failed: list[tuple[float, bool]]) -> None:
+        """Count the time from the first failure of a step to its end, for whatever it failed with last."""
+        if failed:
+            seconds = self._clock.monotonic() - failed[0][0]
+            if failed[-1][1]:
+                self.seconds_slowed += seconds
+            else:
+                self.seconds_out += seconds
 
     def heed(self) -> bool:
         """Wait until the "slow down" that any thread was told has passed; True if there was one to wait for. Raises

@@ -11,14 +11,16 @@ _MOSTLY = 0.5
 @dataclass
 class TimeSpent:
     """Seconds of a run: ``wall`` in all, ``starved`` without any upload under way; summed over threads: ``uploading``,
-    of that ``paced`` waiting for a turn to write and ``limited`` by --bwlimit; and ``building`` parts, of that
-    ``computing`` on a core."""
+    of that ``paced`` waiting for a turn to write, ``limited`` by --bwlimit, ``out`` without an answer and ``slowed``
+    since Drive asked for it; and ``building`` parts, of that ``computing`` on a core."""
 
     wall: float = 0.0
     starved: float = 0.0
     uploading: float = 0.0
     paced: float = 0.0
     limited: float = 0.0
+    out: float = 0.0
+    slowed: float = 0.0
     building: float = 0.0
     computing: float = 0.0
 
@@ -27,6 +29,8 @@ def held_back_by(spent: TimeSpent) -> str | None:
     """A few words for the user, or None when the run was too short to say."""
     if spent.wall < _WORTH_TELLING or not spent.uploading:
         return None
+    if max(spent.out, spent.slowed) > _MOSTLY * spent.uploading:
+        return "an outage: nothing could be reached" if spent.out >= spent.slowed else "Drive, which asked to slow down"
     if spent.starved > _MOSTLY * spent.wall:
         if spent.computing > _MOSTLY * spent.building:
             return "the cores: parts were uploaded sooner than they were packed"

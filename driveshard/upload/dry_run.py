@@ -56,6 +56,7 @@ def rehearse(options: PushOptions, source: Source, settings: Settings, emit: Emi
                 result.failed = list(getattr(planner, "failures", []))
                 if not known and not result.parts:
                     raise SourceMissing(f"{source.describe()} has no files to push", advice="Check the path and globs.")
+    result.state = "planned"
     result.seconds = time.monotonic() - began
     return result
 

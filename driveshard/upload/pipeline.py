@@ -203,9 +203,10 @@ class Pipeline:
         unfinished = self._ledger.parts(unfinished=True)
         if self._ledger.totals().parts == 0:
             self._warm_up()  # a first push has parts to pack for certain, and the look at its source takes a moment
+        for part in unfinished:
+            self._emit(Planned(part.number, part.size or part.estimate, part.files or self._planned_files(part.number)))
         for part in sorted(unfinished, key=lambda part: part.state is PartState.PLANNED):
             self._opened()
-            self._emit(Planned(part.number, part.size or part.estimate))
             if part.state is PartState.PLANNED:
                 self._hand_to_packers(part.number)
             else:
@@ -218,6 +219,10 @@ class Pipeline:
             done = self._open_parts == 0
         if done:
             self._idle.set()
+
+    def _planned_files(self, number: int) -> int:
+        selection = self._ledger.selection(number)
+        return len(selection) if isinstance(selection, FileList) else 0
 
     def _hand_to_packers(self, number: int) -> None:
         self._warm_up()
@@ -296,7 +301,7 @@ class Pipeline:
         return min(room, self._spool.limit) if spec.estimate <= self._spool.limit else room
 
     def _tell_full(self) -> None:
-        self._emit(Waiting("the temp folder is full of parts that wait for their upload", 0.0))
+        self._emit(Waiting("packing is ahead of the line", 0.0, calm=True))
 
     def _note_packed(self, part: Part) -> None:
         before = self._ledger.part(part.number)

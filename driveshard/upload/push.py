@@ -1,18 +1,17 @@
-"""``driveshard.push``, and what it shares with the command: from a source and its options to a run."""
+"""From a source and its options to a run: what the command and ``driveshard.push`` share."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from driveshard.config.job_file import JobFile, is_job_file, read_job_file
-from driveshard.config.options import KEYWORDS, PUSH, read_values
-from driveshard.config.settings import PushOptions, Settings, push_options, require_home, settings_from
+from driveshard.config.settings import PushOptions, Settings, push_options, read_settings, require_home
 from driveshard.config.source_argument import open_source
 from driveshard.core.errors import ConfigError, UsageError
-from driveshard.core.events import Emit, ignore
+from driveshard.core.events import Emit, Notice
 from driveshard.core.paths import path_of
 from driveshard.sources.base import Source
 from driveshard.upload import run as jobs
@@ -26,11 +25,14 @@ class Task:
     options: PushOptions
     source: Source
     settings: Settings
-    reread: Callable[[], PushOptions]
-    """The options as the files say now; raises as ``prepare``."""
+    notice: str | None = None
+    reread: Callable[[], PushOptions] | None = None
+    """The options as the files say now, where there are such; raises as ``prepare``."""
 
     def run(self, emit: Emit) -> PushResult:
         """Errors of the run come back in the result; wrong use, and a home that cannot be written, raise."""
+        if self.notice is not None:
+            emit(Notice(self.notice))
         if self.options.dry_run:
             from driveshard.upload.dry_run import rehearse
 
@@ -47,27 +49,47 @@ def prepare(source: str, flags: Mapping[str, Any], environment: Mapping[str, str
     if not source.strip():
         raise UsageError("the source is empty", advice="Name a folder; is a variable in the command not set?")
     given = os.environ if environment is None else environment
-    settings = settings_from(given)
+    settings, config = read_settings(given)
     job = read_job_file(path_of(source)) if is_job_file(source) else None
-    options = push_options(source, flags, job.options if job else {}, settings.home, given)
+    options = push_options(source, flags, job.options if job else {}, config, given)
     opened = (
         job.source(options.include, options.exclude) if job else open_source(source, options.include, options.exclude)
     )
     if opened.kind != "folder":
         _refuse_globs(opened, flags, job)
-    return Task(options, opened, settings, _reader(source, flags, given, settings))
+    return Task(options, opened, settings, reread=_reader(source, flags, given))
 
 
-def _reader(
-    source: str, flags: Mapping[str, Any], environment: Mapping[str, str], settings: Settings
-) -> Callable[[], PushOptions]:
+def _reader(source: str, flags: Mapping[str, Any], environment: Mapping[str, str]) -> Callable[[], PushOptions]:
     path = path_of(source).absolute() if is_job_file(source) else None  # the source's code may go to another folder
 
     def read() -> PushOptions:
         job = read_job_file(path).options if path else {}
-        return push_options(source, flags, job, settings.home, environment)
+        return push_options(source, flags, job, read_settings(environment)[1], environment)
 
     return read
+
+
+def prepare_object(given: Any, flags: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Task:
+    """As ``prepare``, for a source object or for what gives samples: a class, a function, or an object with ``__len__``
+    and ``__getitem__``."""
+    from driveshard.sources.python.given import given_source
+
+    at_hand = os.environ if environment is None else environment
+    settings, config = read_settings(at_hand)
+    source, why = (given, None) if _is_source(given) else given_source(given)
+    options = push_options(source.describe(), flags, {}, config, at_hand)
+    _refuse_globs(source, flags, None)
+    if why is None or options.engine != "processes":
+        return Task(options, source, settings)
+    notice = f"{source.describe()}: {why}, so parts are built in threads, as by engine threads"
+    return Task(replace(options, engine="threads"), source, settings, notice)
+
+
+def _is_source(given: Any) -> bool:
+    return all(hasattr(given, name) for name in ("kind", "describe", "settings", "pack")) and not isinstance(
+        given, type
+    )
 
 
 def _refuse_globs(source: Source, flags: Mapping[str, Any], job: JobFile | None) -> None:
@@ -79,51 +101,3 @@ def _refuse_globs(source: Source, flags: Mapping[str, Any], job: JobFile | None)
         raise UsageError(said, advice=advice)
     if job is not None and ("include" in job.options or "exclude" in job.options):
         raise ConfigError(f"{job.path}: {said}", advice=advice)
-
-
-def push(
-    source: str | os.PathLike[str],
-    *,
-    to: str | None = None,
-    name: str | None = None,
-    part_size: int | str | None = None,
-    part_samples: int | None = None,
-    temp: str | os.PathLike[str] | None = None,
-    temp_limit: int | str | None = None,
-    workers: int | None = None,
-    uploads: int | None = None,
-    share: str | None = None,
-    include: str | Iterable[str] | None = None,
-    exclude: str | Iterable[str] | None = None,
-    bwlimit: int | str | None = None,
-    max_transfer: int | str | None = None,
-    max_duration: float | str | None = None,
-    writes_per_second: float | None = None,
-    engine: str | None = None,
-    recreate: bool | None = None,
-    checksum: bool | None = None,
-    dry_run: bool | None = None,
-    wait: bool | None = None,
-    on_event: Emit = ignore,
-) -> PushResult:
-    """Pack ``source`` and upload it; the same call again finishes the job, or adds what is new.
-
-    ``source`` and the options are those of ``driveshard push``, sizes as bytes or as text (``"64MiB"``); what is left
-    out comes from the environment, the job file and the config file. ``on_event`` is called with the values of
-    ``driveshard.events``, from any thread. Files that could not be read are in the result's ``failed``.
-
-    Raises a DriveshardError when the dataset is not complete; the message says why, its ``advice`` what to do.
-    """
-    arguments = dict(locals())
-    given = {option.name: _plain(arguments[option.field]) for option in PUSH if arguments[option.field] is not None}
-    result = prepare(os.fspath(source), read_values(given, PUSH, KEYWORDS)).run(on_event)
-    if result.error is not None:
-        raise result.error
-    return result
-
-
-def _plain(value: Any) -> Any:
-    """Paths and iterables as the table of options reads them."""
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    return value if isinstance(value, str | int | float) else list(value)

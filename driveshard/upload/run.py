@@ -23,7 +23,7 @@ from driveshard.core.errors import (
     UsageError,
     defect_of,
 )
-from driveshard.core.events import Emit, Notice, Published, Started
+from driveshard.core.events import Doing, Emit, Notice, Published, Started
 from driveshard.core.formatting import plural
 from driveshard.core.model import Failure, RemoteFile
 from driveshard.core.paths import path_of
@@ -95,7 +95,7 @@ def _let_go(source: Source, emit: Emit) -> None:
     try:
         getattr(source, "close", lambda: None)()
     except UsageError as failed:
-        emit(Notice(str(failed)))
+        emit(Notice(failed.message))
 
 
 def without_own(source: Source, options: PushOptions, settings: Settings, name: str, identity: str) -> Source:
@@ -262,10 +262,13 @@ class Job:
     # -- the parts -----------------------------------------------------------------------------------------------
 
     def _fill(self, ledger: Ledger, spool: Spool, budget: Budget, folder: RemoteFile) -> None:
+        self.emit(Doing("looking at what is in the dataset's folder"))
         reconciler = Reconciler(self.destination, ledger, self.retry, budget, self.emit)
         reconciler.reconcile(folder.id, ledger.get("job"))
         parts_done, bytes_done = ledger.released_totals()
-        self.emit(Started(self.name, self.source.describe(), self.destination.describe(), parts_done, bytes_done))
+        ledger.note(temp=str(spool.directory))
+        begins = Started(self.name, self.source.describe(), self.destination.describe(), parts_done, bytes_done)
+        self.emit(replace(begins, files_done=ledger.released_files(), temp=str(spool.directory)))
         self._run_pipeline(ledger, spool, budget, folder)
         if ledger.totals().parts == 0:
             raise SourceMissing(
@@ -281,6 +284,7 @@ class Job:
         if budget.sent:
             for line in sentences(ledger):
                 self.emit(Notice(line))
+        self.emit(Doing("writing card, preview and manifest"))
         publisher = Publisher(self.destination, folder.id, ledger, budget, self.retry, self.emit)
         publisher.publish()
         self._share(publisher)
@@ -329,6 +333,7 @@ class Job:
         finally:
             self.result.failed = [*getattr(planner, "failures", []), *pipeline.failed]
             pipeline.spent.paced, pipeline.spent.limited = budget.seconds_paced, budget.seconds_limited
+            pipeline.spent.out, pipeline.spent.slowed = self.retry.seconds_out, self.retry.seconds_slowed
             self.result.held_back_by = held_back_by(pipeline.spent)
 
     def _tell(self, ledger: Ledger, budget: Budget) -> None:
@@ -368,7 +373,7 @@ def _noted(ledger: Ledger) -> Iterator[None]:
         yield
     except DriveshardError as error:
         with suppress(sqlite3.Error, DriveshardError):  # the error itself matters more than its note
-            why = "interrupted" if isinstance(error, Interrupted) else str(error)
+            why = "interrupted" if isinstance(error, Interrupted) else error.message
             advice = None if isinstance(error, _PASSING) else error.advice or None
             ledger.note(last_error=why, resume_after=getattr(error, "resume_after", None), last_advice=advice)
         raise
@@ -379,5 +384,5 @@ def _noted(ledger: Ledger) -> Iterator[None]:
 
 
 def _where(source: Source) -> str | None:
-    root = getattr(source, "root", None)
+    root = getattr(source, "root", None) or getattr(source, "file", None)
     return str(Path(root).resolve()) if root is not None else None

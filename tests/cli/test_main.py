@@ -35,9 +35,12 @@ COMMANDS = (
     "whoami",
     "doctor",
     "config",
+    "schedule",
+    "completion",
     "emulate",
 )
 FILES = {f"d{number // 10}/{number:03d}.bin": os.urandom(200 + number) for number in range(60)}
+TIMED = r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d "
 QUICK = ("--part-size", "4096", "--writes-per-second", "1000")
 
 
@@ -162,11 +165,14 @@ def test_push_prints_the_link_and_nothing_else_on_stdout(shell: Shell, emulator:
     out, err = shell.run("push", "photos", *QUICK, "--share", "anyone")
     assert re.fullmatch(rf"{re.escape(emulator.url)}/drive/folders/\S+\n", out)
     assert "photos is complete: 60 samples in " in err
-    assert re.search(r"^sent .* in .*/s\)$", err, re.MULTILINE)
+    assert re.search(rf"{TIMED}sent .* in .*/s\)$", err, re.MULTILINE)
+    assert all(re.match(TIMED, line) for line in err.splitlines())
     assert out.strip() not in err  # a log of both has it once
     assert "\x1b" not in err
-    again, err = shell.run("push", "photos", "-q")
-    assert (again, err) == (out, "")
+    assert shell.run("push", "photos", "-q") == ("", "")
+    assert shell.run("push", "photos", "--print", "link") == (out, "")
+    assert shell.run("push", "photos", "--print", "name") == ("photos\n", "")
+    assert shell.run("share", "photos", "--with", "anyone", "-q") == ("", "")
 
 
 def test_push_json_is_one_object_with_the_promised_fields(shell: Shell) -> None:
@@ -196,7 +202,7 @@ def test_a_job_file_and_the_environment(shell: Shell) -> None:
 
 def test_a_dry_run_sends_nothing(shell: Shell, emulator: Emulator) -> None:
     found = shell.json("push", "photos", "--dry-run", *QUICK)
-    assert (found["state"], found["files"], found["sent_bytes"], found["link"]) == ("incomplete", 60, 0, None)
+    assert (found["state"], found["files"], found["sent_bytes"], found["link"]) == ("planned", 60, 0, None)
     assert found["parts"] > 2
     assert emulator.log() == []
     shell.run("push", "photos", *QUICK)
@@ -223,7 +229,7 @@ def test_samples_that_fail_are_listed_and_the_rest_goes_up(shell: Shell) -> None
     assert "30 files could not be read; everything else is up:" in err
     assert "  sample 1: OSError: no 1" in err
     assert "  and 10 more" in err
-    assert len(re.findall(r"^  sample ", err, re.MULTILINE)) == 20
+    assert len(re.findall(rf"{TIMED}  sample ", err, re.MULTILINE)) == 20
     assert "make is complete: 30 samples" in err
 
 
@@ -313,6 +319,17 @@ def test_wrong_input_gets_a_sentence_and_its_code(
 def test_json_is_printed_for_a_failed_push_too(wrong: Shell) -> None:
     found = wrong.json("push", "photo", "--name", "x", code=66)
     assert (found["name"], found["state"], found["link"]) == ("x", "incomplete", None)
+    assert (found["error"], found["exit_code"], found["advice"]) == ("SourceMissing", 66, "Did you mean photos?")
+
+
+@pytest.mark.parametrize(
+    "command", [("ls", "nothing"), ("cat", "nothing", "x"), ("verify", "nothing"), ("status", "no")]
+)
+def test_a_failure_is_an_object_beside_json(wrong: Shell, command: tuple[str, ...]) -> None:
+    found = wrong.json(*command, code=66)
+    assert (found["error"], found["exit_code"]) == ("SourceMissing", 66)
+    assert found["advice"]
+    assert "there is no dataset" in found["message"]
 
 
 def test_a_bug_is_one_sentence_and_a_file(shell: Shell) -> None:
@@ -374,6 +391,7 @@ def test_verify_tells_what_is_wrong(shell: Shell, emulator: Emulator) -> None:
     emulator.drive.store.delete(next(one for one in emulator.drive.store.all() if one.name == "photos-00001.zip"))
     found = shell.json("verify", "photos", code=76)
     assert (found["ok"], found["problems"]) == (False, ["photos-00001.zip is missing"])
+    assert (found["error"], found["exit_code"]) == ("Mismatch", 76)
     out, err = shell.run("verify", "photos", code=76)
     assert (out, err.splitlines()[0]) == ("", "photos-00001.zip is missing")
     assert "photos is not as it should be: 1 problem." in err
@@ -452,7 +470,7 @@ def test_a_daily_cap_ends_with_75_and_says_when(shell: Shell, emulator: Emulator
 
 def test_max_transfer_goes_on_next_time(shell: Shell) -> None:
     _, err = shell.run("push", "photos", *QUICK, "--max-transfer", "9000", code=75)
-    assert re.search(r"^\d of \d parts up; .* sent in ", err, re.MULTILINE)
+    assert re.search(rf"{TIMED}\d of \d parts up; .* sent in ", err, re.MULTILINE)
     shell.run("push", "photos", *QUICK)
 
 
@@ -561,7 +579,7 @@ def test_bars_on_a_terminal(slow: Shell) -> None:
     assert process.returncode == 130
     assert re.search(r"Packing [ ━╸╺]+\d+/\d+ parts", text)
     assert re.search(r"photos-000\d\d\.zip [ ━╸╺]+[\d.]+/[\d.]+ MiB", text)
-    assert re.search(r"\d\.\d/12\.\d MiB up, [\d.]+ [KM]iB/s", text)
+    assert re.search(r"\d\.\d/12\.\d MiB up, [\d,]+ of [\d,]+ files, [\d.]+ [KM]iB/s, \d+ s passed", text)
     assert "stopping: finishing requests under way; once more stops at once" in text
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
     assert "driveshard: stopped. Run the same command again to go on." in text

@@ -76,7 +76,7 @@ def test_the_crontab_line_runs_with_nothing_around(desk: Path, emulator: Emulato
 
 
 def test_what_push_would_refuse_is_refused_now(desk: Path) -> None:
-    assert "Did you mean '--name'?" in schedule(desk, "my photos 5% $HOME", "--nam", "x", code=64)
+    assert "'--name'" in schedule(desk, "my photos 5% $HOME", "--nam", "x", code=64)
     assert "anyone, domain:D" in schedule(desk, "my photos 5% $HOME", "--share", "all", code=64)
     assert "there is no folder" in schedule(desk, "photos", code=66)
     (desk / "job.toml").write_text("uplods = 3\n[source]\nkind = 'folder'\npath = '.'\n")

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from driveshard.config.options import FLAGS, KEYWORDS, PUSH, SETTINGS, read_environment, read_values
-from driveshard.config.settings import MIB, PushOptions, push_options, settings_from
+from driveshard.config.settings import MIB, PushOptions, push_options, read_config, settings_from
 from driveshard.core.errors import ConfigError, UsageError
 
 
 def options_of(home: Path, *, flags: Any = (), job: Any = (), environment: Any = ()) -> PushOptions:
-    return push_options("src", read_values(dict(flags), PUSH, FLAGS), dict(job), home, dict(environment))
+    config = read_config(home)[0]
+    return push_options("src", read_values(dict(flags), PUSH, FLAGS), dict(job), config, dict(environment))
 
 
 def test_the_table_has_every_field_of_the_options_once() -> None:

@@ -17,6 +17,8 @@ from driveshard.upload.bottleneck import TimeSpent, held_back_by
         (TimeSpent(wall=60, starved=2, uploading=170, building=20, computing=20), "the line"),
         (TimeSpent(wall=60, starved=2, uploading=170, paced=120), "the pace of writes"),
         (TimeSpent(wall=60, starved=2, uploading=170, limited=120, paced=5), "--bwlimit"),
+        (TimeSpent(wall=60, starved=2, uploading=170, out=120, paced=5), "an outage"),
+        (TimeSpent(wall=60, starved=2, uploading=170, out=20, slowed=120), "Drive, which asked to slow down"),
         (TimeSpent(wall=60, starved=2, uploading=170, limited=50, paced=5), "--bwlimit"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
 import tomllib
@@ -38,7 +39,8 @@ def photos(tmp_path: Path) -> Path:
 
 
 def test_what_is_exported_is_there() -> None:
-    assert driveshard.__all__ == ["DriveshardError", "Sample", "__version__", "push"]
+    assert {"DriveshardError", "PushResult", "Sample", "__version__", "errors", "events"} <= set(driveshard.__all__)
+    assert {"cat", "ls", "open", "push", "share", "status", "verify"} <= set(driveshard.__all__)
     assert set(driveshard.__all__) <= set(dir(driveshard))
     for name in driveshard.__all__:
         assert getattr(driveshard, name) is not None
@@ -65,7 +67,18 @@ def test_importing_it_imports_next_to_nothing() -> None:
 
 def test_push_takes_the_options_of_the_command() -> None:
     parameters = inspect.signature(driveshard.push).parameters
-    assert [name for name in parameters if name not in ("source", "on_event")] == [option.field for option in PUSH]
+    apart = ("source", "progress", "on_event")
+    assert [name for name in parameters if name not in apart] == [option.field for option in PUSH]
+    for option in PUSH:
+        assert parameters[option.field].kind is inspect.Parameter.KEYWORD_ONLY
+        assert parameters[option.field].default is None
+
+
+def test_the_docstring_of_push_tells_of_every_option() -> None:
+    told = re.findall(
+        r"^        (\w+): ", (inspect.getdoc(driveshard.push) and driveshard.push.__doc__) or "", re.MULTILINE
+    )
+    assert told[: len(PUSH) + 3] == list(inspect.signature(driveshard.push).parameters)
 
 
 def test_push_returns_what_was_done(drive: Emulator, photos: Path) -> None:
@@ -81,7 +94,7 @@ def test_push_returns_what_was_done(drive: Emulator, photos: Path) -> None:
 
 def test_a_dry_run_returns_what_is_new(drive: Emulator, photos: Path) -> None:
     result = driveshard.push(photos, dry_run=True, part_samples=10, temp=photos.parent / "temp")
-    assert (result.state, result.parts, result.files) == ("incomplete", 3, 30)
+    assert (result.state, result.parts, result.files) == ("planned", 3, 30)
     assert drive.log() == []
 
 
@@ -109,6 +122,8 @@ def test_errors_are_raised_with_their_advice(drive: Emulator, photos: Path, monk
         driveshard.push(photos)
     assert isinstance(caught.value, DailyCap)
     assert "Run the same command again" in caught.value.advice
+    assert str(caught.value) == f"{caught.value.message}\n{caught.value.advice}"
+    assert f"{caught.value}" == caught.value.message
     monkeypatch.setenv("DRIVESHARD_UPLOADS", "x")
     with pytest.raises(ConfigError, match="DRIVESHARD_UPLOADS"):
         driveshard.push(photos)

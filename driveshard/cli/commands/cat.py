@@ -8,6 +8,7 @@ import os
 import click
 
 from driveshard.cli.commands.ls import _as_json
+from driveshard.cli.completion import complete_what
 from driveshard.cli.console import Manner, put_bytes, put_json
 from driveshard.cli.flags import common, examples, manner
 from driveshard.cli.progress.report import told
@@ -25,7 +26,7 @@ driveshard cat https://drive.google.com/drive/folders/ID bg_000/fg_000_o_00.json
 """
     ),
 )
-@click.argument("what")
+@click.argument("what", shell_complete=complete_what)
 @click.argument("member")
 @common
 def command(what: str, member: str) -> int:
@@ -38,7 +39,7 @@ def command(what: str, member: str) -> int:
 
 def show_member(what: str, path: str, settings: Settings, manner: Manner) -> int:
     """The member's bytes; with ``--json`` an object that has them as base64."""
-    with told(manner) as emit, open_reading(what, settings, emit) as reading:
+    with told(manner, "looking for the member") as emit, open_reading(what, settings, emit) as reading:
         wanted = os.fsencode(path)
         if not manner.as_json:
             reading.cat(wanted, put_bytes)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import click
 
+from driveshard.cli.completion import complete_what
 from driveshard.cli.console import Manner, is_terminal, put_bytes
 from driveshard.cli.flags import common, examples, manner, option
 from driveshard.cli.progress.report import told
@@ -29,7 +30,7 @@ driveshard ls --long https://drive.google.com/drive/folders/ID
 """
     ),
 )
-@click.argument("what")
+@click.argument("what", shell_complete=complete_what)
 @option("-l", "--long", is_flag=True, help="Show size, CRC-32 and part, too.")
 @common
 def command(what: str, long: bool) -> int:
@@ -46,7 +47,7 @@ def command(what: str, long: bool) -> int:
 
 def show_members(what: str, settings: Settings, manner: Manner, *, long: bool) -> int:
     """A line for each member, as it is reached; with ``--json`` one object that lists them."""
-    with told(manner) as emit, open_reading(what, settings, emit) as reading:
+    with told(manner, "reading the parts' directories") as emit, open_reading(what, settings, emit) as reading:
         if manner.as_json:
             _put_members_json(reading)
             return 0

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from driveshard.cli.completion import complete_source
 from driveshard.cli.console import (
     Manner,
     is_terminal,
@@ -19,9 +20,11 @@ from driveshard.cli.console import (
     streams_kept,
     tell,
     tell_event,
+    tell_timed,
 )
 from driveshard.cli.error_messages import defect, error_as_json, explain, home_for_crashes
-from driveshard.cli.flags import common, examples, given_flags, manner, push_flags
+from driveshard.cli.flags import Grouped, common, examples, given_flags, manner, option, push_flags
+from driveshard.cli.progress.live import left_for_status
 from driveshard.cli.progress.log_lines import LISTED
 from driveshard.cli.progress.report import opened_report
 from driveshard.cli.progress.tally import Tally
@@ -30,7 +33,7 @@ from driveshard.cli.service import Service
 from driveshard.cli.signals import Stopper
 from driveshard.cli.watch import Watch, summary_line
 from driveshard.config.job_file import is_job_file, read_job_file
-from driveshard.config.options import RUN
+from driveshard.config.options import OUTPUT, RUN
 from driveshard.config.settings import RunOptions, home_folder, run_options
 from driveshard.core.errors import DriveshardError, Interrupted
 from driveshard.core.events import Event
@@ -45,6 +48,7 @@ from driveshard.upload.result import PushResult
 
 UNREADABLE = 65
 PARTS_IN_TEMP = 2  # beyond those being packed and uploaded
+PRINTABLE = {"link": "link", "folder-id": "folder_id", "name": "name"}
 _LAST_WORK = 2.0  # seconds for threads of the source's own, once all is told
 
 
@@ -57,33 +61,51 @@ driveshard push photos/ --share anyone
 driveshard push photos/ --name cats --include '*.jpg' --exclude '.*'
 driveshard push job.toml --bwlimit '08:00,512K 18:00,10M 23:00,off'
 driveshard push samples.py:make --part-size 256MiB --workers 4
-link=$(driveshard push photos/ -q)
+link=$(driveshard push photos/ --print link)
 """
     ),
 )
-@click.argument("source")
+@click.argument("source", shell_complete=complete_source)
 @push_flags
+@option(
+    "--print",
+    "wanted",
+    type=click.Choice(PRINTABLE),
+    cls=Grouped,
+    group=OUTPUT,
+    help="Print this alone on stdout, and nothing on stderr unless something is wrong.",
+)
 @common
-def command(source: str, **arguments: Any) -> int:
+def command(source: str, wanted: str | None, **arguments: Any) -> int:
     """Pack SOURCE into zip parts and upload them; run it again to finish, or to add what is new.
 
     SOURCE is a directory, a Python source (package.module:callable or file.py:callable), or a job file (*.toml).
     Every option can also stand in the environment as DRIVESHARD_<OPTION>, in the job file, and in config.toml.
     """
-    return run_push(source, given_flags(arguments), manner, given_flags(arguments, RUN))
+    manner.quiet = manner.quiet or wanted is not None
+    return run_push(source, given_flags(arguments), manner, wanted, given_flags(arguments, RUN))
 
 
-def run_push(source: str, flags: Mapping[str, Any], manner: Manner, watching: Mapping[str, Any] | None = None) -> int:
-    """The whole command; returns its exit code. ``watching`` are the flags of how the run is watched."""
+def run_push(
+    source: str,
+    flags: Mapping[str, Any],
+    manner: Manner,
+    wanted: str | None = None,
+    watching: Mapping[str, Any] | None = None,
+) -> int:
+    """The whole command; returns its exit code. ``wanted`` is the one thing to print; ``watching`` are the flags of how
+    the run is watched."""
     before = set(threading.enumerate())
     with streams_kept():
-        code, stopped = _push_often(source, flags, manner, watching or {})
+        code, stopped = _push_often(source, flags, manner, wanted, watching or {})
         if stopped or _goes_on(set(threading.enumerate()) - before):
             leave(code)
     return code
 
 
-def _push_often(source: str, flags: Mapping[str, Any], manner: Manner, watching: Mapping[str, Any]) -> tuple[int, bool]:
+def _push_often(
+    source: str, flags: Mapping[str, Any], manner: Manner, wanted: str | None, watching: Mapping[str, Any]
+) -> tuple[int, bool]:
     """Once, or every so often; the last exit code, and whether a signal came."""
     try:
         options = options_for(source, watching)
@@ -91,7 +113,7 @@ def _push_often(source: str, flags: Mapping[str, Any], manner: Manner, watching:
         options = RunOptions()  # the run itself says what is wrong
 
     def once() -> tuple[int, bool]:
-        return _push_and_tell(source, flags, manner, watching)
+        return _push_and_tell(source, flags, manner, wanted, watching)
 
     if options.every is None:
         return once()
@@ -114,7 +136,7 @@ def _goes_on(threads: set[threading.Thread]) -> bool:
 
 
 def _push_and_tell(
-    source: str, flags: Mapping[str, Any], manner: Manner, watching: Mapping[str, Any]
+    source: str, flags: Mapping[str, Any], manner: Manner, wanted: str | None, watching: Mapping[str, Any]
 ) -> tuple[int, bool]:
     """The exit code, and whether a signal came."""
     tally = Tally()
@@ -135,7 +157,7 @@ def _push_and_tell(
     if watch is not None and watch.stalled:
         result.error, stopped = watch.why_stalled(), None
     code = _exit_code(result, stopped)
-    _say_all(result, tally, manner, code, planned, dry=dry, summary=options.summary)
+    _say_all(result, tally, manner, code, planned, wanted, dry=dry, summary=options.summary)
     if watch is not None and not dry:
         watch.over(result, code, stopped)
     return code, stopped is not None
@@ -168,6 +190,7 @@ def _say_all(
     manner: Manner,
     code: int,
     planned: Forecast | None,
+    wanted: str | None,
     *,
     dry: bool,
     summary: bool,
@@ -180,10 +203,18 @@ def _say_all(
         _tell_json(result, code, manner)
     else:
         _tell(result, tally, manner, planned, dry=dry)
+    _put(result, manner, wanted, planned)
+
+
+def _put(result: PushResult, manner: Manner, wanted: str | None, planned: Forecast | None) -> None:
+    """The result on stdout: the object, the one thing that was asked for, or the link; with ``-q`` nothing."""
     if manner.as_json:
-        put_result({**result.as_json(), **({"forecast": planned.as_json()} if planned else {})})
-    elif result.state == "complete" and result.link:
-        put_result(result.link)
+        more = {"forecast": planned.as_json()} if planned is not None else {}
+        put_result(result.as_json() | more | (error_as_json(result.error) if result.error is not None else {}))
+    elif result.state == "complete" and (wanted is not None or not manner.quiet):
+        text = getattr(result, PRINTABLE[wanted or "link"])
+        if text is not None:
+            put_result(str(text))
 
 
 def _run(
@@ -198,6 +229,7 @@ def _run(
 
     with (
         opened_report(tally, quiet=quiet, verbose=manner.verbose, log_format=manner.log_format) as report,
+        left_for_status(tally, task.settings.home),
         Stopper(task.settings.clock.stop, report.say, hangup=not stays) as stopper,
         rereading(task, report.say),
         watch.on(task.settings.clock.stop),
@@ -235,8 +267,9 @@ def _tell(result: PushResult, tally: Tally, manner: Manner, planned: Forecast | 
             lines.append("driveshard: stopped. Run the same command again to go on.")
         else:
             lines.append(explain(result.error, home_for_crashes(), verbose=manner.verbose))
+    say = tell_timed if tally.name and not manner.quiet else tell
     for line in lines:
-        tell(line)
+        say(line)
 
 
 def _plan(result: PushResult) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from driveshard.cli.completion import complete_name
 from driveshard.cli.console import Manner, put_result
 from driveshard.cli.flags import common, examples, manner, option
 from driveshard.cli.progress.report import told
@@ -23,7 +24,7 @@ driveshard share photos --with nobody
 """
     ),
 )
-@click.argument("name")
+@click.argument("name", shell_complete=complete_name)
 @option("--with", "who", metavar="WHO", required=True, help="anyone, domain:D, user:EMAIL or nobody.")
 @option("--wait", is_flag=True, help="If a run has this dataset, wait for it.")
 @common
@@ -37,10 +38,10 @@ def command(name: str, who: str, wait: bool) -> int:
 
 def run_share(name: str, who: str, settings: Settings, manner: Manner, *, wait: bool) -> int:
     """The whole command; returns its exit code."""
-    with told(manner) as emit:
+    with told(manner, "setting who may read") as emit:
         folder_id, link, shared = share(name, who, settings, emit, wait=wait)
     if manner.as_json:
         put_result({"name": name, "folder_id": folder_id, "link": link, "shared": shared})
-    elif link:
+    elif link and not manner.quiet:
         put_result(link)
     return 0

@@ -10,9 +10,11 @@ from typing import Any
 
 import click
 
+from driveshard.cli.completion import complete_name
 from driveshard.cli.console import Manner, put, put_json
 from driveshard.cli.error_messages import moment, sentence
 from driveshard.cli.flags import common, examples, manner
+from driveshard.cli.progress.live import read_live
 from driveshard.cli.watch import last_runs, run_line
 from driveshard.config.settings import Settings, settings_from
 from driveshard.core.errors import (
@@ -21,7 +23,7 @@ from driveshard.core.errors import (
     ShareRefused,
     Unavailable,
 )
-from driveshard.core.formatting import human_seconds, human_size, plural
+from driveshard.core.formatting import countdown, human_seconds, human_size, plural, shown
 from driveshard.storage.registry import open_destination
 from driveshard.upload.ledger.lock import described
 from driveshard.upload.ledger.reader import Record, find_records, settings_for
@@ -39,7 +41,7 @@ driveshard status photos --json
 """
     ),
 )
-@click.argument("name", required=False)
+@click.argument("name", shell_complete=complete_name, required=False)
 @common
 def command(name: str | None) -> int:
     """Show what each dataset's parts are doing, what is left, and when it can go on; also while a push runs.
@@ -54,17 +56,16 @@ def show_status(name: str | None, settings: Settings, manner: Manner) -> int:
     records = find_records(settings, name)
     seen = who_reads(records, settings)
     if manner.as_json:
-        put_json(
-            {
-                "datasets": [
-                    as_json(record, seen.get(record.path), last_runs(settings.home, record.name)) for record in records
-                ]
-            }
-        )
+        documents = [
+            as_json(one, seen.get(one.path), last_runs(settings.home, one.name)) | _live_as_json(one, settings.home)
+            for one in records
+        ]
+        put_json({"datasets": documents})
     elif not records:
         put("Nothing was pushed from here yet. Begin with: driveshard push DIRECTORY")
     for record in () if manner.as_json else records:
-        put("\n".join(lines_of(record, time.time(), seen.get(record.path), last_runs(settings.home, record.name))))
+        lines = lines_of(record, time.time(), seen.get(record.path), last_runs(settings.home, record.name))
+        put("\n".join([*lines, *_live_lines(record, settings.home)]))
     return 0
 
 
@@ -126,10 +127,46 @@ def as_json(record: Record, seen: str | None, runs: Iterable[Mapping[str, Any]] 
     }
 
 
+def _live(record: Record, home: Path) -> dict[str, Any] | None:
+    """What the run that has it now says of itself."""
+    pid = (record.holder or {}).get("pid")
+    return read_live(home, pid, record.name) if isinstance(pid, int) else None
+
+
+def _live_as_json(record: Record, home: Path) -> dict[str, Any]:
+    return {
+        "where": record.where,
+        "temp": str(record.temp) if record.temp else None,
+        "temp_bytes": record.temp_bytes,
+        "progress": _live(record, home),
+    }
+
+
+def _live_lines(record: Record, home: Path) -> list[str]:
+    lines = [f"  temp       {record.temp}, {human_size(record.temp_bytes)}"] if record.temp and record.holder else []
+    live = _live(record, home)
+    if live is None:
+        return lines
+    words = [f"{live['percent']}%"] if live["percent"] is not None and live["final"] else []
+    words += [f"{human_size(live['rate'])}/s"] if live["rate"] else []
+    words += [f"{countdown(live['seconds'])} passed"]
+    words += [f"{countdown(live['seconds_left'])} left"] if live["seconds_left"] else []
+    words += [live["doing"]] if live["doing"] else []
+    lines.append(f"  progress   {', '.join(words)}")
+    for wait in live["waiting"]:
+        left = f"{countdown(wait['seconds'])}: " if wait["seconds"] else ""
+        lines.append(f"  waiting    {left}{shown(wait['why'])}")
+    return lines
+
+
 def lines_of(record: Record, now: float, seen: str | None, runs: Iterable[Mapping[str, Any]] = ()) -> list[str]:
     """The record for people; ``seen`` as for ``as_json``, ``runs`` are the last ones, the newest first."""
     total = sum(record.states.values())
-    lines = [f"{record.name}: {record.state}", f"  from       {record.source}", f"  to         {_place(record)}"]
+    lines = [
+        f"{record.name}: {record.state}",
+        f"  from       {record.where or record.source}",
+        f"  to         {_place(record)}",
+    ]
     parts = f"{record.states['released']:,} of {plural(total, 'part')} up, {human_size(record.bytes)}"
     if record.bytes_left:
         parts += f", {human_size(record.bytes_left)} left"

@@ -6,10 +6,13 @@ from contextlib import closing
 
 import click
 
+from driveshard.cli.completion import complete_what
 from driveshard.cli.console import Manner, put_result, tell
+from driveshard.cli.error_messages import error_as_json
 from driveshard.cli.flags import common, examples, manner, option
 from driveshard.cli.progress.report import told
 from driveshard.config.settings import Settings, settings_from
+from driveshard.core.events import Doing
 from driveshard.core.formatting import human_size, plural, shown
 from driveshard.dataset.locate import DirectoryShelf, open_shelf
 from driveshard.dataset.verify import Proof, refusal, verify
@@ -26,7 +29,7 @@ driveshard verify data/photos --json
 """
     ),
 )
-@click.argument("what")
+@click.argument("what", shell_complete=complete_what)
 @option("--deep", is_flag=True, help="Fetch every part and check each byte, not only what Drive says of it.")
 @common
 def command(what: str, deep: bool) -> int:
@@ -42,17 +45,18 @@ def show_proof(what: str, settings: Settings, manner: Manner, *, deep: bool) -> 
     """The proof and, on stderr, what is wrong; the exit code says which."""
 
     def on_part(name: str) -> None:
-        if manner.verbose:
+        talk(Doing(f"checking {name}"))
+        if manner.verbose and manner.log_format == "text":
             tell(f"checking {name}")
 
-    with told(manner) as emit, closing(open_shelf(what, settings, emit)) as shelf:
-        proof = verify(shelf, deep=deep, on_part=on_part)
+    with told(manner, "looking at the folder") as talk, closing(open_shelf(what, settings, talk)) as shelf:
+        proof = verify(shelf, deep=deep, on_part=on_part, on_read=talk.read)
         deep = deep or isinstance(shelf, DirectoryShelf)
     wrong = refusal(proof)
     for problem in proof.problems:
         tell(problem)
     if manner.as_json:
-        put_result(proof.as_json())
+        put_result(proof.as_json() | (error_as_json(wrong) if wrong is not None else {}))
     elif wrong is None and not manner.quiet:
         put_result(_sentence(proof, deep))
     if wrong is not None:

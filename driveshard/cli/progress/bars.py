@@ -7,17 +7,21 @@ import threading
 from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
+from rich.constrain import Constrain
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.segment import Segment
+from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from driveshard.cli.progress.log_lines import failure_line, started_line
+from driveshard.cli.progress.log_lines import amounts, doing_line, failure_line, pace, started_line
 from driveshard.cli.progress.tally import Tally
 from driveshard.core.events import Event, Notice, SourceFailed, Started
-from driveshard.core.formatting import countdown, human_share, human_size, plural, shown
+from driveshard.core.formatting import countdown, human_share, plural, shown
 
 _A_SECOND = 8  # pictures
+_WIDEST = 78  # columns; a window that is made narrower, and stays wider than that, has nothing to break anew
 
 
 class Bars:
@@ -26,6 +30,9 @@ class Bars:
     def __init__(self, stream: TextIO, tally: Tally) -> None:
         self.tally = tally
         self._console = Console(file=stream, highlight=False)
+        self._lengths: list[int] = []  # of the lines that are on the screen
+        self._spinner = Spinner("dots")
+        self._live: Live | None = None  # which asks for a picture already while it is made
         self._live = Live(
             console=self._console,
             get_renderable=self._picture,
@@ -47,9 +54,12 @@ class Bars:
             self.say(failure_line(event, self.tally.failures) or "")
         self._show()
 
+    def beat(self) -> None:
+        self._show()
+
     def _show(self) -> None:
         with self._lock, contextlib.suppress(OSError, ValueError):
-            if not self._started:
+            if not self._started and self._live is not None:
                 self._started = True
                 self._live.start()
 
@@ -60,27 +70,45 @@ class Bars:
 
     def close(self) -> None:
         with self._lock, contextlib.suppress(OSError, ValueError):
-            if self._started:
+            if self._started and self._live is not None:
                 self._live.stop()
 
     # -- the picture ---------------------------------------------------------------------------------------------
 
     def _picture(self) -> RenderableType:
+        width = self._console.width
+        self._mind_reflow(width)
+        picture = Constrain(Group(*self._rows()), min(width, _WIDEST))
+        drawn = self._console.render_lines(picture, pad=False)
+        self._lengths = [Segment.get_line_length(line) for line in drawn]
+        return picture
+
+    def _mind_reflow(self, width: int) -> None:
+        """Lines that were drawn on a wider screen have been broken by the terminal: there are more of them to erase
+        than were drawn."""
+        drawn = getattr(self._live, "_live_render", None)
+        if drawn is not None and getattr(drawn, "_shape", None) and max(self._lengths, default=0) > width:
+            drawn._shape = (width, sum(max(1, -(-length // width)) for length in self._lengths))
+
+    def _rows(self) -> list[RenderableType]:
         tally = self.tally
-        rows: list[RenderableType] = []
+        rows: list[RenderableType] = [self._table()] if tally.name else []
         if tally.name:
-            rows += [self._table(), Text(_pace(tally), style="dim")]
+            rows.append(Text(_pace(tally), style="dim"))
+        else:
+            self._spinner.update(text=Text(doing_line(tally), style="dim"))
+            rows.append(self._spinner)
         for why, left in tally.waiting():
             ahead = "waiting: " if left is None else f"waiting {countdown(left)}: "
             rows.append(Text(shown(ahead + why), style="yellow", overflow="ellipsis", no_wrap=True))
         if tally.failures:
             rows.append(Text(f"{plural(tally.failures, 'file')} could not be read", style="yellow"))
-        return Group(*rows)
+        return rows
 
     def _table(self) -> Table:
         """All bars begin and end in the same columns; names give way when it is narrow."""
         tally = self.tally
-        width = self._console.width
+        width = min(self._console.width, _WIDEST)
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_column(no_wrap=True, max_width=max(10, width // 3))
         table.add_column(width=max(5, min(40, width // 2 - 12)))
@@ -103,14 +131,10 @@ def _add_bar(table: Table, label: str, done: int, total: int, words: str) -> Non
 
 
 def _pace(tally: Tally) -> str:
-    """What is up of all bytes, how fast, how long still."""
-    if tally.scanned and tally.parts_up == tally.parts_total and tally.parts_total:
-        return "writing card, preview and manifest"
-    words = [f"{human_share(tally.bytes_up, tally.bytes_total)} up"]
-    rate, left = tally.rate(), tally.seconds_left()
-    words += [f"{human_size(rate)}/s"] if rate else []
-    words += [f"{countdown(left)} left"] if left else []
-    return ", ".join(words)
+    """What is up of all, how fast, how long so far and still."""
+    if tally.doing:
+        return f"{tally.doing}, {countdown(tally.elapsed)} passed"
+    return ", ".join([*amounts(tally), *pace(tally), *(why for why, _ in tally.waiting(calm=True))])
 
 
 def shortened(label: str, width: int) -> str:

@@ -17,11 +17,15 @@ class Stream:
 
     def line(self, text: str) -> None:
         """Write one line; the first failure is the last try."""
+        self.write(shown(text) + "\n")
+
+    def write(self, text: str) -> None:
+        """Write it as it is."""
         with self._lock:
             if self._stream is None:
                 return
             try:
-                self._stream.write(shown(text) + "\n")
+                self._stream.write(text)
                 self._stream.flush()
             except (OSError, ValueError):
                 self._stream = None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from driveshard.cli.progress.rate import RateMeter, TimeLeft
 from driveshard.core.events import (
     BytesSent,
+    Doing,
     Event,
     PackStarted,
     PartDropped,
@@ -24,9 +25,6 @@ from driveshard.core.events import (
     Waiting,
 )
 
-_WINDOW = 30.0  # seconds over which the rate is taken
-_STEADY = 1.0  # seconds before a rate is worth showing
-
 
 @dataclass
 class Upload:
@@ -39,10 +37,11 @@ class Upload:
 
 @dataclass
 class Wait:
-    """``until`` is on the tally's clock, None when nobody knows."""
+    """``until`` is on the tally's clock, None when nobody knows; ``calm`` says that all is well."""
 
     why: str
     until: float | None
+    calm: bool = False
 
 
 @dataclass
@@ -56,32 +55,41 @@ class Tally:
     name: str = ""
     done_before: int = 0
     bytes_before: int = 0
+    files_before: int = 0
+    temp: str | None = None
+    doing: str = ""
     scanned: bool = False
     files_seen: int = 0
     sent: int = 0
     failures: int = 0
     ended: bool = False
-    began: float = 0.0
+    began: float | None = None
     planned: dict[int, int] = field(default_factory=dict)
     packed: set[int] = field(default_factory=set)
     packing: set[int] = field(default_factory=set)
     released: dict[int, int] = field(default_factory=dict)
     uploads: dict[int, Upload] = field(default_factory=dict)
     waits: dict[int | str, Wait] = field(default_factory=dict)
-    _recent: deque[tuple[float, int]] = field(default_factory=deque)  # (when, bytes), of the last half minute
+    files: dict[int, int] = field(default_factory=dict)  # of each part, as far as they are known
+    meter: RateMeter = field(default_factory=RateMeter)
+    _left: TimeLeft = field(default_factory=TimeLeft)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def take(self, event: Event) -> None:
         """Fold one event in."""
         with self._lock:
+            if self.began is None:
+                self.began = self.clock()
             if isinstance(event, Waiting):
                 until = self.clock() + event.seconds if event.seconds else None
-                self.waits[event.why if event.number is None else event.number] = Wait(event.why, until)
+                self.waits[event.why if event.number is None else event.number] = Wait(event.why, until, event.calm)
+            elif isinstance(event, Doing):
+                self.doing = event.what
             elif isinstance(event, SourceFailed):
                 self.failures += 1
             elif isinstance(event, Started):
                 self.name, self.done_before, self.bytes_before = event.name, event.parts_done, event.bytes_done
-                self.began = self.clock()
+                self.files_before, self.temp, self.doing = event.files_done, event.temp, ""
                 self.waits.clear()
             elif isinstance(event, Scanned):
                 self.files_seen, self.scanned = event.files, event.complete
@@ -93,21 +101,25 @@ class Tally:
     def _take_part(self, event: Event) -> None:
         if isinstance(event, Planned):
             self.planned[event.number] = event.bytes
+            self.files[event.number] = event.files
         elif isinstance(event, PackStarted):
             self.packing.add(event.number)
             # Who waited for room in the temp folder has it now; such a wait has no end of its own.
             self.waits = {key: wait for key, wait in self.waits.items() if wait.until is not None}
         elif isinstance(event, PartDropped):
             self.planned.pop(event.number, None)
+            self.files.pop(event.number, None)
             self.packing.discard(event.number)
         elif isinstance(event, PartPacked):
             self.planned[event.number] = event.bytes
+            self.files[event.number] = event.files
             self.packing.discard(event.number)
             self.packed.add(event.number)
         elif isinstance(event, UploadStarted):
             self.packed.add(event.number)
             self.planned[event.number] = event.bytes
             self.uploads[event.number] = Upload(event.file_name, event.bytes, event.offset)
+            self.meter.begin(event.number, self.clock())
             self.waits.pop(event.number, None)
         elif isinstance(event, BytesSent):
             self._take_sent(event)
@@ -115,27 +127,15 @@ class Tally:
             self.packed.add(event.number)
             self.planned[event.number] = self.released[event.number] = event.bytes
             self.uploads.pop(event.number, None)
+            self.meter.end(event.number)
             self.waits.pop(event.number, None)
 
     def _take_sent(self, event: BytesSent) -> None:
         if event.number in self.uploads:
             self.uploads[event.number].offset = event.offset
         self.sent += event.sent
-        self._note_recent(event.sent)
+        self.meter.note(event.number, event.sent, self.clock())
         self.waits.pop(event.number, None)
-
-    def _note_recent(self, sent: int) -> None:
-        """Kept by tenths of a second and no longer than it is asked for, so that it stays small though nobody asks."""
-        now = round(self.clock(), 1)
-        if self._recent and self._recent[-1][0] == now:
-            self._recent[-1] = (now, self._recent[-1][1] + sent)
-        else:
-            self._recent.append((now, sent))
-        self._forget(now)
-
-    def _forget(self, now: float) -> None:
-        while self._recent and self._recent[0][0] < now - _WINDOW:
-            self._recent.popleft()
 
     # -- what to show --------------------------------------------------------------------------------------------
 
@@ -150,6 +150,29 @@ class Tally:
     @property
     def parts_up(self) -> int:
         return self.done_before + len(self.released)
+
+    @property
+    def files_total(self) -> int | None:
+        """None while nobody knows what a planned part will hold."""
+        with self._lock:
+            counts = list(self.files.values())
+        return self.files_before + sum(counts) if all(counts) else None
+
+    @property
+    def files_up(self) -> int:
+        with self._lock:
+            return self.files_before + sum(self.files.get(number, 0) for number in self.released)
+
+    @property
+    def percent(self) -> int | None:
+        """Of all bytes, how much is up: 100 only for all of them. None before there is anything to go by."""
+        total, up = self.bytes_total, self.bytes_up
+        return None if not total else 100 if up >= total else min(99, up * 100 // total)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the first event."""
+        return 0.0 if self.began is None else self.clock() - self.began
 
     @property
     def bytes_total(self) -> int:
@@ -172,14 +195,15 @@ class Tally:
         with self._lock:
             return [Upload(one.file_name, one.size, one.offset) for _, one in sorted(self.uploads.items())]
 
-    def waiting(self) -> list[tuple[str, float | None]]:
-        """(why, seconds left or None) of every wait that is not over; of several for one reason, the longest."""
+    def waiting(self, *, calm: bool = False) -> list[tuple[str, float | None]]:
+        """(why, seconds left or None) of every wait that is not over; of several for one reason, the longest. Those
+        that are ``calm`` stand apart."""
         now = self.clock()
         groups: dict[str, list[tuple[float | None, str]]] = {}
         with self._lock:
             for wait in self.waits.values():
                 seconds = None if wait.until is None else wait.until - now
-                if seconds is None or seconds > 0:
+                if wait.calm is calm and (seconds is None or seconds > 0):
                     groups.setdefault(_reason(wait.why), []).append((seconds, wait.why))
         return [
             (group[0][1] if len(group) == 1 else reason, max((left for left, _ in group), key=lambda left: left or 0))
@@ -188,20 +212,15 @@ class Tally:
 
     def rate(self) -> float | None:
         """Bytes a second that left lately; None before that can be said."""
-        now = self.clock()
         with self._lock:
-            self._forget(now)
-            seconds = min(_WINDOW, now - self.began)
-            if seconds < _STEADY or not self._recent:
-                return None
-            return sum(count for _, count in self._recent) / seconds
+            return self.meter.rate(self.clock())
 
     def seconds_left(self) -> float | None:
-        """Until all bytes are up at the present rate; None when that cannot be said."""
+        """Until all bytes are up at about the present rate; None when that cannot be said."""
         rate = self.rate()
-        if not rate or not self.scanned:
-            return None
-        return max(0, self.bytes_total - self.bytes_up) / rate
+        seconds = max(0, self.bytes_total - self.bytes_up) / rate if rate and self.scanned else None
+        with self._lock:
+            return self._left.told(seconds, self.clock())
 
 
 def _reason(why: str) -> str:

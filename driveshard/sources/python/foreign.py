@@ -9,8 +9,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sysconfig
 import threading
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from driveshard.core.errors import UsageError
@@ -18,6 +21,8 @@ from driveshard.core.formatting import error_text
 
 T = TypeVar("T")
 
+_OURS = str(Path(__file__).parents[2]) + os.sep
+_LIBRARIES = tuple({sysconfig.get_path(kind) + os.sep for kind in ("stdlib", "platstdlib", "purelib", "platlib")})
 _here = threading.local()
 _true_exit = os._exit
 
@@ -39,9 +44,30 @@ def run_foreign(call: Callable[[], T]) -> T:
     except BaseException as error:  # the user's own code may raise anything
         if is_ctrl_c(error):
             raise
-        raise CodeFailed(str(error) if isinstance(error, _Leaves) else error_text(error)) from error
+        said = str(error) if isinstance(error, _Leaves) else error_text(error)
+        raise CodeFailed(said + _place(error)) from error
     finally:
         _here.running = before
+
+
+def _place(error: BaseException) -> str:
+    """`` (make.py, line 12)``: the last line of the user's own code on the way to the error; empty when there is none,
+    or when the error says it itself."""
+    if isinstance(error, SyntaxError):
+        return ""
+    steps = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    foreign = [step for step in steps if not step[0].startswith((_OURS, "<frozen"))]
+    own = [step for step in foreign if not step[0].startswith(_LIBRARIES)] or foreign
+    return f" ({_short(own[-1][0])}, line {own[-1][1]})" if own else ""
+
+
+def _short(path: str) -> str:
+    """Relative, for a file below the current folder."""
+    try:
+        near = os.path.relpath(path) if os.path.isabs(path) else path  # noqa: PTH117
+    except (OSError, ValueError):  # no current folder, or another drive
+        return path
+    return path if near.startswith(os.pardir) else near
 
 
 def guarded(call: Callable[[], T], what: str) -> T:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from driveshard.core.errors import UsageError
 from driveshard.core.model import Failure, Sample, SampleRange, Selection, sample_key
+from driveshard.core.paths import path_of
 from driveshard.sources.base import MemberWriter, Packed
 from driveshard.sources.estimate import member_bytes
 from driveshard.sources.python.encode import encode_field
@@ -18,6 +19,18 @@ from driveshard.sources.python.target import Target
 
 _GIVE_UP = 100  # samples that fail before any is good: a mistake in the code, and not a few bad inputs
 _END = object()
+
+
+class Named(Protocol):
+    """What gives the samples."""
+
+    @property
+    def portable(self) -> str:
+        """What it is called on every machine."""
+
+    def call(self) -> Any:
+        """An indexable or an iterable of samples, afresh."""
+
 
 Members = list[tuple[bytes, bytes]]
 
@@ -49,6 +62,12 @@ class PythonSource:
     def settings(self) -> Mapping[str, Any]:
         """The target without its folder. Not the length: a source that has grown goes on in new parts."""
         return {"kind": self.kind, "target": self._parsed().portable}
+
+    @property
+    def file(self) -> Path | None:
+        """Where the code lies, if a file was named."""
+        parsed = self._parsed()
+        return path_of(parsed.place, self.base) if isinstance(parsed, Target) and parsed.is_file else None
 
     def open(self) -> Any:
         """Call the target afresh and keep what it returns for this process; a run starts with it.
@@ -135,7 +154,7 @@ class PythonSource:
             advice="A Python source must give the same samples in the same order each time; new ones come after them.",
         )
 
-    def _parsed(self) -> Target:
+    def _parsed(self) -> Named:
         return Target.parse(self.target, self.base)
 
     def _opened(self) -> _Opened:

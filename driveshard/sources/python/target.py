@@ -57,14 +57,14 @@ class Target:
         """
         function = self._find(self._load_file() if self.is_file else self._load_module())
         samples = guarded(function, self.portable)
-        self._check_samples(samples)
+        check_samples(samples, self.portable)
         return samples
 
     def _folder(self) -> Path:
         return (Path.cwd() if self.base is None else self.base).absolute()
 
     def _load_module(self) -> ModuleType:
-        _make_importable(self._folder())
+        make_importable(self._folder())
         try:
             return guarded(lambda: importlib.import_module(self.place), f"Importing {self.place}")
         except UsageError as failed:
@@ -78,7 +78,7 @@ class Target:
         path = path_of(self.place, self._folder())
         if not path.is_file():
             raise SourceMissing(f"There is no file {path}.")
-        _make_importable(path.parent)  # it may import what lies beside it
+        make_importable(path.parent)  # it may import what lies beside it
         name = f"_driveshard_source_{path.stem}"
         spec = importlib.util.spec_from_file_location(name, path)
         assert spec is not None
@@ -99,12 +99,14 @@ class Target:
             raise UsageError(f"{self.portable} cannot be called: it is of type {type(found).__name__}.", advice=_FORM)
         return found
 
-    def _check_samples(self, samples: Any) -> None:
-        if guarded(lambda: _holds_none(samples), f"looking at what {self.portable} returned"):
-            raise UsageError(
-                f"{self.portable} returned a value of type {type(samples).__name__}, which holds no samples.",
-                advice="It must return a list, a generator, or an object with __len__ and __getitem__.",
-            )
+
+def check_samples(samples: Any, name: str) -> None:
+    """Raises UsageError when what ``name`` returned cannot hold samples."""
+    if guarded(lambda: _holds_none(samples), f"looking at what {name} returned"):
+        raise UsageError(
+            f"{name} returned a value of type {type(samples).__name__}, which holds no samples.",
+            advice="It must return a list, a generator, or an object with __len__ and __getitem__.",
+        )
 
 
 def _holds_none(samples: Any) -> bool:
@@ -113,7 +115,7 @@ def _holds_none(samples: Any) -> bool:
     return not (isinstance(samples, Iterable) or hasattr(type(samples), "__getitem__"))
 
 
-def _make_importable(folder: Path) -> None:
+def make_importable(folder: Path) -> None:
     """Last, so that no ``queue.py`` or ``random.py`` lying in that folder stands in for the standard library's."""
     if str(folder) not in sys.path:
         sys.path.append(str(folder))

@@ -156,6 +156,10 @@ class Ledger:
         row = self._rows("SELECT count(*), coalesce(sum(size), 0) FROM parts WHERE state = 'released'")[0]
         return int(row[0]), int(row[1])
 
+    def released_files(self) -> int:
+        """Members of the parts that are proved and released."""
+        return int(self._rows("SELECT coalesce(sum(files), 0) FROM parts WHERE state = 'released'")[0][0])
+
     # -- parts: reading ------------------------------------------------------------------------------------------
 
     def parts(self, *, unfinished: bool = False) -> list[LedgerPart]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -36,7 +37,8 @@ class Progress:
 class Record:
     """What a ledger says. ``identity`` is the destination's; ``holder`` who runs it now (pid, host, since) or None;
     ``resume_after`` POSIX seconds; ``last_advice`` what must be done before the next run, or None; ``states`` counts
-    parts; bytes of planned parts are estimates."""
+    parts; bytes of planned parts are estimates; ``where`` is the source's absolute path, if it has one, and ``temp``
+    where its parts wait."""
 
     path: Path
     name: str
@@ -55,6 +57,18 @@ class Record:
     uploads: tuple[Progress, ...] = ()
     holder: Mapping[str, Any] | None = field(default=None)
     last_advice: str | None = None
+    where: str | None = None
+    temp: Path | None = None
+
+    @property
+    def temp_bytes(self) -> int:
+        """What lies in the temp folder now."""
+        total = 0
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(self.temp) if self.temp is not None else ():
+                with contextlib.suppress(OSError):
+                    total += entry.stat(follow_symlinks=False).st_size
+        return total
 
     @property
     def state(self) -> str:
@@ -180,4 +194,6 @@ def _record(path: Path, db: sqlite3.Connection) -> Record | None:
         uploads=tuple(Progress(*row) for row in uploads),
         holder=read_holder(path.with_suffix(".lock")),
         last_advice=meta.get("last_advice"),
+        where=meta.get("where"),
+        temp=Path(meta["temp"]) if meta.get("temp") else None,
     )

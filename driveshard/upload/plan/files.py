@@ -83,7 +83,7 @@ class FilePlanner:
                 continue
             spec = self._cut.spec(number, files, estimate)
             self._ledger.plan(spec, generation, superseded)
-            self._emit(Planned(number, estimate))
+            self._emit(Planned(number, estimate, len(files)))
             yield number
             number += 1
         self._emit(Scanned(self._files, self._bytes, complete=True))

@@ -229,7 +229,7 @@ def test_new_files_go_to_new_parts(planning: Planning) -> None:
     (number,) = planning.run()
     assert number == len(before)
     assert planning.paths(number) == [b"d0/000.aaa", b"zzz"]
-    assert planning.heard.of(Planned)[-1] == Planned(number, planning.ledger.spec(number).estimate)
+    assert planning.heard.of(Planned)[-1] == Planned(number, planning.ledger.spec(number).estimate, 2)
     assert planning.run() == []
 
 

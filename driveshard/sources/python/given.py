@@ -1,0 +1,127 @@
+"""Samples from an object that is given itself, in a script or a notebook: no file names it.
+
+A worker process gets it by cloudpickle, which takes along what was written in the script or the notebook. What cannot
+go there, or is too large to be sent with every part, is used where it is: by threads.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from driveshard.core.errors import UsageError
+from driveshard.core.formatting import error_text, human_size
+from driveshard.sources.python.foreign import guarded
+from driveshard.sources.python.source import PythonSource
+from driveshard.sources.python.target import check_samples, make_importable
+
+_MOST_SENT = 32 * 2**20  # bytes that go to a worker with every part
+_objects: dict[tuple[int, int], Any] = {}
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True, slots=True)
+class GivenSource(PythonSource):
+    """As its parent, but ``target`` is only a name for it. ``token`` stands for the object in the process that has
+    it, ``pickled`` is it for all others."""
+
+    token: tuple[int, int] = (0, 0)
+    pickled: bytes | None = field(default=None, repr=False)
+
+    def _parsed(self) -> _Given:
+        return _Given(self)
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """The object behind a source."""
+
+    source: GivenSource
+
+    @property
+    def portable(self) -> str:
+        return self.source.target
+
+    def call(self) -> Any:
+        """What it gives when it is a class or a function, else itself. Raises UsageError."""
+        given = self._object()
+        samples = guarded(given, self.portable) if _makes(given) else given
+        check_samples(samples, self.portable)
+        return samples
+
+    def _object(self) -> Any:
+        if self.source.token not in _objects:
+            assert self.source.pickled is not None
+            _objects[self.source.token] = guarded(self._unpickle, f"{self.portable}, in a worker process,")
+        return _objects[self.source.token]
+
+    def _unpickle(self) -> Any:
+        import cloudpickle
+
+        if self.source.base is not None:
+            make_importable(self.source.base)  # it may need what lies beside its module
+        return cloudpickle.loads(self.source.pickled or b"")  # our own bytes
+
+
+def given_source(given: Any) -> tuple[GivenSource, str | None]:
+    """The source that an object is, and why worker processes cannot have it (None: they can).
+
+    Raises UsageError for what can be gone through only once.
+    """
+    if hasattr(type(given), "__next__"):
+        raise UsageError(
+            f"a {type(given).__name__} can be gone through only once, and a push may have to begin anew",
+            advice="Give the function that makes it instead, or an object with __len__ and __getitem__.",
+        )
+    token = os.getpid(), next(_numbers)
+    _objects[token] = given
+    pickled, why = _pickled(given)
+    return GivenSource(_name(given), _import_root(given), token, pickled), why
+
+
+def forget(source: object) -> None:
+    """Let go of the object."""
+    if isinstance(source, GivenSource):
+        _objects.pop(source.token, None)
+
+
+def _makes(given: Any) -> bool:
+    """Whether samples come from calling it."""
+    return isinstance(given, type) or (callable(given) and not hasattr(type(given), "__getitem__"))
+
+
+def _pickled(given: Any) -> tuple[bytes | None, str | None]:
+    try:
+        import cloudpickle
+
+        data: bytes = cloudpickle.dumps(given)  # type: ignore[no-untyped-call]
+    except Exception as error:  # whatever the object's own code raises
+        return None, f"it cannot be sent to worker processes ({error_text(error)})"
+    if len(data) > _MOST_SENT:
+        return None, f"it has {human_size(len(data))}, too much to be sent to worker processes with every part"
+    return data, None
+
+
+def _name(given: Any) -> str:
+    """``module:Name``; a script's own file stands for its module."""
+    named = given if hasattr(given, "__qualname__") else type(given)
+    module = getattr(named, "__module__", None) or "python"
+    if module == "__main__":
+        file = getattr(sys.modules.get("__main__"), "__file__", None)
+        module = Path(file).name if file else "notebook"
+    return f"{module}:{named.__qualname__.rpartition('.')[2].strip('<>')}"
+
+
+def _import_root(given: Any) -> Path | None:
+    """The folder from which its module is imported; None is the current one."""
+    name = getattr(given if hasattr(given, "__qualname__") else type(given), "__module__", "") or ""
+    file = getattr(sys.modules.get(name), "__file__", None)
+    if not file:
+        return None
+    path = Path(file).absolute()
+    up = name.count(".") + (path.name == "__init__.py")
+    return path.parents[up]

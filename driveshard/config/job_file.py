@@ -103,13 +103,12 @@ def read_job_file(path: Path) -> JobFile:
     origin = in_file(path)
     words = document.pop("card") if isinstance(document.get("card"), dict) else None
     options = {"name": path.stem} | read_values(document, (*PUSH, *RUN), origin)
-    if words is not None:
-        options["words"] = words_of_table(path, words)
     if table.get("kind") == "folder":
         _check_folder(path, table)
         own = {key: table[key] for key in ("include", "exclude") if key in table}
         options |= read_values(own, PUSH, dataclasses.replace(origin, spell=lambda name: f"{path}: [source] {name}"))
-    return JobFile(path, only(PUSH, options), table, only(RUN, options))
+    own_words = {} if words is None else {"words": words_of_table(path, words)}
+    return JobFile(path, only(PUSH, options) | own_words, table, only(RUN, options))
 
 
 def _check_folder(path: Path, table: Mapping[str, Any]) -> None:

@@ -320,5 +320,10 @@ SETTINGS: tuple[Option, ...] = (
 PLACES: tuple[tuple[str, str, str], ...] = (
     ("DRIVESHARD_HOME", "the platform's own", "The home folder: config.toml, the login, ledgers, waiting parts"),
     ("DRIVESHARD_DRIVE_URL", "Google's", "Base address of the Drive to talk to, such as an emulator's on this machine"),
+    (
+        "DRIVESHARD_SITE_URL",
+        "Google's; a local Drive's own",
+        "Base address of the site where link-shared folders are read without a login",
+    ),
 )
 """(variable, default, meaning) of what can stand in the environment alone."""

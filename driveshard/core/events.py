@@ -24,9 +24,9 @@ class Started:
     destination: str
     parts_done: int
     bytes_done: int
-    fetching: bool = False
     files_done: int = 0
     temp: str | None = None
+    fetching: bool = False
 
 
 @dataclass(frozen=True, slots=True)

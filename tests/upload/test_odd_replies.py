@@ -216,11 +216,11 @@ def source(tmp_path: Path) -> Path:
     return fill(tmp_path / "src", 12, 5000)
 
 
-def assert_whole(emulator: Emulator, result: PushResult) -> None:
+def assert_whole(emulator: Emulator, home: Path, result: PushResult) -> None:
     """The dataset lies on the emulator, once and whole."""
     assert result.error is None
     assert result.folder_id is not None
-    settings = Settings(home=Path("nowhere"), drive_url=f"{emulator.url}/", patience=QUICK)
+    settings = Settings(home=home, drive_url=f"{emulator.url}/", patience=QUICK)
     shelf = open_shelf(f"drive:{result.folder_id}", settings, ignore)
     try:
         proof = verify(shelf, deep=True)
@@ -233,13 +233,13 @@ def assert_whole(emulator: Emulator, result: PushResult) -> None:
 @pytest.mark.parametrize("name", ALWAYS)
 def test_replies_of_another_form_do_no_harm(emulator: Emulator, home: Path, source: Path, name: str) -> None:
     with relay(emulator.url, ALWAYS[name], 1) as url:
-        assert_whole(emulator, push_through(url, home, source))
+        assert_whole(emulator, home, push_through(url, home, source))
 
 
 @pytest.mark.parametrize("name", NOW_AND_THEN)
 def test_a_reply_that_was_spoilt_is_asked_for_again(emulator: Emulator, home: Path, source: Path, name: str) -> None:
     with relay(emulator.url, NOW_AND_THEN[name], 2) as url:
-        assert_whole(emulator, push_through(url, home, source))
+        assert_whole(emulator, home, push_through(url, home, source))
 
 
 @pytest.mark.parametrize("name", ["portal", "redirect", "empty", "cut", "list", "no id", "another file"])

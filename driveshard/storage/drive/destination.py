@@ -166,7 +166,7 @@ class DriveDestination:
         try:
             return read_file(self._client.execute(request, refusal_of_create), file_id).as_remote()
         except Refused as error:
-            if self._parent and "not a folder" in str(error).lower():
+            if self._parent and "not a folder" in error.message.lower():
                 raise UsageError(
                     f"{self._parent} is a file, and a folder is meant",
                     advice="Give the link of the folder that it is in.",

@@ -72,18 +72,18 @@ def assert_told(there: There, result: PushResult, capsys: pytest.CaptureFixture[
     """The same on the screen and in ``status``: whose folder it is, what befell it, and both ways out."""
     error = result.error
     assert isinstance(error, NotFound) and error.exit_code == 66
-    assert "the folder of the dataset t " in str(error)
-    assert ("trash" in str(error)) is (there.how == "trashed")
+    assert "the folder of the dataset t " in error.message
+    assert ("trash" in error.message) is (there.how == "trashed")
     assert "--recreate" in error.advice and "--name" in error.advice
     assert ("Restore" in error.advice) is (there.how == "trashed")
     record = find_record(there.settings(), "t")
-    assert (record.state, record.last_error, record.last_advice) == ("incomplete", str(error), error.advice)
+    assert (record.state, record.last_error, record.last_advice) == ("incomplete", error.message, error.advice)
     show_status("t", there.settings(), Manner())
     said = capsys.readouterr().out
-    assert str(error) in said and "--recreate" in said and "run the same push again" not in said
+    assert error.message in said and "--recreate" in said and "run the same push again" not in said
     show_status("t", there.settings(), Manner(as_json=True))
     (told,) = json.loads(capsys.readouterr().out)["datasets"]
-    assert (told["last_error"], told["last_advice"]) == (str(error), error.advice)
+    assert (told["last_error"], told["last_advice"]) == (error.message, error.advice)
 
 
 def raised(result: PushResult) -> None:

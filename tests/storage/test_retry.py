@@ -226,3 +226,14 @@ def test_once_one_thread_is_blocked_no_other_makes_a_request(retry: Retry) -> No
 
     assert others.calls == 0
     assert caught.value.resume_after == 5.0
+
+
+def test_time_lost_is_counted_by_what_was_said_last(retry: Retry, clock: FakeClock) -> None:
+    retry.call(Script(*unavailable(3)), doing="x")
+    assert retry.seconds_out == pytest.approx(sum(clock.slept))
+    assert retry.seconds_slowed == 0
+    before = sum(clock.slept)
+    with pytest.raises(StorageFull):
+        retry.call(Script(*unavailable(1), *throttled(2), StorageFull("full")), doing="x")
+    assert retry.seconds_slowed == pytest.approx(sum(clock.slept) - before)
+    assert retry.seconds_out == pytest.approx(before)

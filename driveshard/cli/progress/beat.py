@@ -6,6 +6,8 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 
+_PATIENCE = 1.0  # seconds; it may hang on a screen that takes nothing any more
+
 
 @contextlib.contextmanager
 def beating(beat: Callable[[], None], every: float) -> Iterator[None]:
@@ -24,4 +26,4 @@ def beating(beat: Callable[[], None], every: float) -> Iterator[None]:
     finally:
         ended.set()
         if thread.is_alive():
-            thread.join()
+            thread.join(_PATIENCE)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from driveshard.cli.console import Manner, is_terminal, standard, tell
+from driveshard.cli.console import Manner, is_terminal, standard, tell, tell_timed
 from driveshard.cli.progress.beat import beating
 from driveshard.cli.progress.json_lines import JsonLines
 from driveshard.cli.progress.log_lines import EVERY, Lines
@@ -21,7 +21,7 @@ from driveshard.cli.progress.spinner import Spinner, spinning
 from driveshard.cli.progress.stream import Stream
 from driveshard.cli.progress.tally import Tally
 from driveshard.core.events import Doing, Event, Notice, Waiting
-from driveshard.core.formatting import countdown, log_time
+from driveshard.core.formatting import countdown
 
 _LOOK = 0.5  # seconds between looks at whether something is due
 
@@ -130,9 +130,9 @@ class Talk:
         if self._manner.log_format == "json":
             self.lines.emit(event)
         elif isinstance(event, Waiting) and not self._manner.quiet:
-            tell(f"waiting {countdown(event.seconds)}: {event.why}" if event.seconds else f"waiting: {event.why}")
+            tell_timed(f"waiting {countdown(event.seconds)}: {event.why}" if event.seconds else f"waiting: {event.why}")
         elif isinstance(event, Notice) and not self._manner.quiet:
-            tell(event.text)
+            tell_timed(event.text)
 
     def read(self, count: int, total: int) -> None:
         self.spinner.done, self.spinner.total = self.spinner.done + count, total
@@ -142,7 +142,7 @@ class Talk:
         if self._manner.log_format == "json":
             self.lines.emit(Doing(self.spinner.line()[2:]))
         else:
-            tell(f"{log_time()} {self.spinner.line()[2:]}")
+            tell_timed(self.spinner.line()[2:])
 
 
 @contextmanager

@@ -206,6 +206,25 @@ def remember(home: Path, document: Mapping[str, Any]) -> None:
             write_whole(path, b"".join(path.read_bytes().splitlines(keepends=True)[-_RUNS_KEPT:]))
 
 
+def forget_runs(home: Path, name: str) -> None:
+    """Drop what is remembered of a dataset's runs."""
+    path = runs_file(home)
+    with contextlib.suppress(OSError):
+        lines = path.read_bytes().splitlines(keepends=True)
+        kept = [line for line in lines if not _is_of(line, name)]
+        if not kept:
+            path.unlink()
+        elif len(kept) < len(lines):
+            write_whole(path, b"".join(kept))
+
+
+def _is_of(line: bytes, name: str) -> bool:
+    with contextlib.suppress(ValueError):
+        one = json.loads(line)
+        return isinstance(one, dict) and one.get("name") == name
+    return False
+
+
 def last_runs(home: Path, name: str, count: int = 10) -> list[dict[str, Any]]:
     """The last runs of a dataset, the newest first."""
     try:

@@ -139,6 +139,8 @@ def _lock(settings: Settings, stem: str) -> Path:
 def _files(settings: Settings) -> Iterator[Leftover]:
     for path in settings.home.glob("crash-*.txt"):
         yield Leftover(path, "details of a crash", _size(path))
+    for path in settings.home.glob("stalled-*.txt"):
+        yield Leftover(path, "details of a run that stood still", _size(path))
     for path in settings.ledgers.glob("*.damaged-*"):
         yield Leftover(path, "a damaged ledger", _size(path))
 

@@ -77,6 +77,7 @@ def test_forget_leaves_nothing_here_and_all_of_it_there(desk: Desk) -> None:
     out, _ = desk.run("forget", "photos")
     assert "Forgot photos: " in out and link in out
     assert desk.kept() == set()
+    assert "runs.jsonl" not in {one.name for one in desk.home.iterdir()}
     assert Shelf(desk.url).stored_bytes() == before
     assert "no dataset photos" in desk.run("forget", "photos", code=66)[1]
     assert desk.push() == link  # found again by its name
@@ -130,6 +131,7 @@ def littered(desk: Desk) -> list[Path]:
         desk.home / "spool" / f"driveshard-{ledger.stem}" / "photos-00000.zip",
         desk.home / "spool" / "driveshard-old-0123456789" / "old-00000.zip",
         desk.home / "crash-20250101-000000-1.txt",
+        desk.home / "stalled-20250101-000000.txt",
         desk.home / "ledgers" / f"{ledger.name}.damaged-20250101-000000",
         desk.work / "tmp" / "driveshard-demo-x" / "a",
     ]
@@ -143,12 +145,12 @@ def littered(desk: Desk) -> list[Path]:
 def test_clean_lists_and_removes_only_when_told(desk: Desk) -> None:
     litter = littered(desk)
     out, err = desk.run("clean")
-    assert out.count("1000 B") == 5 and "which is complete" in out and "a dataset that is gone" in out
-    assert err == "Nothing was removed; to free 4.9 KiB: driveshard clean --yes\n"
+    assert out.count("1000 B") == 6 and "which is complete" in out and "a dataset that is gone" in out
+    assert err == "Nothing was removed; to free 5.9 KiB: driveshard clean --yes\n"
     assert all(path.exists() for path in litter)
-    assert len(desk.json("clean")["found"]) == 5 and all(path.exists() for path in litter)
+    assert len(desk.json("clean")["found"]) == 6 and all(path.exists() for path in litter)
     found = desk.json("clean", "--yes")
-    assert (found["bytes"], len(found["removed"])) == (5000, 5)
+    assert (found["bytes"], len(found["removed"])) == (6000, 6)
     assert not any(path.exists() for path in litter)
     assert desk.run("clean")[0] == "Nothing to remove.\n"
     assert desk.json("status")["datasets"][0]["state"] == "complete"
@@ -157,10 +159,10 @@ def test_clean_lists_and_removes_only_when_told(desk: Desk) -> None:
 @needs_a_terminal
 def test_clean_asks_on_a_terminal(desk: Desk) -> None:
     litter = littered(desk)
-    code, screen = on_terminal(["clean"], desk.environment, desk.work, answers={"Remove all of it (4.9 KiB)? ": "no"})
+    code, screen = on_terminal(["clean"], desk.environment, desk.work, answers={"Remove all of it (5.9 KiB)? ": "no"})
     assert code == 0 and "Nothing was removed." in screen and litter[0].exists()
     code, screen = on_terminal(["clean"], desk.environment, desk.work, answers={"[y/N]": "yes"})
-    assert code == 0 and "Removed: 4.9 KiB" in screen and not litter[0].exists()
+    assert code == 0 and "Removed: 5.9 KiB" in screen and not litter[0].exists()
 
 
 def test_what_an_unfinished_push_needs_stays(desk: Desk) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from driveshard.cli import watch
 from driveshard.cli.main import main
-from driveshard.cli.watch import LogFile, last_runs, remember, runs_file, summary_line
+from driveshard.cli.watch import LogFile, forget_runs, last_runs, remember, runs_file, summary_line
 from driveshard.config.values import duration
 from driveshard.core.clock import Clock
 from driveshard.core.errors import ComeBackLater, ConfigError, DailyCap
@@ -121,6 +121,17 @@ def test_the_memory_of_runs_is_bounded(home: Path) -> None:
     runs_file(home).write_bytes(runs_file(home).read_bytes() + b"{cut sho")
     assert [one["exit_code"] for one in last_runs(home, "n")] == list(range(14, 4, -1))
     assert last_runs(home, "other") == [] == last_runs(home / "none", "n")
+
+
+def test_forgetting_a_dataset_keeps_the_runs_of_others(home: Path) -> None:
+    home.mkdir(exist_ok=True)
+    for name in ("n", "m", "n"):
+        remember(home, {"name": name, "exit_code": 0, "state": "complete"})
+    with runs_file(home).open("ab") as stream:
+        stream.write(b"no object\n")
+    forget_runs(home, "n")
+    assert (len(last_runs(home, "n")), len(last_runs(home, "m"))) == (0, 1)
+    assert runs_file(home).read_bytes().endswith(b"no object\n")
 
 
 def test_a_run_in_which_nothing_happens_any_more_is_ended(job: Job) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import click
 
+from driveshard.cli.completion import complete_name
 from driveshard.cli.console import Manner, confirmed, put, put_result, tell
 from driveshard.cli.flags import common, examples, manner, option
 from driveshard.cli.progress.report import told
+from driveshard.cli.watch import forget_runs
 from driveshard.config.settings import Settings, settings_from
 from driveshard.core.errors import Interrupted
 from driveshard.core.formatting import human_size, plural
-from driveshard.upload.ledger.reader import find_record
+from driveshard.upload.ledger.reader import find_record, find_records
 from driveshard.upload.leftovers import forget, has_trash
 
 
@@ -25,7 +27,7 @@ driveshard forget photos --delete --yes --json
 """
     ),
 )
-@click.argument("name")
+@click.argument("name", shell_complete=complete_name)
 @option("--delete", is_flag=True, help="Move its folder to Drive's trash, too; asks first.")
 @option("--yes", is_flag=True, help="Do not ask.")
 @common
@@ -47,8 +49,10 @@ def run_forget(name: str, settings: Settings, manner: Manner, *, delete: bool, y
         if not confirmed(f"Move {what} to Drive's trash? Everybody who has its link loses it", yes=yes):
             tell("Nothing was removed.")
             return Interrupted.exit_code
-    with told(manner) as emit:
+    with told(manner, "forgetting it") as emit:
         record, pieces = forget(name, settings, emit, delete=delete)
+    if not any(one.name == record.name for one in find_records(settings)):  # of that name on another Drive
+        forget_runs(settings.home, record.name)
     size = sum(one.size for one in pieces)
     if manner.as_json:
         removed = [{"path": str(one.path), "why": one.why, "bytes": one.size} for one in pieces]

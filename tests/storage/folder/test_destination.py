@@ -34,7 +34,10 @@ from driveshard.storage.folder import records as folder_records
 from driveshard.storage.folder.destination import FolderDestination
 from driveshard.storage.registry import open_destination
 from driveshard.storage.retry import Patience, Retry
+from driveshard.storage.throttle import Throttle
 from driveshard.upload.dataset_folder.find_or_create import find_folder
+from driveshard.upload.ledger.ledger import Ledger
+from driveshard.upload.surroundings import Surroundings
 
 UNIT = FolderDestination.chunk_unit
 DATA = bytes(range(256)) * (UNIT // 256) + b"end"
@@ -523,10 +526,14 @@ def test_a_damaged_record_of_a_folder_is_named(nas: Nas, damage: bytes) -> None:
     assert (record.read_bytes(), (nas.root / "d" / "a.zip").read_bytes()) == (damage, DATA)
 
 
-def test_a_folder_that_does_not_say_whose_it_is_is_not_taken_over(nas: Nas) -> None:
+def test_a_folder_that_does_not_say_whose_it_is_is_not_taken_over(nas: Nas, tmp_path: Path) -> None:
     record = nas.root / "d" / ".driveshard" / "folder.json"
     record.write_text('{"id": "x", "properties": {}}')
-    assert find_folder("d", nas.open(), Retry(Clock(), Patience(), ignore)) is None
+    clock = Clock()
+    throttle = Throttle(clock, ignore, None, writes_per_second=100)
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        around = Surroundings(nas.open(), ledger, Retry(clock, Patience(), ignore), throttle, clock, ignore)
+        assert find_folder("d", around) is None
 
 
 @pytest.mark.parametrize("what", ["too long", "a file", "a loop"])

@@ -55,7 +55,9 @@ class _Handler(socketserver.StreamRequestHandler):
             self.server.held = int(match[1]) + 1
         if self.server.held < int(match[2]):
             return _response(308, f"Range: bytes=0-{self.server.held - 1}\r\n" if self.server.held else "")
-        return _response(200, "", json.dumps({"id": "abcdef", "name": "x", "size": match[2]}).encode())
+        return _response(
+            200, "", json.dumps({"id": "abcdef", "name": "x", "mimeType": "application/zip", "size": match[2]}).encode()
+        )
 
 
 def _response(status: int, headers: str, body: bytes = b"") -> bytes:

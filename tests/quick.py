@@ -18,4 +18,4 @@ def quick_patience() -> Patience:
 if __name__ == "__main__":
     config.Patience = quick_patience  # type: ignore[assignment,misc]
     chunk_size.FIRST_CHUNK = 256 * 1024
-    sys.exit(cli(sys.argv[1:]))
+    sys.exit(cli.main(sys.argv[1:]))

@@ -67,7 +67,9 @@ def warn(check: str, said: str, advice: str) -> Finding:
 
 
 def red(check: str, error: DriveshardError) -> Finding:
-    return Finding(check, "fail", redacted(str(error)), sentence(error.advice) if error.advice else "", error.exit_code)
+    return Finding(
+        check, "fail", redacted(error.message), sentence(error.advice) if error.advice else "", error.exit_code
+    )
 
 
 def skip(check: str, why: str) -> Finding:

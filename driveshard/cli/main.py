@@ -90,7 +90,7 @@ def _where_things_are() -> str:
     try:
         home = home_folder(os.environ)
     except ConfigError as error:
-        return str(error)
+        return error.message
     return f"Home (login, ledgers):  {home}\nSettings:               {home / CONFIG_FILE}"
 
 

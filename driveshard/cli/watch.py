@@ -262,5 +262,5 @@ def summary_line(result: PushResult, code: int) -> str:
         return f"driveshard {name}: complete, {size}, {sent}{bad} {result.link or ''}".rstrip()
     when = result.resume_after or getattr(result.error, "resume_after", None)
     again = f" It can go on from {moment(when)}." if when else ""
-    said = f"{sentence(redacted(str(result.error)))}{again} {result.error.advice}".replace("\n", " ").rstrip()
+    said = f"{sentence(redacted(result.error.message))}{again} {result.error.advice}".replace("\n", " ").rstrip()
     return f"driveshard {name}: exit {code}, {sent}: {shown(said)}"

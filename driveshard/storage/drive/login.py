@@ -180,7 +180,7 @@ class Login:
 
 
 def _of_device(error: DriveshardError) -> DriveshardError:
-    return ConfigError(str(error), advice=_DEVICE_CLIENT) if isinstance(error, ConfigError) else error
+    return ConfigError(error.message, advice=_DEVICE_CLIENT) if isinstance(error, ConfigError) else error
 
 
 def _seconds(value: object, otherwise: float) -> float:

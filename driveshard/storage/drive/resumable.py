@@ -102,7 +102,7 @@ def read_reply(reply: Reply, size: int) -> Outcome:
     error = translate(status, reply.headers, reply.body)
     # A 4xx that is neither about the account nor about pace is about this session: only a new one helps.
     if 400 <= status < 500 and isinstance(error, BadRequest | NotFound):
-        return Gone(str(error))
+        return Gone(error.message)
     return Wait(error)
 
 

@@ -37,9 +37,11 @@ _MOST_KINDS = 50
 _KIND = re.compile(rb"[\w+-]+(?:\.[\w+-]+)*")
 _KIND_BYTES = 40
 
-# A name is refused or changed by Windows for a letter in it, for its end, or for being a device's.
+# A name is refused or changed by Windows for a letter in it, for its end, or for being a device's (COM² is one, too).
 _WINDOWS = re.compile(
-    rb'[<>:"|?*\\\x01-\x1f]|[. ](?=/|\0|\Z)|(?:\A|(?<=[/\0]))(?:con|prn|aux|nul|com[1-9]|lpt[1-9])(?=[ ./\0]|\Z)', re.I
+    rb'[<>:"|?*\\\x01-\x1f]|[. ](?=/|\0|\Z)|(?:\A|(?<=[/\0]))'
+    rb"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)(?:[1-9]|\xc2[\xb9\xb2\xb3]))(?=[ ./\0]|\Z)",
+    re.I,
 )
 
 _WORDS = {

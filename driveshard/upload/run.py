@@ -361,11 +361,13 @@ def _unused(path: Path) -> Path:
 
 @contextmanager
 def _folder_first(place: DatasetFolder) -> Iterator[None]:
-    """What is not there any more may be the folder itself, deleted during the run; then that is the error."""
+    """What is not there any more may be the folder itself, deleted during the run; then that is the error. A folder
+    that was never made is not gone: what is missing is the place for it."""
     try:
         yield
     except (NotFound, Mismatch):
-        place.look()
+        if place.was_made:
+            place.look()
         raise
 
 

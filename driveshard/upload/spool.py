@@ -25,6 +25,7 @@ from driveshard.core.formatting import human_size
 _BUILDING = ".building-"
 _KEEP_FREE = 64 * 2**20  # bytes left to everybody else on the disk
 _PATIENCE = 3.0  # seconds for which somebody else may have a file open that is to be removed
+_NO_FOLDER = (FileExistsError, NotADirectoryError)
 _POLL = 0.5  # seconds between looks at the stop event and at a disk that others fill
 
 
@@ -88,7 +89,11 @@ class Spool:
                 stream.write(b"x")
             probe.unlink()
         except OSError as error:
-            raise TempFull(f"the temp folder {directory} cannot be written: {error.strerror or error}") from error
+            # A file or a dead link in the place of a folder: room is not what is missing.
+            advice = "Name another folder with --temp." if isinstance(error, _NO_FOLDER) else None
+            raise TempFull(
+                f"the temp folder {directory} cannot be written: {error.strerror or error}", advice=advice
+            ) from error
 
     def _newest(self) -> float | None:
         try:

@@ -43,7 +43,21 @@ def names(ledger: Ledger) -> dict[str, int]:
 
 @pytest.mark.parametrize(
     "path",
-    [b"a:b", b"con", b"x/CON.txt", b"a\\b", b"a\nb", b"a.", b"x /y", b"a?", b"lpt1.tar.gz", b"x/Nul", b"end "],
+    [
+        b"a:b",
+        b"con",
+        b"x/CON.txt",
+        b"a\\b",
+        b"a\nb",
+        b"a.",
+        b"x /y",
+        b"a?",
+        b"lpt1.tar.gz",
+        b"x/Nul",
+        b"end ",
+        b"CONIN$",
+        "lpt².txt".encode(),
+    ],
 )
 def test_what_windows_refuses_is_found(path: bytes) -> None:
     facts = facts_of([b"fine.txt", path, b"zz.txt"], by_key=False)

@@ -27,7 +27,7 @@ from driveshard.core.formatting import shown
 from driveshard.dataset.locate import DirectoryShelf, damage_told, open_part
 from driveshard.dataset.reader import Reading
 from driveshard.dataset.verify import content_problems, verify
-from driveshard.storage.drive.answers import FOLDER, read_file, read_list
+from driveshard.storage.drive.answers import FOLDER, PermissionPage, next_page, read, read_file
 from driveshard.upload.ledger.reader import read_record
 
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e"
@@ -215,12 +215,19 @@ PERMISSION = {"id": "1", "type": "user", "emailAddress": "a@example.org", "role"
 )
 def test_a_list_of_permissions_of_another_form_is_asked_for_again(found: object) -> None:
     with pytest.raises(Unavailable):
-        read_list(found)
+        read({"permissions": found}, PermissionPage)
+
+
+def test_a_list_that_comes_back_to_a_page_has_no_end() -> None:
+    seen: set[str] = set()
+    assert [next_page(token, seen) for token in ("a", "b", None, "")] == ["a", "b", None, None]
+    with pytest.raises(Unavailable, match="does not go on"):
+        next_page("a", seen)
 
 
 def test_permissions_are_read_with_what_is_known_of_them() -> None:
     inherited = PERMISSION | {"permissionDetails": [{"inherited": True, "new": 1}], "kind": "x", "domain": None}
-    assert read_list([PERMISSION, inherited]) == [
+    assert read({"permissions": [PERMISSION, inherited]}, PermissionPage).permissions == [
         PERMISSION,
         PERMISSION | {"permissionDetails": [{"inherited": True}], "domain": None},
     ]

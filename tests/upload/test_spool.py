@@ -373,3 +373,16 @@ def test_what_stays_free_is_told(directory: Path, monkeypatch: pytest.MonkeyPatc
     free(monkeypatch, 500 - 64 * MIB)
     with pytest.raises(TempFull, match=r"500 B free; a part needs 600 B, and 64\.0 MiB stay free"):
         spool.reserve(1, 600)
+
+
+@pytest.mark.parametrize("there", ["file", "dead link"])
+def test_what_is_no_folder_is_not_told_as_a_want_of_room(tmp_path: Path, there: str) -> None:
+    place = tmp_path / "temp"
+    if there == "file":
+        place.touch()
+    else:
+        place.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(TempFull, match="cannot be written") as caught:
+        spool_of(place / "d")
+    assert "room" not in caught.value.advice
+    assert "--temp" in caught.value.advice

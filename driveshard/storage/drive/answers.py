@@ -86,6 +86,17 @@ def read(answer: Mapping[str, Any], kind: type[T]) -> T:
         raise Unavailable(f"Drive's answer is not of the form it should have ({error})") from error
 
 
+def next_page(token: str | None, seen: set[str]) -> str | None:
+    """The token of a list's next page; None at its end. Raises Unavailable when it was ``seen``: such a list has no
+    end."""
+    if not token:
+        return None
+    if token in seen:
+        raise Unavailable("Drive's list does not go on")
+    seen.add(token)
+    return token
+
+
 def read_file(answer: Mapping[str, Any], file_id: str) -> File:
     """The file with that id. Raises Unavailable when the answer is of another one, too."""
     file = read(answer, File)
@@ -115,9 +126,8 @@ class Permission(TypedDict, total=False):
     permissionDetails: list[Detail] | None
 
 
-def read_list(found: Any) -> list[dict[str, Any]]:
-    """The permissions that Drive lists. Raises Unavailable when it is no list of such."""
-    try:
-        return [dict(one) for one in msgspec.convert(found, list[Permission], strict=False)]
-    except (msgspec.ValidationError, RecursionError) as error:
-        raise Unavailable(f"Drive's answer is not of the form it should have ({error})") from error
+class PermissionPage(msgspec.Struct):
+    """A page of a list of permissions."""
+
+    permissions: list[Permission]
+    nextPageToken: str | None = None  # noqa: N815

@@ -26,7 +26,7 @@ from driveshard.core.errors import (
 from driveshard.core.model import RemoteFile, UploadSession
 from driveshard.storage.base import Held, Piece, Progress, Stored
 from driveshard.storage.drive import credentials as auth
-from driveshard.storage.drive.answers import FOLDER, File, Ids, Page, read, read_file
+from driveshard.storage.drive.answers import FOLDER, File, Ids, Page, next_page, read, read_file
 from driveshard.storage.drive.client import GOOGLE, PAGE, DriveClient, headers_of, is_page
 from driveshard.storage.drive.errors import translate
 from driveshard.storage.drive.links import folder_link
@@ -139,6 +139,7 @@ class DriveDestination:
     def _list(self, query: str) -> list[RemoteFile]:
         found: list[RemoteFile] = []
         token: str | None = None
+        seen: set[str] = set()
         while True:
             request = self._client.files.list(
                 q=query,
@@ -152,11 +153,9 @@ class DriveDestination:
             page = read(self._client.execute(request), Page)
             self._client.resource_keys |= {one.id: one.resourceKey for one in page.files if one.resourceKey}
             found += [item.as_remote() for item in page.files]
-            if not page.nextPageToken:
+            token = next_page(page.nextPageToken, seen)
+            if token is None:
                 return found
-            if page.nextPageToken == token:
-                raise Unavailable("Drive's list does not go on")
-            token = page.nextPageToken
 
     def make_folder(self, file_id: str, name: str, properties: Mapping[str, str]) -> RemoteFile:
         body: dict[str, Any] = {"id": file_id, "name": name, "mimeType": FOLDER, "appProperties": dict(properties)}

@@ -166,6 +166,14 @@ def _unknown(answer: Answer) -> DriveshardError:
     )
 
 
+def _proxy_login(answer: Answer) -> DriveshardError:
+    """Never Drive's own answer."""
+    return ConfigError(
+        "a proxy on the way to Drive wants a name and a password" + _tail(answer),
+        advice="Give them in HTTPS_PROXY: http://NAME:PASSWORD@HOST:PORT.",
+    )
+
+
 def _forbidden(answer: Answer) -> DriveshardError:
     said = answer.message or answer.reason or "no reason given"
     return Refused(f"Drive refused: {said}", advice="Look the message up; it will not pass by itself.")
@@ -383,6 +391,7 @@ _BY_STATUS: dict[int, Callable[[Answer], DriveshardError]] = {
     401: _log_in,
     403: _forbidden,
     404: _not_found,
+    407: _proxy_login,
     408: _passing,
     409: _id_in_use,  # the reason's name is not certain, the status is
     410: _not_found,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from driveshard.core.errors import DriveshardError, NotFound, Refused, ShareRefused, Unavailable, UsageError
-from driveshard.storage.drive.answers import read_list
+from driveshard.storage.drive.answers import PermissionPage, next_page, read
 from driveshard.storage.drive.client import DriveClient
 
 # Who loses access when it is set anew: those who could read by a wider permission than the one asked for.
@@ -32,7 +32,10 @@ class Permissions:
         Raises UsageError, and ShareRefused: also when somebody who should lose access keeps it.
         """
         wanted = _permission(who)
-        present = self.listed()
+        try:
+            present = self.listed()
+        except Refused as error:
+            raise _refusal(error, {}) from error
         taken_back = _TAKEN_BACK[wanted["type"] if wanted else "nobody"]
         going = [one for one in present if one.get("type") in taken_back]
         left = [one for one in present if one.get("type") not in taken_back]
@@ -52,14 +55,15 @@ class Permissions:
         """All that open the folder to somebody, from every page."""
         found: list[dict[str, Any]] = []
         token: str | None = None
+        seen: set[str] = set()
         while True:
             request = self._client.permissions.list(
                 fileId=self._folder_id, pageSize=100, pageToken=token, fields=_FIELDS, supportsAllDrives=True
             )
-            page = self._client.execute(request)
-            found += [one for one in read_list(page.get("permissions")) if _opens(one)]
-            token = page.get("nextPageToken")
-            if not token:
+            page = read(self._client.execute(request), PermissionPage)
+            found += [dict(one) for one in page.permissions if _opens(one)]
+            token = next_page(page.nextPageToken, seen)
+            if token is None:
                 return found
 
     def _grant(self, wanted: Mapping[str, Any], before_write: Callable[[], None]) -> None:

@@ -103,13 +103,17 @@ class DatasetFolder:
     def open(self, *, recreate: bool = False) -> RemoteFile:
         """Make it, or look at it as it is now. Raises NotFound when it is gone, unless it is to be made anew."""
         try:
-            remote = self.look() if self._ledger.get("folder_made") else self._make()
+            remote = self.look() if self.was_made else self._make()
         except NotFound:
             if not recreate:
                 raise
             remote = self._begin_anew()
         self._write_anchor(Anchor(remote.id, self._ledger.get("job")))
         return remote
+
+    @property
+    def was_made(self) -> bool:
+        return bool(self._ledger.get("folder_made"))
 
     def look(self) -> RemoteFile:
         """The folder as it is now. Raises NotFound that says whose it was, and what to do."""

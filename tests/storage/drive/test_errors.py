@@ -41,6 +41,7 @@ def body(status: int, reason: str, message: str = "") -> bytes:
 NO_QUOTA = "Service Accounts do not have storage quota. Leverage shared drives, or use OAuth delegation instead."
 
 ROWS = [
+    (407, "", "Proxy Authentication Required", ConfigError),
     (400, "badRequest", "Bad Request", BadRequest),
     (400, "invalid", "Invalid Value", BadRequest),
     (400, "required", "The permission type field is required.", BadRequest),
@@ -129,7 +130,7 @@ def test_every_row_of_the_table(status: int, reason: str, message: str, kind: ty
         (307, {"location": "http://[::1"}, b"", Unavailable),
         (304, {}, b"", Unavailable),
         (206, {}, b"", Unavailable),
-        (407, HTML, b"<html>proxy</html>", BadRequest),
+        (407, HTML, b"<html>proxy</html>", ConfigError),
     ],
 )
 def test_replies_that_are_not_drives_json(

@@ -211,3 +211,18 @@ def test_a_folder_that_goes_during_the_run_is_told_by_name(there: There, capsys:
 
 def test_the_option_is_off_by_default() -> None:
     assert PushOptions("source").recreate is False
+
+
+@pytest.mark.parametrize("place", ["file", "drive"])
+def test_a_folder_that_was_never_made_is_not_said_to_be_gone(tmp_path: Path, emulator: Emulator, place: str) -> None:
+    """What is not there is the place it was to be made in; --recreate would not help."""
+    to = f"file:{tmp_path / 'unmounted' / 'nas'}" if place == "file" else f"drive:{'x' * 33}"
+    fill(tmp_path / "source", 2, 100)
+    rig = Rig(tmp_path, emulator.url, list_lag=0.2)
+    for _ in range(2):
+        error = rig.push(to=to).error
+        assert isinstance(error, NotFound)
+        words = f"{error} {error.advice}"
+        assert ("unmounted" if place == "file" else "xxxxx") in words
+        assert "is gone" not in words
+        assert "--recreate" not in words

@@ -219,6 +219,27 @@ def test_nobody_is_left_on_a_later_page(drive: DriveDestination) -> None:
     assert pages.held == {}
 
 
+def test_pages_that_go_round_are_left(drive: DriveDestination) -> None:
+    class Round(Pages):
+        def execute(self, request: Any) -> Any:
+            return {"permissions": [], "nextPageToken": "b" if "pageToken=a" in request.uri else "a"}
+
+    drive._client = Round(drive._client, 0)
+    with pytest.raises(Unavailable, match="does not go on"):
+        drive.share("F", "nobody")
+
+
+def test_a_list_that_is_refused_is_a_refusal_to_share(drive: DriveDestination) -> None:
+    class Refusing(Pages):
+        def execute(self, request: Any) -> Any:
+            raise refused(403, "insufficientFilePermissions", "The user may not.")
+
+    drive._client = Refusing(drive._client, 0)
+    with pytest.raises(ShareRefused, match=r"refused to share the folder: .*The user may not") as caught:
+        drive.share("F", "nobody")
+    assert caught.value.advice.startswith("The upload itself is complete.")
+
+
 def test_who_reads_by_a_folder_above_is_not_said_to_be_gone(
     rig: Rig, emulator: Emulator, drive: DriveDestination
 ) -> None:

@@ -41,8 +41,6 @@ from numpy.typing import NDArray
 
 from driveshard.archive.hashes import hash_of
 
-NAME = "index.npz"
-
 _ALIGNED = 64
 _PADDING = 0xD935  # the extra field that other aligned zips use for their padding
 COLUMNS = ("part", "field", "begin", "stored", "size", "crc", "method")

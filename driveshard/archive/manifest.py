@@ -17,6 +17,7 @@ from driveshard.core.errors import Mismatch
 from driveshard.core.formatting import shown
 
 NAME = "manifest.json"
+INDEX = "index.npz"
 FORMAT = "driveshard"
 VERSION = 1
 

@@ -13,17 +13,19 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from struct import Struct
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from driveshard.core.formatting import plural
 from driveshard.core.model import NameFacts
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
 EXAMPLES = 3
 """Names a kind that are kept to be shown."""
 
-PAIR = np.dtype([("fold", "<u8"), ("rest", "<u8")])
+PAIR, PAIR_BYTES = [("fold", "<u8"), ("rest", "<u8")], 16
 """A column's entry: the hash of the folded name, by which it is sorted, and one that tells apart what folds alike."""
 
 _LENGTHS = Struct("<HH")  # of a directory entry's name and extra field
@@ -178,10 +180,14 @@ def _fold(name: bytes) -> bytes:
 
 def _hashes(names: Sequence[bytes]) -> npt.NDArray[np.uint64]:
     """64 bits each, the same on every machine."""
+    import numpy as np  # it takes a while to load, and a run with nothing to do has no need of it
+
     return np.frombuffer(b"".join([hashlib.blake2b(name, digest_size=8).digest() for name in names]), "<u8")
 
 
 def _column(fold: npt.NDArray[np.uint64], rest: npt.NDArray[np.uint64]) -> bytes:
+    import numpy as np
+
     pairs = np.empty(len(fold), PAIR)
     order = np.lexsort((rest, fold))
     pairs["fold"], pairs["rest"] = fold[order], rest[order]

@@ -11,11 +11,9 @@ from driveshard.cli.progress.tally import Tally
 from driveshard.cli.watch import summary_line
 from driveshard.core.errors import Interrupted
 from driveshard.core.formatting import human_seconds, human_size, plural
-from driveshard.upload.dataset_folder.publish import not_shared
 from driveshard.upload.forecast import Forecast
-from driveshard.upload.result import PushResult, gone_line, readers_line
+from driveshard.upload.result import PushResult, gone_line, not_shared, readers_line
 
-PRINTABLE = {"link": "link", "folder-id": "folder_id", "name": "name"}
 """What ``--print`` prints, by the result's field."""
 
 
@@ -49,7 +47,7 @@ def _put(ending: Ending, manner: Manner, wanted: str | None) -> None:
         planned = {"forecast": ending.planned.as_json()} if ending.planned else {}
         put_result(result.as_json() | planned | (error_as_json(result.error) if result.error is not None else {}))
     elif result.state == "complete" and (wanted is not None or not manner.quiet):
-        text = getattr(result, PRINTABLE[wanted or "link"])
+        text = getattr(result, (wanted or "link").replace("-", "_"))
         if text is not None:
             put_result(str(text))
 

@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from driveshard.archive import index as indexes
 from driveshard.archive import manifest as manifests
 from driveshard.archive.directory import BrokenDirectory, Directory, map_directory
 from driveshard.archive.index import BrokenIndex, Index, IndexedPart, open_index, save_index
@@ -62,7 +61,7 @@ def index_in(directory: Path, parts: Sequence[IndexedPart], cache: Path) -> tupl
     """The index of these parts and the file it is mapped from, None when it could be kept nowhere.
 
     Raises Mismatch when a zip is damaged."""
-    places = [directory / indexes.NAME, cache / f"{_digest(directory)}.npz"]
+    places = [directory / manifests.INDEX, cache / f"{_digest(directory)}.npz"]
     for place in places:
         found = fitting(place, parts, _newest(directory, parts))
         if found is not None:

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from driveshard.archive import index as indexes
 from driveshard.archive.directory import BrokenDirectory, Directory, map_directory, read_directory
 from driveshard.archive.index import IndexedPart
 from driveshard.archive.index_builder import build_index
-from driveshard.archive.manifest import Manifest, ManifestPart
+from driveshard.archive.manifest import INDEX, Manifest, ManifestPart
 from driveshard.config.settings import settings_from
 from driveshard.core.errors import Mismatch
 from driveshard.core.events import ignore
@@ -91,7 +90,7 @@ def _digest(manifest: Manifest) -> str:
 
 def _fetch_index(shelf: Shelf, files: Sequence[RemoteFile], target: Path) -> None:
     """The published index, if there is one; what it holds is looked at by whoever opens it."""
-    found = [one for one in files if one.name == indexes.NAME]
+    found = [one for one in files if one.name == INDEX]
     if not found or found[0].size > _LARGEST_INDEX:
         return
     temporary = target.with_name(f".new-{os.getpid()}-{threading.get_ident()}-{target.name}")

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, BinaryIO
 
-from driveshard.archive import index as indexes
 from driveshard.archive import manifest as manifests
 from driveshard.archive.manifest import Manifest, ManifestPart
 from driveshard.archive.zip_reader import DAMAGED, damage_in_words, open_zip
@@ -22,7 +21,7 @@ from driveshard.dataset.locate import find_manifest
 from driveshard.dataset.shelf import DirectoryShelf, Shelf, SiteShelf
 
 _BLOCK = 8 * 1024 * 1024
-_SINGLE = (manifests.NAME, indexes.NAME, "README.md", "preview.jpg")
+_SINGLE = (manifests.NAME, manifests.INDEX, "README.md", "preview.jpg")
 
 
 @dataclass

@@ -69,3 +69,8 @@ class PushResult:
         del document["error"], document["share_refusal"], document["held_back_by"]
         document["seconds"] = round(self.seconds, 3)
         return document
+
+
+def not_shared(error: DriveshardError) -> str:
+    """The sentence about a refusal to share."""
+    return f"Not shared: {error}. {error.advice}"

@@ -11,7 +11,8 @@ import pytest
 from driveshard.archive.names import KINDS, facts_of, paths_in, sentence
 from driveshard.archive.zip_writer import ZipWriter
 from driveshard.core.model import FileList, Part, PartSpec, SampleRange
-from driveshard.upload.dataset_folder.settling import find_clashes, sentences, settle
+from driveshard.upload.dataset_folder.clashes import find_clashes
+from driveshard.upload.dataset_folder.settling import sentences, settle
 from driveshard.upload.ledger.ledger import Ledger
 
 NFC, NFD = (unicodedata.normalize(form, "é.txt").encode() for form in ("NFC", "NFD"))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from driveshard.cli.commands.push import _plan, _summary
 from driveshard.cli.commands.status import as_json, lines_of
+from driveshard.cli.ending import _plan, _summary
 from driveshard.config.settings import PushOptions
 from driveshard.core.events import ignore
 from driveshard.emulator import Emulator

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-from driveshard.archive import index as indexes
 from driveshard.archive import manifest as manifests
 from driveshard.archive.manifest import Manifest, ManifestPart
 from driveshard.core.errors import (
@@ -27,6 +26,7 @@ from driveshard.upload.dataset_folder.card import CARD, PREVIEW, card_of
 from driveshard.upload.dataset_folder.contents import note_contents
 from driveshard.upload.dataset_folder.preview import preview, spread
 from driveshard.upload.ledger.ledger import Ledger
+from driveshard.upload.result import not_shared
 from driveshard.upload.send.uploader import HEAD, HEADS
 from driveshard.upload.side_by_side import Later
 from driveshard.upload.surroundings import Surroundings
@@ -107,7 +107,7 @@ class Publisher:
             self._emit(Notice(f"No index was made: {error}"))
             return
         if data is not None:
-            self._put(indexes.NAME, data, "application/zip")
+            self._put(manifests.INDEX, data, "application/zip")
 
     def share(self, who: str) -> str | DriveshardError:
         """Set who may read the folder. Returns who may read now; or, with a notice, why the destination refuses."""
@@ -245,11 +245,6 @@ class Publisher:
             for part in spread(manifest.parts, _SMALL_PARTS if small else HEADS):
                 read(part, 0, min(part.size, HEAD))
         return picture, seen
-
-
-def not_shared(error: DriveshardError) -> str:
-    """The sentence about a refusal to share."""
-    return f"Not shared: {error}. {error.advice}"
 
 
 def manifest_of(ledger: Ledger) -> Manifest:

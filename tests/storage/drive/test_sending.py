@@ -77,8 +77,12 @@ def read_head(connection: socket.socket) -> bytes:
 
 
 def read_body(connection: socket.socket, count: int) -> None:
+    """Raises ConnectionError when it ends before that."""
     while count:
-        count -= len(connection.recv(min(count, MIB)))
+        taken = len(connection.recv(min(count, MIB)))
+        if not taken:
+            raise ConnectionError("the body ended early")
+        count -= taken
 
 
 @pytest.fixture(scope="module")

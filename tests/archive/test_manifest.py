@@ -150,7 +150,7 @@ def test_a_manifest_from_anybody_is_read_or_refused(data: st.DataObject) -> None
     try:
         Manifest.decode(json.dumps(document).encode())
     except Mismatch as error:
-        assert str(error).isprintable()
+        assert error.message.isprintable()
 
 
 def test_a_part_that_is_listed_twice_is_refused() -> None:

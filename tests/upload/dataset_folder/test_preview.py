@@ -1,4 +1,4 @@
-"""The picture beside the parts: from all over the dataset, in few requests; and the counts in the card."""
+"""The picture beside the parts: from all over the dataset, in few requests; and the kinds of members."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from driveshard.archive.names import OTHER, kinds_of
 from driveshard.archive.zip_reader import whole_members
 from driveshard.archive.zip_writer import ZipWriter
 from driveshard.upload.dataset_folder import preview as module
-from driveshard.upload.dataset_folder.card import card
 from driveshard.upload.dataset_folder.preview import preview, windows
 
 KIB = 1024
@@ -157,13 +156,6 @@ def test_kinds_are_fields_or_suffixes() -> None:
     assert kinds_of(files, by_key=False) == {"jpg": 2, "gz": 1, OTHER: 4}
     many = kinds_of([b"f.%d" % number for number in range(900)], by_key=False)
     assert (len(many), sum(many.values())) == (51, 900)
-
-
-def test_the_card_counts_each_kind() -> None:
-    manifest = Manifest("d", "j", {}, 1234, 3000, ())
-    text = card(manifest, False, (), {"json": 1234, "image.jpg": 1500, OTHER: 66}).decode()
-    assert "| kind | files |\n|---|---|\n| `image.jpg` | 1,500 |\n| `json` | 1,234 |\n| others | 66 |\n" in text
-    assert "kind" not in card(manifest, False).decode()
 
 
 def test_an_image_that_is_no_jpeg_is_drawn_at_its_brightness() -> None:

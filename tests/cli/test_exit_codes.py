@@ -58,7 +58,7 @@ def test_a_push_ends_as_it_went(shell: Shell, emulator: Emulator, reader: str, a
     (shell.source / "bad.bin").write_bytes(b"x" * 9000)
     emulator.set_faults("403-storageFull*")
     assert ended(shell, reader, "push", "photos", *QUICK, *as_json)[0] == 79
-    emulator.set_faults("403-dailyCap:initiation")
+    emulator.set_faults("403-projectCap:initiation")
     assert ended(shell, reader, "push", "photos", *QUICK, *as_json)[0] == 75
 
 
@@ -189,7 +189,8 @@ def test_a_terminal_that_is_closed(slow: Shell) -> None:
 @pytest.mark.parametrize("arguments", [("status",), ("push", "photos"), ("push", "photos", "--json"), ("login",)])
 def test_nobodys_home_is_a_matter_of_configuration(arguments: tuple[str, ...], tmp_path: Path) -> None:
     code = (
-        "import os, sys; from driveshard import cli, pushing, status, signing_in;"
+        "import os, pprint, sys; from driveshard.cli import main as cli, pushing; import driveshard.storage.drive.login;"
+        "from driveshard.cli.commands import login, status;"
         "os.setgroups([]); os.setgid(54321); os.setuid(54321); sys.exit(cli.main(sys.argv[1:]))"
     )
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("DRIVESHARD_", "HOME", "XDG_"))}

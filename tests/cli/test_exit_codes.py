@@ -189,7 +189,8 @@ def test_a_terminal_that_is_closed(slow: Shell) -> None:
 @pytest.mark.parametrize("arguments", [("status",), ("push", "photos"), ("push", "photos", "--json"), ("login",)])
 def test_nobodys_home_is_a_matter_of_configuration(arguments: tuple[str, ...], tmp_path: Path) -> None:
     code = (
-        "import os, pprint, sys; from driveshard.cli import main as cli, pushing; import driveshard.storage.drive.login;"
+        "import os, pprint, sys; import driveshard.storage.drive.login;"
+        "from driveshard.cli import main as cli, pushing;"
         "from driveshard.cli.commands import login, status;"
         "os.setgroups([]); os.setgid(54321); os.setuid(54321); sys.exit(cli.main(sys.argv[1:]))"
     )

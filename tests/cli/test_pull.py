@@ -124,7 +124,9 @@ def held(out: Path) -> int:
         ((), "reset:download%20,503%10"),
         pytest.param(
             *(("--api-key", "k"), "drop:download%20"),
-            marks=pytest.mark.xfail(strict=False, reason="known: with a key, a dropped download may begin its part again"),
+            marks=pytest.mark.xfail(
+                strict=False, reason="known: with a key, a dropped download may begin its part again"
+            ),
         ),
     ],
 )

@@ -191,7 +191,7 @@ def test_nobodys_home_is_a_matter_of_configuration(arguments: tuple[str, ...], t
     code = (
         "import os, pprint, sys; import driveshard.storage.drive.login;"
         "from driveshard.cli import main as cli, pushing;"
-        "from driveshard.cli.commands import login, status;"
+        "from driveshard.cli.commands import login, push, status;"
         "os.setgroups([]); os.setgid(54321); os.setuid(54321); sys.exit(cli.main(sys.argv[1:]))"
     )
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("DRIVESHARD_", "HOME", "XDG_"))}

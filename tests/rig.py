@@ -174,9 +174,10 @@ def _compare_members(archives: Iterable[bytes], expected: Mapping[bytes, str]) -
 
 
 def by_session(log: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """The requests to each session URI, in their order."""
+    """The requests to each session URI, in the order in which they began. (The log has them as they ended: one that
+    its sender gave up may be noticed after the query that followed it.)"""
     found: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for entry in log:
+    for entry in sorted(log, key=lambda entry: entry["time"] - entry["seconds"]):
         upload = parse_qs(urlsplit(entry["path"]).query).get("upload_id")
         if upload:
             found[upload[0]].append(entry)

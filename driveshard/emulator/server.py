@@ -229,7 +229,7 @@ class Emulator:
         if session and session.received:
             session.received.release()
         entry = {
-            "time": round(time.time(), 3),
+            "time": round(time.time(), 6),
             "method": request.method,
             "path": request.target,
             "kinds": sorted(call.kinds),
@@ -238,7 +238,7 @@ class Emulator:
             "content_range": request.headers.get("content-range"),
             "range": reply.headers.get("Range") or reply.headers.get("Content-Range"),
             "bytes": request.body.received,
-            "seconds": round(seconds, 4),
+            "seconds": round(seconds, 6),
             "fault": call.fault,
         }
         self.drive.journal.record(entry)

@@ -59,7 +59,7 @@ MENDED = {
     "reset-before-reply": "reset-before-reply%30",
     "stall": "stall@2",
     "slow-session": "slow-session@2",
-    "308-short": "308-short%50*6",
+    "308-short": "308-short@2*4",
     "308-no-range": "308-no-range@3*2",
     "lost-final": "lost-final*6",
     "final-201": "final-201*",

@@ -41,7 +41,8 @@ _SLACK = 64 * 1024  # bytes that files may grow between planning and packing bef
 class Pipeline:
     """Takes every part that is not released to *released*.
 
-    ``uploads`` threads send side by side, ``packers`` parts are built side by side.
+    ``uploads`` threads send side by side, ``packers`` parts are built side by side. ``on_all_begun`` is called once,
+    when a session of the last part has begun, so that nothing is left to build or begin.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Pipeline:
         planner: Planner,
         engine: Engine,
         uploader: Uploader,
+        on_all_begun: Callable[[], None],
         *,
         uploads: int,
     ) -> None:
@@ -69,7 +71,9 @@ class Pipeline:
         self.to_upload: Channel[int] = Channel(uploads)
         self._lock = threading.Lock()
         self._open_parts = 0
-        self._planned_all = False
+        self._planned_all = self._all_begun = False
+        self._on_all_begun = on_all_begun
+        uploader.begun = self._look_whether_all_begun
         self._warm = False
         self._rebuilds: dict[int, int] = {}
         self._unproved: set[int] = set()
@@ -180,6 +184,18 @@ class Pipeline:
             done = self._planned_all and self._open_parts == 0
         if done:
             self._idle.set()
+
+    def _look_whether_all_begun(self) -> None:
+        """A session has begun: of the last part, perhaps, so that no more is built or begun in this run."""
+        with self._lock:
+            if not self._planned_all or self._all_begun:
+                return
+        if any(part.state in (PartState.PLANNED, PartState.PACKED) for part in self._ledger.parts(unfinished=True)):
+            return
+        with self._lock:
+            told, self._all_begun = self._all_begun, True
+        if not told:
+            self._on_all_begun()
 
     # -- rooms ---------------------------------------------------------------------------------------------------
 

@@ -34,7 +34,8 @@ from driveshard.storage.retry import Retry
 from driveshard.storage.throttle import Throttle
 from driveshard.upload.bottleneck import held_back_by
 from driveshard.upload.dataset_folder.find_or_create import DatasetFolder, Traces
-from driveshard.upload.dataset_folder.publish import Publisher, manifest_of
+from driveshard.upload.dataset_folder.index_ahead import IndexAhead
+from driveshard.upload.dataset_folder.publish import Publisher, Sha256s, manifest_of
 from driveshard.upload.dataset_folder.reconcile import Reconciler
 from driveshard.upload.dataset_folder.settling import sentences, settle
 from driveshard.upload.ledger.ledger import Ledger
@@ -241,16 +242,17 @@ class Run:
         parts_done, bytes_done = ledger.released_totals()
         begins = Started(self.name, self.source.describe(), self.destination.describe(), parts_done, bytes_done)
         self.emit(replace(begins, files_done=ledger.released_files(), temp=str(spool.directory)))
-        heads = self._run_pipeline(around, spool, address.result)
+        index = IndexAhead(around, address.result)
+        heads = self._run_pipeline(around, spool, address.result, index)
         folder_id = address.result().folder_id
         if ledger.totals().parts == 0:
             raise _nothing(self.source, self.result.failed)
         self.emit(Doing("writing card, preview and manifest"))
-        self._finish(around, Publisher(around, folder_id, heads), reconciler)
+        self._finish(around, Publisher(around, folder_id, heads), reconciler, index.parts())
         spool.remove_if_empty()
         self.emit(Published(self.result.link))
 
-    def _finish(self, around: Surroundings, publisher: Publisher, reconciler: Reconciler) -> None:
+    def _finish(self, around: Surroundings, publisher: Publisher, reconciler: Reconciler, indexed: Sha256s) -> None:
         """Once all parts are proved: look at the folder again, publish, share, side by side: a part that somebody took
         away meanwhile ends this run, and the next one publishes anew."""
         ledger, sent = around.ledger, around.throttle.sent
@@ -265,7 +267,7 @@ class Run:
             ledger.note(words=asdict(self.options.words))
         manifest = manifest_of(ledger)
         expected = self.options.share or ledger.get("shared") or "nobody"
-        published = around.later(lambda: publisher.publish(manifest, expected))
+        published = around.later(lambda: publisher.publish(manifest, expected, indexed))
         if sent:
             reconciler.reconcile(ledger.get("folder_id"), ledger.get("job"))
             if ledger.parts(unfinished=True):
@@ -292,7 +294,9 @@ class Run:
         else:
             self.result.shared = outcome
 
-    def _run_pipeline(self, around: Surroundings, spool: Spool, address: Callable[[], Address]) -> Mapping[int, bytes]:
+    def _run_pipeline(
+        self, around: Surroundings, spool: Spool, address: Callable[[], Address], index: IndexAhead
+    ) -> Mapping[int, bytes]:
         """Returns the beginnings of some parts."""
         options = self.options
         most = spool.most
@@ -314,7 +318,7 @@ class Run:
             away=[folder for folder in (getattr(self.source, "root", None), spool.directory) if folder],
         )
         uploader = Uploader(around, address, spool)
-        pipeline = Pipeline(around, self.source, planner, engine, uploader, uploads=options.uploads)
+        pipeline = Pipeline(around, self.source, planner, engine, uploader, index.begin, uploads=options.uploads)
         try:
             pipeline.run(getattr(self.destination, "abort", lambda: None))
         finally:

@@ -31,6 +31,9 @@ from driveshard.upload.send.uploader import HEAD, HEADS
 from driveshard.upload.side_by_side import Later
 from driveshard.upload.surroundings import Surroundings
 
+Sha256s = tuple[str, ...]
+"""Of parts, in the order of their numbers."""
+
 _SMALL_PARTS = 24
 _TRIES = 3
 
@@ -47,9 +50,14 @@ class Publisher:
         self._folder_id = folder_id
         self._heads = heads or {}
 
-    def publish(self, manifest: Manifest, readers: str = "nobody") -> None:
+    def write_index(self, manifest: Manifest) -> Sha256s:
+        """The index alone, before the rest; returns the parts that it is of."""
+        self._put_index(manifest)
+        return _sha256s(manifest)
+
+    def publish(self, manifest: Manifest, readers: str = "nobody", indexed: Sha256s = ()) -> None:
         """Card, preview, index and manifest, each only if it changed; ``readers`` is who may read in the end, for the
-        card."""
+        card. ``indexed`` are the parts of the index that is written already."""
         data = manifest.encode()
         known = self._ledger.artifact(manifests.NAME)
         same = known is not None and known[1] == hashlib.md5(data, usedforsecurity=False).hexdigest()
@@ -57,10 +65,11 @@ class Publisher:
             return
         self._ledger.note(publishing=True)  # the manifest may be there before what goes beside it
         written = [
-            self._around.later(lambda: self._put_index(manifest)),
             self._around.later(lambda: self._put(manifests.NAME, data, "application/json")),
             self._around.later(lambda: self._put_card_and_preview(manifest, readers)),
         ]
+        if indexed != _sha256s(manifest):
+            written.append(self._around.later(lambda: self._put_index(manifest)))
         for one in written:
             one.result()
         self._ledger.note(publishing=None)
@@ -245,6 +254,10 @@ class Publisher:
             for part in spread(manifest.parts, _SMALL_PARTS if small else HEADS):
                 read(part, 0, min(part.size, HEAD))
         return picture, seen
+
+
+def _sha256s(manifest: Manifest) -> Sha256s:
+    return tuple(part.sha256 for part in manifest.parts)
 
 
 def manifest_of(ledger: Ledger) -> Manifest:

@@ -59,6 +59,7 @@ class Uploader:
         self._address = address
         self.spool = spool
         self.heads: dict[int, bytes] = {}  # of the first parts that are released, by number
+        self.begun: Callable[[], None] = lambda: None  # called when a session has begun
         self._sizer = RequestSizer(around.destination.chunk_unit, around.throttle.rate)
 
     def upload(self, number: int) -> None:
@@ -188,6 +189,7 @@ class Uploader:
                 refused = True
                 continue
             self._ledger.begun(part.number, session)
+            self.begun()
             return session
         raise Unreachable(f"Drive refuses every id for {part.file_name}")
 

@@ -94,6 +94,18 @@ def test_it_is_published_and_follows_each_push(bench: Bench) -> None:
     assert bench.downloads() == before + len(second)  # those of this test
 
 
+def test_it_is_written_while_the_last_part_is_on_its_way(bench: Bench) -> None:
+    """So that the end of a run, which waits for its places among the writes, has one less."""
+    bench.emulator.drive.line.set_bandwidth(20_000)
+    stored = bench.push(FILES)
+    assert stored["index.npz"] == expected(stored)
+    log = bench.emulator.log()
+    last_part = max(entry["time"] for entry in log if "final" in entry["kinds"] and "session" in entry["kinds"])
+    small = sorted(entry["time"] - entry["seconds"] for entry in log if "uploadType=multipart" in entry["path"])
+    assert len(small) == 3
+    assert small[0] < last_part < small[1]
+
+
 @pytest.mark.parametrize(
     "spoil", ["DROP TABLE ends", "UPDATE ends SET sha256 = 'of another'", "DELETE FROM ends WHERE number = 1"]
 )

@@ -63,7 +63,9 @@ def test_events_for_scripts(shell: Shell, link: str) -> None:
 
 def test_the_site_may_lie_elsewhere(shell: Shell, link: str, emulator: Emulator) -> None:
     shell.run("pull", link, "out", "--parts", "0-1", DRIVESHARD_SITE_URL=emulator.url)
-    shell.run("pull", link, "x", code=69, DRIVESHARD_SITE_URL="http://127.0.0.1:9")
+    assert len(list((shell.work / "out").glob("*.zip"))) == 2
+    _, err = shell.run("pull", link, "x", code=69, DRIVESHARD_SITE_URL="http://127.0.0.1:9")
+    assert "127.0.0.1:9" in err
 
 
 @pytest.mark.parametrize(

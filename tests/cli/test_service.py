@@ -116,8 +116,10 @@ def test_hangup_begins_the_next_one_with_the_job_file_as_it_is_now(job: Job) -> 
 
 def test_what_is_to_be_mended_ends_it(job: Job) -> None:
     (job.work / "photos.toml").write_text("uplods = 3\n[source]\nkind = 'folder'\npath = 'photos'\n")
-    job.run("push", "photos.toml", "--every", "1h", code=78)
-    job.run("push", "photos", "--every", "soon", code=64)
+    _, err = job.run("push", "photos.toml", "--every", "1h", code=78)
+    assert "uploads" in err
+    _, err = job.run("push", "photos", "--every", "soon", code=64)
+    assert "soon" in err
 
 
 def test_nobody_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:

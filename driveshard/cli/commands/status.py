@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from driveshard.cli.account_lines import accounts_of
 from driveshard.cli.completion import complete_name
 from driveshard.cli.console import Manner, put, put_json
 from driveshard.cli.error_messages import moment, sentence
@@ -56,8 +57,10 @@ def show_status(name: str | None, settings: Settings, manner: Manner) -> int:
     """Print it; returns the exit code."""
     records = find_records(settings, name)
     seen = who_reads(records, settings)
+    accounts = accounts_of(records, settings, time.time())
     if manner.as_json:
-        put_json({"datasets": [_document(one, seen.get(one.path), settings.home) for one in records]})
+        documents = [_document(one, seen.get(one.path), settings.home) for one in records]
+        put_json({"datasets": documents, "accounts": [one.as_json() for one in accounts]})
     elif not records:
         put("Nothing was pushed from here yet. Begin with: driveshard push DIRECTORY")
     for record in () if manner.as_json else records:
@@ -66,6 +69,8 @@ def show_status(name: str | None, settings: Settings, manner: Manner) -> int:
         runs = last_runs(settings.home, record.name)
         lines += [f"  {'' if number else 'last runs':<10} {run_line(run)}" for number, run in enumerate(runs)]
         put("\n".join(lines))
+    for account in () if manner.as_json else accounts:
+        put(account.line(time.time()))
     return 0
 
 

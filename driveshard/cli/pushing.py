@@ -6,12 +6,13 @@ import os
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from driveshard.cli.console import Manner, confirmed, leave, streams_kept
 from driveshard.cli.ending import Ending, tell_end
 from driveshard.cli.error_messages import defect
-from driveshard.cli.progress.live import left_for_status
+from driveshard.cli.progress.live import left_for_status, next_for_status
 from driveshard.cli.progress.report import opened_report
 from driveshard.cli.progress.tally import Tally
 from driveshard.cli.reread import rereading
@@ -62,12 +63,19 @@ def _push_often(
     except DriveshardError:
         options = RunOptions()  # the run itself says what is wrong
 
+    name = ""
+
     def once() -> tuple[int, bool]:
-        return _push_and_tell(source, flags, manner, watching, wanted)
+        nonlocal name
+        code, stopped, name = _push_and_tell(source, flags, manner, watching, wanted)
+        return code, stopped
+
+    def resting(until: float) -> AbstractContextManager[None]:
+        return next_for_status(home_folder(os.environ), name, until)
 
     if options.every is None:
         return once()
-    return Service(options.every, quiet=manner.quiet or options.summary).run(once)
+    return Service(options.every, resting, quiet=manner.quiet or options.summary).run(once)
 
 
 def _as_ours(error: BaseException) -> DriveshardError:
@@ -87,8 +95,8 @@ def _goes_on(threads: set[threading.Thread]) -> bool:
 
 def _push_and_tell(
     source: str, flags: Mapping[str, Any], manner: Manner, watching: Mapping[str, Any], wanted: str | None
-) -> tuple[int, bool]:
-    """The exit code, and whether a signal came."""
+) -> tuple[int, bool, str]:
+    """The exit code, whether a signal came, and the dataset's name."""
     tally = Tally()
     stopped = None
     planned: Forecast | None = None
@@ -111,7 +119,7 @@ def _push_and_tell(
     tell_end(Ending(result, code, tally, planned, dry), manner, wanted, summary=options.summary)
     if watch is not None and not dry:
         watch.over(result, code, stopped)
-    return code, stopped is not None
+    return code, stopped is not None, result.name
 
 
 def _ask(task: Task) -> None:

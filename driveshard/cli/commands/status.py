@@ -15,7 +15,7 @@ from driveshard.cli.completion import complete_name
 from driveshard.cli.console import Manner, put, put_json
 from driveshard.cli.error_messages import moment, sentence
 from driveshard.cli.flags import common, examples, manner
-from driveshard.cli.progress.live import read_live
+from driveshard.cli.progress.live import read_live, read_next
 from driveshard.cli.watch import last_runs, run_line
 from driveshard.config.settings import Settings, settings_from
 from driveshard.core.errors import (
@@ -66,6 +66,8 @@ def show_status(name: str | None, settings: Settings, manner: Manner) -> int:
     for record in () if manner.as_json else records:
         lines = lines_of(record, time.time(), seen.get(record.path))
         lines += _live_lines(record, settings.home)
+        again = read_next(settings.home, record.name)
+        lines += [] if again is None else [f"  every      next push at {moment(again)}"]
         runs = last_runs(settings.home, record.name)
         lines += [f"  {'' if number else 'last runs':<10} {run_line(run)}" for number, run in enumerate(runs)]
         put("\n".join(lines))
@@ -141,6 +143,7 @@ def _document(record: Record, seen: str | None, home: Path) -> dict[str, Any]:
         "temp": str(record.spool) if record.spool else None,
         "temp_bytes": record.spool_bytes,
         "progress": _live(record, home),
+        "next_push": read_next(home, record.name),
     }
 
 

@@ -20,6 +20,7 @@ from driveshard.cli.signals import Stopper
 
 TO_BE_MENDED = frozenset({64, 70, 77, 78, 79})
 """Exit codes that no waiting helps against: the service ends with them, so that somebody looks."""
+Resting = Callable[[float], contextlib.AbstractContextManager[None]]
 _HANGUP = getattr(signal, "SIGHUP", None)
 
 
@@ -38,9 +39,7 @@ class Service:
     """Runs ``once`` every ``seconds``, counted from start to start. ``once`` returns the exit code, and whether a
     signal ended it. ``resting`` surrounds the wait for the next one, which begins at the POSIX time it is given."""
 
-    def __init__(
-        self, seconds: float, resting: Callable[[float], contextlib.AbstractContextManager[None]], *, quiet: bool
-    ) -> None:
+    def __init__(self, seconds: float, resting: Resting, *, quiet: bool) -> None:
         self._seconds = seconds
         self._quiet = quiet
         self._resting = resting

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from driveshard.cli.console import Manner, confirmed, leave, streams_kept
 from driveshard.cli.ending import Ending, tell_end
 from driveshard.cli.error_messages import defect
-from driveshard.cli.progress.live import left_for_status
+from driveshard.cli.progress.live import left_for_status, next_for_status
 from driveshard.cli.progress.report import opened_report
 from driveshard.cli.progress.tally import Tally
 from driveshard.cli.reread import rereading
@@ -21,11 +23,12 @@ from driveshard.cli.watch import Watch
 from driveshard.config.home import home_folder
 from driveshard.config.job_file import is_job_file, read_job_file
 from driveshard.config.options import RunOptions
-from driveshard.config.settings import run_options
+from driveshard.config.settings import Settings, run_options
 from driveshard.core.errors import DriveshardError, Interrupted
 from driveshard.core.events import Event
 from driveshard.core.paths import path_of
 from driveshard.storage.rate_limits import parse_bwlimit
+from driveshard.storage.registry import split_where
 from driveshard.upload.forecast import Forecast, forecast
 from driveshard.upload.pack.engine import default_workers
 from driveshard.upload.push import Task, prepare
@@ -33,6 +36,7 @@ from driveshard.upload.result import PushResult
 
 UNREADABLE = 65
 PARTS_IN_TEMP = 2  # beyond those being packed and uploaded
+_PATIENCE = 5.0  # seconds; a plan must not hang on an answer it can do without
 _LAST_WORK = 2.0  # seconds for threads of the source's own, once all is told
 
 
@@ -62,12 +66,19 @@ def _push_often(
     except DriveshardError:
         options = RunOptions()  # the run itself says what is wrong
 
+    name = ""
+
     def once() -> tuple[int, bool]:
-        return _push_and_tell(source, flags, manner, watching, wanted)
+        nonlocal name
+        code, stopped, name = _push_and_tell(source, flags, manner, watching, wanted)
+        return code, stopped
+
+    def resting(until: float) -> contextlib.AbstractContextManager[None]:
+        return next_for_status(home_folder(os.environ), name, until)
 
     if options.every is None:
         return once()
-    return Service(options.every, quiet=manner.quiet or options.summary).run(once)
+    return Service(options.every, resting, quiet=manner.quiet or options.summary).run(once)
 
 
 def _as_ours(error: BaseException) -> DriveshardError:
@@ -87,8 +98,8 @@ def _goes_on(threads: set[threading.Thread]) -> bool:
 
 def _push_and_tell(
     source: str, flags: Mapping[str, Any], manner: Manner, watching: Mapping[str, Any], wanted: str | None
-) -> tuple[int, bool]:
-    """The exit code, and whether a signal came."""
+) -> tuple[int, bool, str]:
+    """The exit code, whether a signal came, and the dataset's name."""
     tally = Tally()
     stopped = None
     planned: Forecast | None = None
@@ -111,7 +122,7 @@ def _push_and_tell(
     tell_end(Ending(result, code, tally, planned, dry), manner, wanted, summary=options.summary)
     if watch is not None and not dry:
         watch.over(result, code, stopped)
-    return code, stopped is not None
+    return code, stopped is not None, result.name
 
 
 def _ask(task: Task) -> None:
@@ -141,7 +152,24 @@ def forecast_of(task: Task, result: PushResult, at: str | None) -> Forecast:
         temp=options.temp_limit or options.part_size * busy,
         writes_per_second=options.writes_per_second,
         bytes_a_second=limit.rate_at(now.tm_hour * 3600 + now.tm_min * 60) if limit else None,
+        storage_left=storage_left(options.to, task.settings) if result.parts else None,
     )
+
+
+def storage_left(to: str, settings: Settings) -> int | None:
+    """Bytes left on the account that a push there would fill; None without a login or an answer, without a limit, and
+    on a shared drive, whose room is not the account's."""
+    kind, rest = split_where(to)
+    if kind != "drive" or not (settings.service_account or settings.token_file.exists()):
+        return None
+    from driveshard.storage.drive.checkup import Checkup
+
+    try:
+        with contextlib.closing(Checkup(replace(settings, timeout=min(settings.timeout, _PATIENCE)), rest)) as checkup:
+            place = checkup.place()
+            return None if place is not None and place.shared_drive else checkup.account().left
+    except DriveshardError:  # a dry run needs nobody to be logged in
+        return None
 
 
 def _run(

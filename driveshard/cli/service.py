@@ -20,6 +20,7 @@ from driveshard.cli.signals import Stopper
 
 TO_BE_MENDED = frozenset({64, 70, 77, 78, 79})
 """Exit codes that no waiting helps against: the service ends with them, so that somebody looks."""
+Resting = Callable[[float], contextlib.AbstractContextManager[None]]
 _HANGUP = getattr(signal, "SIGHUP", None)
 
 
@@ -36,11 +37,12 @@ def notify(*words: str) -> None:
 
 class Service:
     """Runs ``once`` every ``seconds``, counted from start to start. ``once`` returns the exit code, and whether a
-    signal ended it."""
+    signal ended it. ``resting`` surrounds the wait for the next one, which begins at the POSIX time it is given."""
 
-    def __init__(self, seconds: float, *, quiet: bool) -> None:
+    def __init__(self, seconds: float, resting: Resting, *, quiet: bool) -> None:
         self._seconds = seconds
         self._quiet = quiet
+        self._resting = resting
         self._again = threading.Event()
 
     def run(self, once: Callable[[], tuple[int, bool]]) -> tuple[int, bool]:
@@ -54,11 +56,13 @@ class Service:
                 if stopped or code in TO_BE_MENDED:
                     break
                 left = max(1.0, began + self._seconds - time.monotonic())
-                said = f"next push at {moment(time.time() + left)}"
+                then = time.time() + left
+                said = f"next push at {moment(then)}"
                 notify(f"STATUS={'waiting' if not code else f'the last push ended with {code}'}; {said}")
                 if not self._quiet:
                     tell(said)
-                stop = self._rest(left)
+                with self._resting(then):
+                    stop = self._rest(left)
                 if stop is not None:
                     code, stopped = stop, True
                     break

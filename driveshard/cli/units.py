@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from driveshard.core.errors import UsageError
@@ -81,9 +81,18 @@ def crontab_line(
     when: Rhythm, name: str, command: Sequence[str], directory: str, environment: Mapping[str, str]
 ) -> str:
     """One line of a crontab; a percent sign would be a line end to cron."""
+    return f"{cron_times(when, name)} {_cron_command(command, directory, environment)}"
+
+
+def crontab_at_boot(command: Sequence[str], directory: str, environment: Mapping[str, str]) -> str:
+    """One line of a crontab, for what stays."""
+    return f"@reboot {_cron_command(command, directory, environment)}"
+
+
+def _cron_command(command: Sequence[str], directory: str, environment: Mapping[str, str]) -> str:
     variables = [f"{key}={shlex.quote(value)}" for key, value in environment.items()]
     line = f"cd {shlex.quote(directory)} && {' '.join([*variables, shlex.join(command)])}"
-    return f"{cron_times(when, name)} {_one_line(line)}".replace("%", r"\%")
+    return _one_line(line).replace("%", r"\%")
 
 
 def service(name: str, command: Sequence[str], directory: str, environment: Mapping[str, str]) -> str:
@@ -106,6 +115,41 @@ Nice=10
 IOSchedulingClass=idle
 UMask=0077
 NoNewPrivileges=true
+"""
+
+
+def staying_service(
+    name: str, command: Sequence[str], directory: str, environment: Mapping[str, str], to_be_mended: Iterable[int]
+) -> str:
+    """The unit of a push that stays (``--every``). It says itself when it is ready, and that it is alive: one that says
+    nothing for two minutes is started anew. ``to_be_mended`` are the exit codes with which it stays ended; 130 and 143
+    are how it ends when it was told to in the midst of a push."""
+    variables = "".join(f"Environment={_quoted(f'{key}={value}')}\n" for key, value in environment.items())
+    return f"""[Unit]
+Description=driveshard push {_one_line(name).replace("%", "%%")}, again and again
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+Type=notify
+NotifyAccess=main
+WatchdogSec=2min
+WorkingDirectory={_one_line(directory).replace("%", "%%")}
+{variables}ExecStart={" ".join(map(_command_word, command))}
+ExecReload=/bin/kill -HUP $MAINPID
+Restart=on-failure
+RestartSec=1min
+SuccessExitStatus=130 143
+RestartPreventExitStatus={" ".join(map(str, sorted(to_be_mended)))}
+TimeoutStartSec=2min
+TimeoutStopSec=10
+Nice=10
+IOSchedulingClass=idle
+UMask=0077
+NoNewPrivileges=true
+
+[Install]
+WantedBy=default.target
 """
 
 

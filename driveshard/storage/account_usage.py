@@ -11,6 +11,7 @@ import json
 import os
 import sqlite3
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 from driveshard.core.sqlite import transaction, unusable
@@ -47,6 +48,32 @@ def _close_to_others(path: Path) -> None:
 def _latest(now: float) -> int:
     """The last hour that counts: clocks are set right by minutes, and a thread may be late by seconds."""
     return int((now + _SLACK) // 3600)
+
+
+@dataclass(frozen=True, slots=True)
+class AccountUse:
+    """Bytes that all runs of this machine sent to ``account`` in the last 24 hours; the oldest of them drop out at
+    ``again`` (POSIX seconds)."""
+
+    account: str
+    sent: int
+    again: float
+
+
+def read_usage(path: Path, now: float) -> list[AccountUse]:
+    """What the shared file at ``path`` knows of each account that sent something in the 24 hours before ``now``. Only
+    looks; a file that is not there or cannot be read knows nothing."""
+    first = int((now - DAY) // 3600)
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as db:
+            rows = db.execute(
+                "SELECT account, sum(bytes), min(hour) FROM sent WHERE hour BETWEEN ? AND ?"
+                " GROUP BY account ORDER BY account",
+                (first, _latest(now)),
+            ).fetchall()
+    except sqlite3.Error:
+        return []
+    return [AccountUse(account, int(sent), (oldest + 1) * 3600 + DAY) for account, sent, oldest in rows if sent > 0]
 
 
 class AccountTally:

@@ -27,7 +27,8 @@ _DAY = 86_400.0
 class Forecast:
     """``writes`` are requests that make a file; ``temp`` is the most bytes in the temp folder; ``seconds`` is how long
     the push takes, None when the line's rate is not known; ``days`` is how many days of Drive's daily cap it fills;
-    ``limits`` are sentences on what will be hit."""
+    ``limits`` are sentences on what will be hit; ``storage_left`` is the account's room before the push in bytes, None
+    where it was not told or has no limit."""
 
     parts: int
     bytes: int
@@ -38,6 +39,7 @@ class Forecast:
     seconds: float | None
     days: float
     limits: tuple[str, ...]
+    storage_left: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "limits": list(self.limits)}
@@ -54,13 +56,23 @@ class Forecast:
             lines.append(f"  time       about {human_seconds(self.seconds)}")
         else:
             lines.append("  time       give the line's rate: --at 20Mbit/s")
+        if self.storage_left is not None:
+            lines.append(f"  storage    {human_size(self.storage_left)} left on the account")
         return lines + [f"  limit      {said}" for said in self.limits]
 
     def _days(self) -> str:
         return f"{100 * self.days:.1f} %" if self.days <= 1 else plural(math.ceil(self.days), "day")
 
 
-def forecast(parts: int, total: int, *, temp: int, writes_per_second: float, bytes_a_second: float | None) -> Forecast:
+def forecast(
+    parts: int,
+    total: int,
+    *,
+    temp: int,
+    writes_per_second: float,
+    bytes_a_second: float | None,
+    storage_left: int | None = None,
+) -> Forecast:
     """For ``parts`` new parts of ``total`` bytes together."""
     size = total // parts if parts else 0
     bodies = parts * requests_of(size, bytes_a_second)
@@ -74,9 +86,12 @@ def forecast(parts: int, total: int, *, temp: int, writes_per_second: float, byt
         limits.append(f"a folder holds {FOLDER_ITEMS:,} items; make parts larger (--part-size)")
     if days > 1:
         limits.append("a run ends at the daily cap with exit code 75; the same command goes on the next day")
+    if storage_left is not None and total > storage_left:
+        missing = human_size(total - storage_left)
+        limits.append(f"the account's storage would be full: {missing} more are needed; free some, or get more")
     slowest = _slowest(total, units, writes, writes_per_second, bytes_a_second)
     seconds = None if slowest is None else max(slowest, (math.ceil(days) - 1) * _DAY)
-    return Forecast(parts, total, requests, writes, units, min(temp, total), seconds, days, tuple(limits))
+    return Forecast(parts, total, requests, writes, units, min(temp, total), seconds, days, tuple(limits), storage_left)
 
 
 def _slowest(total: int, units: int, writes: int, per_second: float, bytes_a_second: float | None) -> float | None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from driveshard.config.settings import Settings
 from driveshard.core.errors import Busy, TempFull, UsageError
 from driveshard.core.events import Emit, ignore
+from driveshard.core.live_files import gone_live
 from driveshard.storage.base import Destination
 from driveshard.storage.rate_limits import DEFAULT_WRITES_PER_SECOND
 from driveshard.storage.registry import open_destination
@@ -143,6 +144,8 @@ def _files(settings: Settings) -> Iterator[Leftover]:
         yield Leftover(path, "details of a run that stood still", _size(path))
     for path in settings.ledgers.glob("*.damaged-*"):
         yield Leftover(path, "a damaged ledger", _size(path))
+    for path in gone_live(settings.home):
+        yield Leftover(path, "the progress of a run that was killed", _size(path))
 
 
 def _temps() -> Iterator[Leftover]:

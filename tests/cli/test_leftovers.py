@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -173,3 +174,23 @@ def test_what_an_unfinished_push_needs_stays(desk: Desk) -> None:
     assert sorted(desk.home.glob("spool/*/*.zip")) == parts
     (desk.work / "tmp" / "driveshard-demo-young").mkdir()
     assert desk.json("clean")["found"] == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a process cannot be asked for without ending it")
+def test_what_killed_runs_said_of_themselves_goes(desk: Desk) -> None:
+    live = desk.home / "live"
+    live.mkdir(parents=True)
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait(30)
+    old = [live / f"{dead.pid}.json", live / f"{dead.pid}.next.json", live / f"{os.getpid()}.json"]
+    for path in (*old, live / f"{dead.pid}.1"):
+        path.write_text("{}")
+    for path in old:
+        os.utime(path, (time.time() - 3600,) * 2)  # the last one's process is there, and the fourth is of this minute
+    found = desk.json("clean", "--yes")["removed"]
+    assert [one["path"] for one in found] == sorted(map(str, old[:2]))
+    assert {one["why"] for one in found} == {"the progress of a run that was killed"}
+    old[0].write_text("{}")
+    os.utime(old[0], (time.time() - 3600,) * 2)
+    desk.push()
+    assert sorted(live.iterdir()) == sorted([old[2], live / f"{dead.pid}.1"])

@@ -589,3 +589,12 @@ def test_emulate_serves_until_it_is_told_to_stop(shell: Shell) -> None:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=10)
     assert process.returncode == 0
+
+
+def test_the_emulator_takes_no_key_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from driveshard.cli.commands.emulate import command
+
+    monkeypatch.setenv("DRIVESHARD_API_KEY", "my own")
+    assert command.make_context("emulate", ["--root", str(tmp_path)]).params["api_key"] is None
+    typed = command.make_context("emulate", ["--root", str(tmp_path), "--api-key", "k"])
+    assert typed.params["api_key"] == "k"

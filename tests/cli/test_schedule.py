@@ -57,6 +57,23 @@ def test_systemd_takes_the_units(desk: Path, when: tuple[str, ...]) -> None:
     subprocess.run([ANALYZE, "calendar", at[1]], check=True, capture_output=True, timeout=60)
 
 
+def test_a_job_that_stays_is_one_service_that_systemd_watches(desk: Path) -> None:
+    job = "name = 'n'\nevery = '15m'\n[source]\nkind = 'folder'\npath = 'my photos 5% $HOME'\n"
+    (desk / "job.toml").write_text(job)
+    told = printed(desk, "job.toml")
+    unit = dict(line.split("=", 1) for line in told["service"].splitlines() if re.match(r"[A-Z]\w*=", line))
+    assert (unit["Type"], unit["WatchdogSec"], told["timer"]) == ("notify", "2min", None)
+    assert unit["RestartPreventExitStatus"] == "64 70 77 78 79" and unit["SuccessExitStatus"] == "130 143"
+    assert told["crontab"].startswith("@reboot cd ") and told["crontab"].endswith(" --summary --wait --nice")
+    assert "enable --now driveshard-n.service" in schedule(desk, "job.toml")
+    assert "stays by itself" in schedule(desk, "job.toml", "--every", "1h", code=64)
+    if ANALYZE is not None:
+        file = desk / f"{told['unit']}.service"
+        file.write_text(told["service"])
+        done = subprocess.run([ANALYZE, "verify", "--man=no", file], capture_output=True, text=True, timeout=60)
+        assert (done.returncode, [line for line in done.stderr.splitlines() if told["unit"] in line]) == (0, [])
+
+
 @pytest.mark.skipif(os.name == "nt", reason="cron")
 def test_the_crontab_line_runs_with_nothing_around(desk: Path, emulator: Emulator) -> None:
     (desk / "home").mkdir()

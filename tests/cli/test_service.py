@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from driveshard.cli.error_messages import moment
+from driveshard.cli.progress.live import read_next
 from driveshard.cli.service import notify
 from driveshard.cli.watch import last_runs
 from driveshard.emulator import Emulator
@@ -103,13 +106,20 @@ def test_hangup_begins_the_next_one_with_the_job_file_as_it_is_now(job: Job) -> 
     file.write_text(text.format(""))
     with serving(job, "push", "photos.toml", "--every", "1h", "-q") as process:
         runs(job, 1)
-        time.sleep(0.5)
+        began = time.time()
+        while read_next(job.home, "photos") is None:
+            assert time.time() < began + 20
+            time.sleep(0.05)
+        (told,) = json.loads(job.run("status", "--json")[0])["datasets"]
+        assert began + 3500 < told["next_push"] < began + 3601
+        assert f"every      next push at {moment(told['next_push'])}" in job.run("status")[0]
         file.write_text(text.format('share = "anyone"\n'))
         process.send_signal(signal.SIGHUP)
         runs(job, 2)
         time.sleep(0.5)
         finish(process)
     assert process.returncode == 0
+    assert read_next(job.home, "photos") is None and not list((job.home / "live").iterdir())
     out, _ = job.run("status", "--json")
     assert '"shared": "anyone"' in out
 

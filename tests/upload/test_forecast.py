@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 
 from driveshard.cli.main import main
 from driveshard.emulator import Emulator
+from driveshard.storage.drive.credentials import write_token
 from driveshard.upload.forecast import forecast, requests_of
+from tests.cli.test_doctor import stored_login
 from tests.rig import fill
 
 GB = 10**9
@@ -67,3 +70,27 @@ def test_it_is_near_what_the_push_then_does(
     assert told["forecast"]["requests"] == pytest.approx(done["requests"], rel=0.35)
     assert main([*push, "--dry-run"]) == 0
     assert json.loads(capsys.readouterr().out)["forecast"]["parts"] == 0
+
+
+def test_storage_that_is_too_small_is_told() -> None:
+    told = forecast(10, 5 * GB, temp=GB, writes_per_second=2.5, bytes_a_second=None, storage_left=3 * GB)
+    assert any("2.8 GiB left on the account" in line for line in told.lines())
+    assert len(told.limits) == 1 and "1.9 GiB more are needed" in told.limits[0]
+    enough = forecast(10, 5 * GB, temp=GB, writes_per_second=2.5, bytes_a_second=None, storage_left=5 * GB)
+    assert enough.limits == ()
+
+
+def test_a_dry_run_asks_for_the_storage_left(
+    tmp_path: Path, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DRIVESHARD_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("DRIVESHARD_DRIVE_URL", emulator.url)
+    (tmp_path / "home").mkdir()
+    fill(tmp_path / "photos", 3, 1000)
+    write_token(tmp_path / "home" / "token.json", stored_login(datetime.datetime.now(datetime.UTC)))
+    push = ["push", str(tmp_path / "photos"), "--dry-run", "--json"]
+    assert main(push) == 0
+    assert json.loads(capfd.readouterr().out)["forecast"]["storage_left"] == 1 << 42
+    monkeypatch.setenv("DRIVESHARD_DRIVE_URL", "http://127.0.0.1:1")  # where nobody answers
+    assert main(push) == 0
+    assert json.loads(capfd.readouterr().out)["forecast"]["storage_left"] is None

@@ -62,7 +62,8 @@ driveshard emulate --root /tmp/drive --faults 503@3*2,lost-final --bandwidth 2M
     metavar="R",
     help="More are answered 'slow down'.",
 )
-@option("--api-key", metavar="KEY", help="The only API key that is valid (default: any).")
+# The variable of that name is the user's own key for Google, with which this Drive has nothing to do.
+@click.option("--api-key", metavar="KEY", help="The only API key that is valid (default: any).")
 @option("--token", metavar="TOKEN", help="The only access token that is good, beside those that are issued.")
 @option("--scan-limit", metavar="SIZE", default="100MiB", help="Bigger files ask for a confirmation on the site.")
 @option("--download-quota", type=click.IntRange(0), metavar="N", help="Downloads of a file that strangers get a day.")

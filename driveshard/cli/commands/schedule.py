@@ -6,13 +6,15 @@ import itertools
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from driveshard.cli.console import put, put_json, tell
 from driveshard.cli.flags import common, examples, given_flags, manner
-from driveshard.cli.units import crontab_line, rhythm, service, timer, unit_name
+from driveshard.cli.service import TO_BE_MENDED
+from driveshard.cli.units import crontab_at_boot, crontab_line, rhythm, service, staying_service, timer, unit_name
 from driveshard.config.job_file import is_job_file, read_job_file
 from driveshard.config.options import FLAGS, PUSH, RUN, Option, read_values
 from driveshard.config.settings import home_folder
@@ -57,7 +59,12 @@ def command(source: str, options: tuple[str, ...], every: str | None, at: str | 
 
     Nothing is installed. Further options are those of push. The lines name everything in full, so they need no HOME,
     no PATH and no terminal; each run says one line, and waits for one that is still going on.
+
+    A job file that has `every` stays by itself: for it there is one service that does, and no timer.
     """
+    stays = _stays(source)
+    if stays and (every or at):
+        raise UsageError(f"{source} has `every`, so it stays by itself", advice="Leave --every and --at out.")
     seconds = read_values({"every": every}, _EVERY, FLAGS)["every"] if every else None
     when = rhythm(seconds, at)
     _check(options)
@@ -67,20 +74,37 @@ def command(source: str, options: tuple[str, ...], every: str | None, at: str | 
     environment = _environment()
     folder = os.getcwd()  # noqa: PTH109
     unit = unit_name(name)
-    printed = {
-        "crontab": crontab_line(when, name, [*line, "--nice"], folder, environment),
+    nicely = [*line, "--nice"]
+    printed: dict[str, str | None] = {
+        "crontab": crontab_line(when, name, nicely, folder, environment),
         "service": service(name, line, folder, environment),
         "timer": timer(name, when),
     }
+    if stays:
+        printed = {
+            "crontab": crontab_at_boot(nicely, folder, environment),
+            "service": staying_service(name, line, folder, environment, TO_BE_MENDED),
+            "timer": None,
+        }
     if manner.as_json:
         put_json({"unit": unit, **printed})
-        return 0
-    put(f"# For `crontab -e`, one line:\n{printed['crontab']}\n")
-    for kind in ("service", "timer"):
-        put(f"# ~/.config/systemd/user/{unit}.{kind}:\n{printed[kind]}")
-    put(f"# Then: systemctl --user daemon-reload && systemctl --user enable --now {unit}.timer")
-    put("# (`loginctl enable-linger` has it run while you are not logged in.)")
+    else:
+        _show(unit, printed)
     return 0
+
+
+def _show(unit: str, printed: Mapping[str, str | None]) -> None:
+    put(f"# For `crontab -e`, one line:\n{printed['crontab']}\n")
+    kinds = [kind for kind in ("service", "timer") if printed[kind] is not None]
+    for kind in kinds:
+        put(f"# ~/.config/systemd/user/{unit}.{kind}:\n{printed[kind]}")
+    put(f"# Then: systemctl --user daemon-reload && systemctl --user enable --now {unit}.{kinds[-1]}")
+    put("# (`loginctl enable-linger` has it run while you are not logged in.)")
+
+
+def _stays(source: str) -> bool:
+    """Whether the job file says how often it pushes by itself."""
+    return is_job_file(source) and bool(read_job_file(path_of(source)).run.get("every"))
 
 
 def _check(options: tuple[str, ...]) -> None:

@@ -10,11 +10,12 @@ from typing import Any
 
 import click
 
+from driveshard.cli.account_lines import accounts_of
 from driveshard.cli.completion import complete_name
 from driveshard.cli.console import Manner, put, put_json
 from driveshard.cli.error_messages import moment, sentence
 from driveshard.cli.flags import common, examples, manner
-from driveshard.cli.progress.live import read_live
+from driveshard.cli.progress.live import read_live, read_next
 from driveshard.cli.watch import last_runs, run_line
 from driveshard.config.settings import Settings, settings_from
 from driveshard.core.errors import (
@@ -56,16 +57,22 @@ def show_status(name: str | None, settings: Settings, manner: Manner) -> int:
     """Print it; returns the exit code."""
     records = find_records(settings, name)
     seen = who_reads(records, settings)
+    accounts = accounts_of(records, settings, time.time())
     if manner.as_json:
-        put_json({"datasets": [_document(one, seen.get(one.path), settings.home) for one in records]})
+        documents = [_document(one, seen.get(one.path), settings.home) for one in records]
+        put_json({"datasets": documents, "accounts": [one.as_json() for one in accounts]})
     elif not records:
         put("Nothing was pushed from here yet. Begin with: driveshard push DIRECTORY")
     for record in () if manner.as_json else records:
         lines = lines_of(record, time.time(), seen.get(record.path))
         lines += _live_lines(record, settings.home)
+        again = read_next(settings.home, record.name)
+        lines += [] if again is None else [f"  every      next push at {moment(again)}"]
         runs = last_runs(settings.home, record.name)
         lines += [f"  {'' if number else 'last runs':<10} {run_line(run)}" for number, run in enumerate(runs)]
         put("\n".join(lines))
+    for account in () if manner.as_json else accounts:
+        put(account.line(time.time()))
     return 0
 
 
@@ -136,6 +143,7 @@ def _document(record: Record, seen: str | None, home: Path) -> dict[str, Any]:
         "temp": str(record.spool) if record.spool else None,
         "temp_bytes": record.spool_bytes,
         "progress": _live(record, home),
+        "next_push": read_next(home, record.name),
     }
 
 

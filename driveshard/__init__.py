@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from driveshard.core.errors import DriveshardError
     from driveshard.core.model import Sample
     from driveshard.dataset.dataset import Dataset
+    from driveshard.dataset.preview import Preview, preview
     from driveshard.dataset.pull import PullResult, pull
     from driveshard.dataset.reader import Member, Reading
     from driveshard.dataset.verify import Proof
@@ -30,6 +31,7 @@ __all__ = [
     "Dataset",
     "DriveshardError",
     "Member",
+    "Preview",
     "Proof",
     "PullResult",
     "PushResult",
@@ -43,6 +45,7 @@ __all__ = [
     "events",
     "ls",
     "open",
+    "preview",
     "pull",
     "push",
     "share",
@@ -54,6 +57,7 @@ _HOMES = {
     "Dataset": "driveshard.dataset.dataset",
     "DriveshardError": "driveshard.core.errors",
     "Member": "driveshard.dataset.reader",
+    "Preview": "driveshard.dataset.preview",
     "Proof": "driveshard.dataset.verify",
     "PullResult": "driveshard.dataset.pull",
     "PushResult": "driveshard.upload.result",
@@ -64,6 +68,7 @@ _HOMES = {
     "cat": "driveshard.api",
     "ls": "driveshard.api",
     "open": "driveshard.api",
+    "preview": "driveshard.dataset.preview",
     "pull": "driveshard.dataset.pull",
     "push": "driveshard.api",
     "share": "driveshard.api",

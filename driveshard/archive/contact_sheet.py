@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,6 +16,7 @@ from driveshard.core.pixels import eight_bit, in_srgb, upright
 
 MOST_TILES = 240
 MOST_COLUMNS = 24
+MOST_BESIDE = 6  # images of a sample beside its first one and its mask
 
 _PAPER = "#f3f4f6"
 _CARD = "#ffffff"
@@ -30,42 +31,51 @@ _CAPTION = 11  # size of the caption's letters in pixels
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One sample: its caption, its encoded image, and its encoded mask if it has one."""
+    """One sample: its caption, its encoded image, its encoded mask if it has one, and what other images it has."""
 
     label: str
     image: bytes
     mask: bytes | None = None
+    others: tuple[bytes, ...] = ()
+
+    @property
+    def pictures(self) -> tuple[bytes | None, ...]:
+        """All of them, in the order in which they are shown."""
+        return (self.image, self.mask, *self.others)
 
 
 def contact_sheet(tiles: Sequence[Tile], *, columns: int = 6, tile: int = 160, format: str = "JPEG") -> bytes:  # noqa: A002
     """The samples as cards on one sheet, encoded as ``format`` (``JPEG`` or ``PNG``).
 
-    Each image is shown whole, in a square of ``tile`` pixels, with its mask beside it when any sample has one. What
-    cannot be decoded is left out; at most MOST_TILES samples are shown. No sample gives a sheet that says so. The
-    same tiles give the same bytes.
+    Each image is shown whole, in a square of ``tile`` pixels, with its mask and its other images beside it when any
+    sample has such. What cannot be decoded is left out; at most MOST_TILES samples are shown. No sample gives a sheet
+    that says so. The same tiles give the same bytes.
     """
-    shown = [pictures for one in tiles[:MOST_TILES] if (pictures := _decode(one, tile)) is not None]
-    beside = any(mask is not None for _, _, mask in shown)
-    card = Image.new("RGB", ((2 if beside else 1) * (tile + _PAD) + _PAD, tile + 2 * _PAD + _CAPTION + 8), _PAPER)
+    shown = [decoded for one in tiles[:MOST_TILES] if (decoded := _decode(one, tile)) is not None]
+    masks = any(pictures[1] is not None for _, pictures in shown)
+    if not masks:
+        shown = [(label, [pictures[0], *pictures[2:]]) for label, pictures in shown]
+    beside = max((len(pictures) for _, pictures in shown), default=1)
+    card = Image.new("RGB", (beside * (tile + _PAD) + _PAD, tile + 2 * _PAD + _CAPTION + 8), _PAPER)
     across = max(1, min(columns, MOST_COLUMNS, len(shown)))
     down = max(1, -(-len(shown) // across))
     sheet = Image.new("RGB", (across * (card.width + _GAP) + _GAP, down * (card.height + _GAP) + _GAP), _PAPER)
     _draw_card(card)
-    for number, (label, image, mask) in enumerate(shown):
+    for number, (label, pictures) in enumerate(shown):
         row, column = divmod(number, across)
         corner = (_GAP + column * (card.width + _GAP), _GAP + row * (card.height + _GAP))
-        sheet.paste(_filled(card, label, image, mask, tile), corner)
+        sheet.paste(_filled(card, label, pictures, tile), corner)
     if not shown:
         ImageDraw.Draw(sheet).text((_GAP + _PAD, _GAP + _PAD), "no images", fill=_INK, font=_font())
     return _encode(sheet, format)
 
 
-def _decode(tile: Tile, edge: int) -> tuple[str, Image.Image, Image.Image | None] | None:
+def _decode(tile: Tile, edge: int) -> tuple[str, list[Image.Image | None]] | None:
     """The tile's label and pictures at their size on the sheet; None when its image cannot be decoded."""
     image = _open(tile.image, edge)
     if image is None:
         return None
-    return tile.label, image, None if tile.mask is None else _open(tile.mask, edge)
+    return tile.label, [image, *(None if one is None else _open(one, edge) for one in tile.pictures[1:])]
 
 
 def _open(data: bytes, edge: int) -> Image.Image | None:
@@ -94,9 +104,9 @@ def _draw_card(card: Image.Image) -> None:
     card.paste(_CARD, (0, 0), large.reduce(_FINER))
 
 
-def _filled(card: Image.Image, label: str, image: Image.Image, mask: Image.Image | None, tile: int) -> Image.Image:
+def _filled(card: Image.Image, label: str, pictures: Sequence[Image.Image | None], tile: int) -> Image.Image:
     filled = card.copy()
-    for place, picture in enumerate((image, mask)):
+    for place, picture in enumerate(pictures):
         if picture is not None:
             x = _PAD + place * (tile + _PAD) + (tile - picture.width) // 2
             filled.paste(picture, (x, _PAD + (tile - picture.height) // 2), picture)
@@ -135,12 +145,21 @@ IMAGES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".t
 
 def tiles_of(data: bytes) -> list[Tile]:
     """The image samples that lie whole in some bytes of a part."""
-    images: dict[str, bytes] = {}
-    masks: dict[str, bytes] = {}
+    samples: dict[str, dict[str, bytes]] = {}
     for path, content in whole_members(data):
         name = path.decode("utf-8", "replace")
-        if not name.lower().endswith(IMAGES):
-            continue
-        is_mask = "mask" in name[len(sample_key(name)) :].lower()
-        (masks if is_mask else images).setdefault(sample_key(name), content)
-    return [Tile(key, image, masks.get(key)) for key, image in images.items()]
+        if name.lower().endswith(IMAGES):
+            key = sample_key(name)
+            samples.setdefault(key, {}).setdefault(name[len(key) :].lower(), content)
+    return [tile for key, pictures in samples.items() if (tile := _tile(key, pictures)) is not None]
+
+
+def _tile(key: str, pictures: Mapping[str, bytes]) -> Tile | None:
+    """``pictures`` by what follows the key in their names, the one that is called an image first. A sample of masks
+    alone is none."""
+    masks = [content for field, content in pictures.items() if "mask" in field]
+    named = sorted(pictures.items(), key=lambda one: "image" not in one[0])
+    images = [content for field, content in named if "mask" not in field]
+    if not images:
+        return None
+    return Tile(key, images[0], masks[0] if masks else None, (*images[1:], *masks[1:])[:MOST_BESIDE])

@@ -35,15 +35,20 @@ class Window:
     tiles: int
 
 
-def preview(manifest: Manifest, kinds: Mapping[str, int], read: Read) -> bytes | None:
+def preview(
+    manifest: Manifest,
+    kinds: Mapping[str, int],
+    read: Read,
+    format: str = "JPEG",  # noqa: A002
+) -> bytes | None:
     """A contact sheet of samples at even steps through all the parts; None when the samples are not images. ``kinds``
-    counts the members a kind, as ``names.kinds_of``, and is empty when nobody knows."""
+    counts the members a kind, as ``names.kinds_of``, and is empty when nobody knows; ``format`` is JPEG or PNG."""
     if kinds and not any(kind == OTHER or f".{kind}".endswith(IMAGES) for kind in kinds):
         return None
     with ThreadPoolExecutor(_AT_ONCE, "preview") as pool:
         found = pool.map(lambda one: _tiles_in(one, read(one.part, one.start, one.length)), windows(manifest))
         tiles = [tile for some in found for tile in some]
-    return contact_sheet(tiles[:_TILES]) if tiles else None
+    return contact_sheet(tiles[:_TILES], format=format) if tiles else None
 
 
 def windows(manifest: Manifest) -> list[Window]:

@@ -63,7 +63,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[Tile]:
     """The tiles that the sheet is made of."""
     seen: list[Tile] = []
 
-    def sheet(tiles: list[Tile]) -> bytes:
+    def sheet(tiles: list[Tile], **_: str) -> bytes:
         seen.extend(tiles)
         return b"sheet"
 

@@ -76,6 +76,7 @@ class _Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does; UsageError for a word that is none offers the command it is near to."""
         wanted = args[0]
         if wanted not in COMMANDS and not wanted.startswith("-"):
             close = near(wanted, COMMANDS)

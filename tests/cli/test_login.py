@@ -279,7 +279,7 @@ def test_no_browser_here_is_noticed_without_being_told(desk: Desk) -> None:
 
 def test_a_browser_that_cannot_be_started_leads_to_the_recipe(desk: Desk) -> None:
     _, err = desk.run(
-        "login", "--credentials", "client.json", "--patience", "4", code=77, BROWSER="/nonexistent/browser %s"
+        "login", "--credentials", "client.json", "--patience", "1", code=77, BROWSER="/nonexistent/browser %s"
     )
     assert "No browser could be opened here" in err and "ssh -N -L" in err
 

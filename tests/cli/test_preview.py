@@ -36,7 +36,9 @@ def link(shell: Shell) -> str:
             Image.new("RGB", (32, 24), color).save(buffer, "PNG")
             (folder / f"{number:03d}.{field}").write_bytes(buffer.getvalue())
         (folder / f"{number:03d}.raw").write_bytes(bytes([number]) * 100_000)
-    found = str(shell.json("push", "scenes", "--share", "anyone", "--part-size", "1M")["link"])
+    found = str(
+        shell.json("push", "scenes", "--share", "anyone", "--part-size", "1M", "--writes-per-second", "1000")["link"]
+    )
     shell.environment["DRIVESHARD_HOME"] = str(shell.work / "stranger")
     return found
 

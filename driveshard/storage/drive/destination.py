@@ -158,6 +158,7 @@ class DriveDestination:
                 return found
 
     def make_folder(self, file_id: str, name: str, properties: Mapping[str, str]) -> RemoteFile:
+        """As ``destination.Destination``; UsageError when what the folder is to be made in is a file."""
         body: dict[str, Any] = {"id": file_id, "name": name, "mimeType": FOLDER, "appProperties": dict(properties)}
         if self._parent:
             body["parents"] = [self._parent]

@@ -19,9 +19,12 @@ from driveshard.core.errors import Mismatch
 from driveshard.core.events import ignore
 from driveshard.core.model import RemoteFile
 from driveshard.dataset.cached_parts import CachedParts
+from driveshard.dataset.fetch import Ways, fetch
 from driveshard.dataset.find_index import fitting, keep
 from driveshard.dataset.locate import Shelf, find_manifest, open_shelf
 from driveshard.dataset.parts import Place
+from driveshard.dataset.selection import wanted_of
+from driveshard.storage.retry import Retry
 
 _BLOCK = 8 * 1024 * 1024
 _LARGEST_INDEX = 4 << 30
@@ -41,6 +44,12 @@ class LinkReader:
         """As ``cached_parts.Reader``."""
         shelf = self.shelf()
         return shelf.read(shelf.id_of(part), start, length)
+
+    def fetch(self, part: ManifestPart, path: Path) -> None:
+        """As ``cached_parts.Reader.fetch``: as ``pull`` fetches one, so that the line stays full."""
+        shelf, settings = self.shelf(), settings_from()
+        ways = Ways(settings.clock, Retry(settings.clock, settings.patience, ignore), ignore)
+        fetch(shelf, wanted_of(part, shelf.id_of(part)), path, ways)
 
     def shelf(self) -> Shelf:
         """This thread's own."""

@@ -60,11 +60,13 @@ _PRELOAD = ["driveshard.upload.pack.engine", "driveshard.sources.folder"]
 
 @dataclass(frozen=True)
 class Crew:
-    """A running executor. ``arguments`` go to build_part after the usual ones; ``stop`` ends running builds at once."""
+    """A running executor. ``arguments`` go to build_part after the usual ones, ``alone`` in their place where no other
+    part is built meanwhile; ``stop`` ends running builds at once."""
 
     executor: Executor
     stop: Callable[[], None]
     arguments: tuple[Any, ...] = ()
+    alone: tuple[Any, ...] = ()
 
 
 class Engine:
@@ -107,8 +109,11 @@ class Engine:
         with contextlib.suppress(RuntimeError):  # no more threads: whoever needs one says so
             threading.Thread(target=self._warm_up, name="warm-up", daemon=True).start()
 
-    def submit(self, spec: PartSpec, source: Source, target: Path, max_bytes: int) -> Future[Part]:
-        """Build a part soon, as packer.build_part does; its errors come out of the Future.
+    def submit(
+        self, spec: PartSpec, source: Source, target: Path, max_bytes: int, *, alone: bool = False
+    ) -> Future[Part]:
+        """Build a part soon, as packer.build_part does; its errors come out of the Future. A part that is built
+        ``alone`` has all cores to itself.
 
         The Future raises WorkerLost when a worker died (the temporary file may then be left behind, for the caller to
         sweep), and Interrupted or WorkerLost after ``close(cancel=True)``. Raises Interrupted when already closed, and
@@ -117,7 +122,10 @@ class Engine:
         if self._losses[spec.number] >= _LOSSES:
             raise self._given_up(f"{spec.file_name} was built")
         return self._run(
-            spec.number, lambda crew: partial(build_part, spec, source, target, max_bytes, *crew.arguments)
+            spec.number,
+            lambda crew: partial(
+                build_part, spec, source, target, max_bytes, *(crew.alone if alone else crew.arguments)
+            ),
         )
 
     def measure(self, measure: Callable[[Any], T], source: Any) -> T:
@@ -287,7 +295,7 @@ def _start_threads(workers: int) -> Crew:
         if stopped.is_set():
             raise Interrupted("Stopped in the middle of a part.")
 
-    return Crew(DaemonThreads(workers, "pack"), stopped.set, (check, _spare_core(workers)))
+    return Crew(DaemonThreads(workers, "pack"), stopped.set, (check, _spare_core(workers)), (check, _spare_core(1)))
 
 
 def _start_processes(workers: int) -> Crew:
@@ -301,7 +309,7 @@ def _start_processes(workers: int) -> Crew:
             _start_tracker()
     lifeline, held = context.Pipe(duplex=False)
     executor = process_pool(workers, context, _start_worker, lifeline)
-    return Crew(executor, held.close, (None, _spare_core(workers)))
+    return Crew(executor, held.close, (None, _spare_core(workers)), (None, _spare_core(1)))
 
 
 def _start_tracker() -> None:

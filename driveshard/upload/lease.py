@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import os
 import re
+import secrets
 import socket
 import threading
 import time
@@ -34,6 +35,7 @@ LIFE = 600.0  # seconds; how long another machine waits for one that crashed
 _FORGOTTEN = 3600.0  # seconds after its end that a claim is removed; until then it may be somebody's who only slept
 _FARTHEST = 86_400.0  # seconds ahead; what claims more was not written by this clock
 _KEY = re.compile(r"lease-([0-9a-f]{16})")
+_LAST = "pushed"  # the property that says who let go last, and since when he had it
 _VALUE = re.compile(r"(\d{1,12}) (\d{1,12}) (.*)", re.DOTALL)
 _PROPERTY_BYTES = 124  # key and value, as Drive takes them
 _LOOK_EVERY = 0.25  # seconds
@@ -78,13 +80,13 @@ def home_id(home: Path) -> str:
     nothing; made from where it is, so that a home that was deleted is the same again. Raises TempFull when it cannot
     be written down."""
     path = home / "machine"
-    place = f"{uuid.getnode()} {socket.gethostname()} {home.absolute()}"
-    made = hashlib.sha256(os.fsencode(place)).hexdigest()[:16]
     try:
         with contextlib.suppress(FileNotFoundError, UnicodeDecodeError):
             said = path.read_text(encoding="ascii").strip()
             if _KEY.fullmatch(f"lease-{said}"):
                 return said
+        place = f"{uuid.getnode()} {socket.gethostname()} {home.absolute()}"
+        made = hashlib.sha256(os.fsencode(place)).hexdigest()[:16]
         write_whole(path, made.encode())
         return made
     except OSError as error:
@@ -144,6 +146,12 @@ class Lease:
         self._folder = folder
         return folder
 
+    def others(self, folder: RemoteFile) -> list[str]:
+        """Traces of other homes on the folder: a word for each of their runs that is known from it."""
+        found = [f"{one.home} {one.since}" for one in claims_in(folder.properties)]
+        found += [folder.properties.get(_LAST, self._home)]
+        return sorted(one for one in found if not one.startswith(self._home))
+
     def _look(self, folder_id: str) -> RemoteFile:
         return self._retry.call(lambda: self._destination.get(folder_id), doing="looking for the dataset's folder")
 
@@ -192,9 +200,13 @@ class Lease:
         ]
         answer = self._write({**dict.fromkeys(forgotten), claim.key: claim.value}, "claiming the dataset")
         other = self._other(answer)
-        if other is not None:
+        if other is not None or set(self.others(answer)) - set(self.others(folder)):
             self._write({claim.key: None}, "taking back a claim")
-            raise self._busy(other)
+            raise (
+                self._busy(other)
+                if other is not None
+                else Busy(f"{self._name} was pushed from elsewhere a moment ago", advice="Run the same command again.")
+            )
         self._claim = claim
         self._keep()
 
@@ -242,7 +254,7 @@ class Lease:
             if claim is not None and claim.until - self._destination.time() < LIFE / 2:
                 with contextlib.suppress(DriveshardError):  # the run itself will meet that, too
                     self._renew(claim)
-        with contextlib.suppress(DriveshardError):
+        with contextlib.suppress(Exception):  # connections may be closed by now; what is left is over by itself
             self._take_away()
 
     def _renew(self, claim: Claim) -> None:
@@ -257,11 +269,10 @@ class Lease:
         self._claim = renewed
 
     def release(self, seconds: float = _LAST_WORD) -> None:
-        """Let others in; waits ``seconds`` for that at most, since the claim is over by itself one day."""
+        """Let others in; waits ``seconds`` for that at most, less on a stop: the claim is over by itself one day."""
         self._over.set()
-        keeper = self._keeper
-        if keeper is not None and keeper is not threading.current_thread():
-            keeper.join(seconds)
+        if self._keeper is not None:
+            self._keeper.join(min(seconds, _PACE) if self._clock.stop.is_set() else seconds)
 
     def _take_away(self) -> None:
         claim, self._claim = self._claim, None
@@ -272,4 +283,5 @@ class Lease:
             self._throttle.write()
         except Interrupted:
             time.sleep(_PACE)
-        self._destination.set_properties(self._folder.id, {claim.key: None})
+        word = f"{claim.home} {claim.since} {secrets.token_hex(4)}"
+        self._destination.set_properties(self._folder.id, {claim.key: None, _LAST: word})

@@ -147,8 +147,9 @@ class Run:
                     with _folder_first(place):
                         self._fill(around, spool, place)
             finally:
+                settled = around.settle()
                 lease.release()
-                if not around.settle():
+                if not settled:
                     getattr(self.destination, "abort", lambda: None)()
                 self._tell(around)
 

@@ -98,14 +98,15 @@ class DatasetFolder:
             self._ledger.create_job(self._name, **self._facts)
             return True
         Recovery(self._around, self._source, found, self._facts["settings"]).adopt(self._records(found.id))
-        self._ledger.note(**self._facts, folder_id=found.id, folder_made=True, name=self._name)
+        others = [] if self._around.lease is None else self._around.lease.others(found)
+        self._ledger.note(**self._facts, folder_id=found.id, folder_made=True, name=self._name, others=others)
         self._ledger.note(job=found.properties["job"])  # last: without it the ledger counts as new
         return False
 
     def open(self, *, recreate: bool = False) -> RemoteFile:
         """Make it, or look at it as it is now. Raises NotFound when it is gone, unless it is to be made anew."""
         try:
-            remote = self._admitted(self.look()) if self.was_made else self._make()
+            remote = self._caught_up(self._admitted(self.look())) if self.was_made else self._make()
         except NotFound:
             if not recreate:
                 raise
@@ -115,6 +116,14 @@ class DatasetFolder:
 
     def _admitted(self, folder: RemoteFile) -> RemoteFile:
         return folder if self._around.lease is None else self._around.lease.admit(folder)
+
+    def _caught_up(self, folder: RemoteFile) -> RemoteFile:
+        """The ledger knows what other homes did with the dataset, now that none of them pushes it."""
+        others = [] if self._around.lease is None else self._around.lease.others(folder)
+        if set(others) - set(self._ledger.get("others", [])):
+            Recovery(self._around, self._source, folder, self._facts["settings"]).catch_up(self._records(folder.id))
+            self._ledger.note(others=others)
+        return folder
 
     @property
     def was_made(self) -> bool:

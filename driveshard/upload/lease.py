@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import random
 import re
 import secrets
 import socket
@@ -131,19 +132,34 @@ class Lease:
 
     def admit(self, folder: RemoteFile) -> RemoteFile:
         """The folder, seen without anybody else's claim: what is known of it from now on is not half of another run.
-        Raises Busy while there is one, unless this run is to wait for that."""
-        told = False
-        pause = _FIRST_LOOK
-        while (other := self._other(folder)) is not None:
-            if not self._wait:
-                raise self._busy(other)
-            if not told:
-                self._emit(Waiting(self._described(other), 0.0))
-                told = True
-            self._clock.sleep(pause)
+        Raises Busy while there is one, unless this run is to wait for that; who has waited claims it at once, since
+        others may have waited, too."""
+        other = self._other(folder)
+        if other is not None and not self._wait:
+            raise self._busy(other)
+        while other is not None:
+            folder = self._waited(folder, other)
+            self._folder = folder
+            try:
+                self.hold()
+                break
+            except Busy:
+                folder = self._look(folder.id)
+                other = self._other(folder)
+        self._folder = folder
+        return folder
+
+    def _waited(self, folder: RemoteFile, other: Claim | None) -> RemoteFile:
+        """The folder, once nobody else's claim is on it."""
+        pause, told = _FIRST_LOOK, ""
+        while other is not None:
+            if told != self._described(other):
+                told = self._described(other)
+                self._emit(Waiting(told, 0.0))
+            self._clock.sleep(pause * (0.5 + random.random()))
             pause = min(2 * pause, _LONGEST_LOOK)
             folder = self._look(folder.id)
-        self._folder = folder
+            other = self._other(folder)
         return folder
 
     def others(self, folder: RemoteFile) -> list[str]:

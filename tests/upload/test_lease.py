@@ -14,14 +14,15 @@ from pathlib import Path
 import pytest
 
 from driveshard.core.clock import Clock
-from driveshard.core.errors import Busy
-from driveshard.core.events import ignore
+from driveshard.core.errors import Busy, Refused
+from driveshard.core.events import Emit, Notice, ignore
 from driveshard.emulator import Emulator
 from driveshard.storage.base import Destination
 from driveshard.storage.registry import open_destination
 from driveshard.storage.retry import Retry
 from driveshard.storage.throttle import Throttle
 from driveshard.upload.lease import LIFE, Claim, Lease, claims_in, home_id
+from tests.fakes import Heard
 from tests.rig import QUICK, Rig, Shelf, call, fill, members_of, start_push
 
 SENTENCE = r"t is being pushed from .+ since \d{4}-\d\d-\d\d \d\d:\d\d; unless .+ ends at \d{4}-\d\d-\d\d \d\d:\d\d"
@@ -231,12 +232,11 @@ def test_a_long_run_renews_its_claim_and_drives_clock_counts(
     assert first.wait(30) == 0
 
 
-def lease_of(drive: Destination, home: str) -> Lease:
+def lease_of(drive: Destination, home: str, *, wait: bool = False, emit: Emit = ignore) -> Lease:
     clock = Clock()
     throttle = Throttle(clock, ignore, None, writes_per_second=1000)
-    return Lease(
-        drive, home, "t", retry=Retry(clock, QUICK, ignore), throttle=throttle, clock=clock, emit=ignore, wait=False
-    )
+    retry = Retry(clock, QUICK, ignore)
+    return Lease(drive, home, "t", retry=retry, throttle=throttle, clock=clock, emit=emit, wait=wait)
 
 
 @pytest.mark.parametrize("kind", ["drive", "folder"])
@@ -268,6 +268,53 @@ def test_of_two_who_claim_at_once_never_both_have_it(kind: str, rig: Rig, opened
         for lease in leases:
             lease.release()
         assert list(claims_in(place.get(folder).properties)) == []
+
+
+def test_of_many_who_wait_one_goes_after_the_other(rig: Rig, opened: Callable[[str], Destination]) -> None:
+    place = opened("drive:")
+    seen = place.make_folder(place.reserve_ids(1)[0], "t", {"driveshard": "folder", "job": "j"})
+    first = lease_of(place, "0" * 16)
+    first.admit(seen)
+    first.hold()
+    seen = place.get(seen.id)
+    inside, turns = threading.Lock(), []
+
+    def push(lease: Lease) -> None:
+        lease.admit(seen)
+        lease.hold()
+        turns.append(inside.acquire(blocking=False))
+        time.sleep(0.05)
+        inside.release()
+        lease.release()
+
+    threads = [threading.Thread(target=push, args=(lease_of(place, one * 16, wait=True),)) for one in "abc"]
+    for thread in threads:
+        thread.start()
+    first.release()
+    for thread in threads:
+        thread.join(30)
+    assert turns == [True, True, True]
+
+
+def test_a_place_that_takes_no_claim_is_told_and_pushed_to(
+    rig: Rig, opened: Callable[[str], Destination], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = opened("drive:")
+    seen = place.make_folder(place.reserve_ids(1)[0], "t", {"driveshard": "folder", "job": "j"})
+
+    def refuse(folder_id: str, properties: object) -> None:
+        raise Refused("no")
+
+    monkeypatch.setattr(place, "set_properties", refuse)
+    heard = Heard()
+    lease = lease_of(place, "a" * 16, emit=heard)
+    lease.admit(seen)
+    lease.hold()
+    lease.hold()
+    lease.release()
+    assert [event.text for event in heard if isinstance(event, Notice)] == [
+        "Other machines cannot be kept from pushing t at the same time: no"
+    ]
 
 
 def test_who_slept_past_his_claim_lets_the_follower_be(

@@ -89,10 +89,9 @@ class Watch:
     def take(self, event: Event) -> None:
         """One event of the run, from any thread."""
         if self._options.stall_after:
-            waits = isinstance(event, Waiting)
             # A wait without a known end, as for another run, lasts until something else is heard.
-            self._open_end = waits and not event.seconds and not event.calm
-            expected = event.seconds if waits else 0.0
+            self._open_end = isinstance(event, Waiting) and not event.seconds and not event.calm
+            expected = event.seconds if isinstance(event, Waiting) else 0.0
             self._until = max(self._until, time.monotonic() + expected + self._options.stall_after)
         if self._lines and not isinstance(event, _FREQUENT):
             self._lines.emit(event)

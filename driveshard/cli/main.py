@@ -9,6 +9,7 @@ import errno
 import importlib
 import os
 import sys
+import warnings
 from functools import partial
 
 import click
@@ -124,6 +125,8 @@ def main(arguments: list[str] | None = None) -> int:
     from driveshard.cli.error_messages import defect
 
     manner.reset()
+    # What Google's libraries think of this Python's age is nothing that a user of driveshard can mend.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.")
     if "_DRIVESHARD_COMPLETE" in os.environ:
         from driveshard.cli.completion import complete
 

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import traceback
+from email.utils import formatdate
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -106,6 +107,7 @@ class Emulator:
                 return error.reply()
         self.drive.line.travel()
         reply = self._logged(request)
+        reply.headers.setdefault("Date", formatdate(self.drive.clock.now(), usegmt=True))
         self.drive.line.travel()
         return reply
 

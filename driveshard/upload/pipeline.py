@@ -56,6 +56,7 @@ class Pipeline:
         *,
         uploads: int,
     ) -> None:
+        self._around = around
         self._source = source
         self._planner = planner
         self._ledger = around.ledger
@@ -247,6 +248,7 @@ class Pipeline:
     def _warm_up(self) -> None:
         if not self._warm:
             self._warm = True
+            self._around.later(self._around.hold)  # beside the first part's packing
             self._engine.warm_up()
 
     def _pack_first(self) -> None:

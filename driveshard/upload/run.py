@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
-from pathlib import Path
 
 from driveshard.config.settings import PushOptions, Settings
 from driveshard.core.errors import (
@@ -38,10 +37,11 @@ from driveshard.upload.dataset_folder.index_ahead import IndexAhead
 from driveshard.upload.dataset_folder.publish import Publisher, Sha256s, manifest_of
 from driveshard.upload.dataset_folder.reconcile import Reconciler
 from driveshard.upload.dataset_folder.settling import sentences, settle
+from driveshard.upload.lease import Lease, home_id
 from driveshard.upload.ledger.ledger import Ledger
 from driveshard.upload.ledger.lock import hold
+from driveshard.upload.ledger.opening import open_ledger
 from driveshard.upload.ledger.reader import read_record
-from driveshard.upload.ledger.rows import LedgerDamaged
 from driveshard.upload.naming import dataset_name, ledger_path, ledger_stem
 from driveshard.upload.pack.engine import default_workers, open_engine
 from driveshard.upload.pipeline import Pipeline
@@ -134,10 +134,11 @@ class Run:
             hold(path.with_suffix(".lock"), self.name, self.clock, self.emit, wait=self.options.wait),
             ExitStack() as stack,
         ):
-            ledger = stack.enter_context(self._open_ledger(path))
+            ledger = stack.enter_context(open_ledger(path, self.name, self.emit))
             self.result.shared = ledger.get("shared") or "nobody"
             throttle = stack.enter_context(self._throttle())
-            around = Surroundings(self.destination, ledger, self.retry, throttle, self.clock, self.emit)
+            lease = self._lease(throttle)
+            around = Surroundings(self.destination, ledger, self.retry, throttle, self.clock, self.emit, lease=lease)
             spool = self._spool()
             try:
                 check_same_source(ledger, self.name, self.source)
@@ -146,21 +147,23 @@ class Run:
                     with _folder_first(place):
                         self._fill(around, spool, place)
             finally:
-                if not around.settle():
+                settled = around.settle()
+                lease.release()
+                if not settled:
                     getattr(self.destination, "abort", lambda: None)()
                 self._tell(around)
 
-    def _open_ledger(self, path: Path) -> Ledger:
-        try:
-            return Ledger(path)
-        except LedgerDamaged as damage:
-            aside = _unused(path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}"))
-            for suffix in ("", "-wal", "-shm"):
-                piece = path.with_name(path.name + suffix)
-                if piece.exists():
-                    piece.rename(aside.with_name(aside.name + suffix))
-            self.emit(Notice(f"The ledger of {self.name} cannot be used ({damage}); it is kept as {aside.name}"))
-            return Ledger(path)
+    def _lease(self, throttle: Throttle) -> Lease:
+        return Lease(
+            self.destination,
+            home_id(self.settings.home),
+            self.name,
+            retry=self.retry,
+            throttle=throttle,
+            clock=self.clock,
+            emit=self.emit,
+            wait=self.options.wait,
+        )
 
     @contextmanager
     def _throttle(self) -> Iterator[Throttle]:
@@ -273,6 +276,7 @@ class Run:
             if ledger.parts(unfinished=True):
                 raise Mismatch("a part vanished from the folder during the run", advice="Run the same command again.")
         published.result()
+        around.let_go()
         shared.result()
         publisher.refresh_card(self.result.shared or ledger.get("shared") or "nobody")
         self.result.state = "complete"
@@ -351,16 +355,6 @@ def _nothing(source: Source, failed: list[Failure]) -> DriveshardError:
             f"no file of {source.describe()} could be packed; {first}", advice="Mend that, and run it again."
         )
     return SourceMissing(f"no sample of {source.describe()} can be made: {first}", advice="Mend the source's code.")
-
-
-def _unused(path: Path) -> Path:
-    """That path, or one like it, at which nothing is."""
-    count = 1
-    free = path
-    while free.exists():
-        count += 1
-        free = path.with_name(f"{path.name}-{count}")
-    return free
 
 
 @contextmanager

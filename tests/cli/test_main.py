@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,15 @@ def test_version_and_no_command(shell: Shell) -> None:
 
 
 # -- push ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_googles_libraries_think_of_this_python_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert main(["--version"]) == 0
+        old = "google.api_core._python_version_support"
+        warnings.warn_explicit("a non-supported Python version", FutureWarning, "x.py", 1, module=old)
+    assert "Python" not in capsys.readouterr().err
 
 
 def test_push_prints_the_link_and_nothing_else_on_stdout(shell: Shell, emulator: Emulator) -> None:

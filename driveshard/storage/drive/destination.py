@@ -173,6 +173,16 @@ class DriveDestination:
                 ) from error
             raise
 
+    def set_properties(self, folder_id: str, properties: Mapping[str, str | None]) -> RemoteFile:
+        """As ``destination.Destination``: Drive merges what is given into what is there, key by key."""
+        request = self._client.files.update(
+            fileId=folder_id, body={"appProperties": dict(properties)}, fields=_FIELDS, supportsAllDrives=True
+        )
+        return read_file(self._client.execute(request), folder_id).as_remote()
+
+    def time(self) -> float:
+        return self._client.time()
+
     # -- resumable uploads ---------------------------------------------------------------------------------------
 
     def begin(self, file_id: str, folder_id: str, name: str, size: int, properties: Mapping[str, str]) -> UploadSession:

@@ -34,6 +34,7 @@ from driveshard.storage.folder.records import (
     FolderRecord,
     Record,
     began,
+    changed_folder,
     checksums_of,
     claimed,
     create_own,
@@ -41,6 +42,7 @@ from driveshard.storage.folder.records import (
     is_id,
     is_stored,
     kind_of,
+    make_directory,
     make_room,
     open_own,
     partial_path,
@@ -108,26 +110,23 @@ class FolderDestination:
             if (place / STATE / FOLDER).exists():
                 raise Refused(f"{place} is another dataset's folder", advice="Give another --name.")
             for directory in (self._root, place, place / STATE):
-                self._make(directory)
+                make_directory(directory)
             record = FolderRecord(file_id, dict(properties))
             record.write(place)
             sync_directory(self._root)
             self._places[file_id] = place
             return self._folder(place, record)
 
-    def _make(self, directory: Path) -> None:
-        """Raises Refused where no folder can ever be: that its parent is there, and it cannot be, will not pass."""
-        try:
-            directory.mkdir(exist_ok=True)
-        except (FileNotFoundError, FileExistsError) as error:
-            if not directory.parent.is_dir():
-                raise
-            raise Refused(
-                f"no folder can be made at {directory} ({error.strerror})", advice="Name another one: --to file:DIR."
-            ) from error
-
     def _folder(self, place: Path, record: FolderRecord) -> RemoteFile:
         return RemoteFile(record.id, place.name, 0, None, None, place.as_uri(), dict(record.properties), folder=True)
+
+    def set_properties(self, folder_id: str, properties: Mapping[str, str | None]) -> RemoteFile:
+        with self._request():
+            place = self._require_folder(folder_id)
+            return self._folder(place, changed_folder(place, properties))
+
+    def time(self) -> float:
+        return time.time()
 
     def _require_parent(self) -> None:
         if not self._root.parent.is_dir():

@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from driveshard.core.errors import DriveshardError, Refused, StorageFull, Unavailable
 from driveshard.core.files import sync_directory, write_whole
 from driveshard.core.model import UploadSession
@@ -27,6 +29,7 @@ FOLDER = "folder.json"
 ARTIFACT = {"driveshard": "artifact"}
 """Properties of the small files beside the parts, which are made anew at any time."""
 _ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
+_LOCKED = 10.0  # seconds that a change of a folder's record may wait for others
 _LARGEST = 1 << 20  # bytes of a record that are read
 _OWN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
@@ -79,6 +82,34 @@ class FolderRecord:
 
     def write(self, place: Path) -> None:
         write_whole(place / STATE / FOLDER, json.dumps(asdict(self)).encode())
+
+
+def changed_folder(place: Path, properties: Mapping[str, str | None]) -> FolderRecord:
+    """The record of a dataset's folder after some of its properties were set or, given as None, taken away. Raises
+    Unavailable when it is no more, or when somebody else is changing it all the time."""
+    try:
+        with FileLock(place / STATE / f"{FOLDER}.lock", timeout=_LOCKED):
+            record = FolderRecord.read(place)
+            if record is None:
+                raise Unavailable(f"the dataset's folder {place} is no longer there; is the disk still connected?")
+            merged = {**record.properties, **properties}
+            record = FolderRecord(record.id, {key: value for key, value in merged.items() if value is not None})
+            record.write(place)
+            return record
+    except Timeout as error:
+        raise Unavailable(f"the record of {place} is being changed by somebody else") from error
+
+
+def make_directory(directory: Path) -> None:
+    """Raises Refused where no folder can ever be: that its parent is there, and it cannot be, will not pass."""
+    try:
+        directory.mkdir(exist_ok=True)
+    except (FileNotFoundError, FileExistsError) as error:
+        if not directory.parent.is_dir():
+            raise
+        raise Refused(
+            f"no folder can be made at {directory} ({error.strerror})", advice="Name another one: --to file:DIR."
+        ) from error
 
 
 def is_damaged(place: Path) -> bool:

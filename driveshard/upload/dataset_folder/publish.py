@@ -63,6 +63,7 @@ class Publisher:
         same = known is not None and known[1] == hashlib.md5(data, usedforsecurity=False).hexdigest()
         if same and not self._ledger.get("publishing"):
             return
+        self._around.hold()
         self._ledger.note(publishing=True)  # the manifest may be there before what goes beside it
         written = [
             self._around.later(lambda: self._put(manifests.NAME, data, "application/json")),

@@ -274,7 +274,7 @@ class Pipeline:
             try:
                 part = self._engine.submit(spec, self._source, self._spool.building(spec.number), room).result()
                 if part.files:
-                    self._spool.commit(spec.number, spec.file_name, part.size)
+                    self._spool.commit(spec.number, spec.file_name, part.size, part.place)
                 return part
             except WorkerLost:  # the engine says when that is enough
                 self._clock.check()

@@ -11,7 +11,7 @@ import pytest
 from driveshard.cli.main import main
 from driveshard.emulator import Emulator
 from driveshard.storage.drive.credentials import write_token
-from driveshard.upload.forecast import forecast, requests_of
+from driveshard.upload.forecast import Pace, forecast, requests_of, seconds_by
 from tests.cli.test_doctor import stored_login
 from tests.rig import fill
 
@@ -41,6 +41,19 @@ def test_more_items_than_a_folder_holds() -> None:
     told = forecast(500_000, GB, temp=GB, writes_per_second=2.5, bytes_a_second=None)
     assert told.seconds is None and any("--part-size" in said for said in told.limits)
     assert any("--at" in line for line in told.lines())
+
+
+def test_each_limit_alone() -> None:
+    told = seconds_by(1000, 1000 * GB, Pace(2.5, 100e6, uploads=4, round_trip=0.5), building=7.0)
+    assert told == {
+        "cores": 7.0,
+        "line": 10_000,
+        "writes": 1004 / 2.5,
+        "trips": pytest.approx(((1000 + 1000 * requests_of(GB, 100e6)) * 0.5 + 10_000) / 4),
+        "quota": pytest.approx((1000 * requests_of(GB, 100e6) + 1004) * 50 * 60 / 325_000),
+        "day": 86_400,
+    }
+    assert seconds_by(0, 0, Pace(2.5, 1e6)) == {}
 
 
 @pytest.mark.parametrize(

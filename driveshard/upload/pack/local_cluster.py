@@ -22,6 +22,11 @@ from typing import Any
 from driveshard.core.formatting import error_text
 from driveshard.upload.pack.workers import FOR_ALL, helper_context, not_interrupted
 
+_SETTINGS = {
+    "logging": {"distributed": "critical"},
+    "distributed.scheduler.allowed-failures": 0,  # how often a part is tried is the engine's to say
+    "distributed.worker.profile.enabled": False,  # nobody looks at it, and it takes the interpreter from the packing
+}
 _STARTED_WITHIN = 60.0  # seconds
 _ENDED_WITHIN = 3.0  # seconds
 
@@ -87,8 +92,7 @@ def _serve(workers: int, lifeline: Connection, answer: Connection) -> None:
 def _start(workers: int, scratch: str) -> tuple[Any, Any]:
     import dask
 
-    # Who lost a worker is told at once: how often a part is tried is the engine's to say.
-    dask.config.set({"logging": {"distributed": "critical"}, "distributed.scheduler.allowed-failures": 0})
+    dask.config.set(_SETTINGS)
     from distributed import LocalCluster
     from distributed.security import Security
 

@@ -24,6 +24,7 @@ SCRIPTS = (
     "loose_files",
     "pull",
     "growth",
+    "scale",
     "full_job",
 )
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shlex
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import date, time
 from pathlib import Path
@@ -231,7 +232,13 @@ class PushOptions:
     writes_per_second: float = _set(
         DEFAULT_WRITES_PER_SECOND, number, "R", HOW_FAST, "Pace of new files (default 2.5; Drive takes about 3)"
     )
-    engine: str = _set("processes", engine, "NAME", HOW_FAST, "What packs: processes (default), threads or serial")
+    engine: str | Executor = _set(  # noqa: RUF009
+        "processes",
+        engine,
+        "NAME",
+        HOW_FAST,
+        "What packs: processes (default), threads, serial, dask (a cluster on this machine) or dask:ADDRESS",
+    )
     recreate: bool = _set(
         False,
         switch,

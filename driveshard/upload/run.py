@@ -43,7 +43,7 @@ from driveshard.upload.ledger.lock import hold
 from driveshard.upload.ledger.opening import open_ledger
 from driveshard.upload.ledger.reader import read_record
 from driveshard.upload.naming import dataset_name, ledger_path, ledger_stem
-from driveshard.upload.pack.engine import default_workers, open_engine
+from driveshard.upload.pack.engine import open_engine, workers_of
 from driveshard.upload.pipeline import Pipeline
 from driveshard.upload.plan.base import Cut
 from driveshard.upload.plan.registry import planner_for
@@ -188,7 +188,8 @@ class Run:
 
     def _spool(self) -> Spool:
         options = self.options
-        busy = (options.workers or default_workers()) + options.uploads + _PARTS_IN_TEMP
+        self.workers = workers_of(options.engine, options.workers)
+        busy = self.workers + options.uploads + _PARTS_IN_TEMP
         limit = options.temp_limit or max(options.part_size, 1) * busy
         directory = spool_directory(options.temp, self.settings.spools, self.stem)
         return Spool(directory, limit, self.clock, elastic=options.temp_limit is None)
@@ -314,12 +315,12 @@ class Run:
             measure=lambda how: engine.measure(how, self.source),
             checksum=options.checksum,
         )
-        workers = options.workers or default_workers()
         engine = open_engine(
             "serial" if planner.sequential else options.engine,
-            workers,
+            self.workers,
             tell=lambda text: self.emit(Notice(text)),
             away=[folder for folder in (getattr(self.source, "root", None), spool.directory) if folder],
+            spool=spool.directory,
         )
         uploader = Uploader(around, address, spool)
         pipeline = Pipeline(around, self.source, planner, engine, uploader, index.begin, uploads=options.uploads)

@@ -37,7 +37,7 @@ class Builder:
             try:
                 part = self._submit(spec, room, alone).result()
                 if part.files:
-                    self._spool.commit(spec.number, spec.file_name, part.size)
+                    self._spool.commit(spec.number, spec.file_name, part.size, part.place)
                 return part
             except WorkerLost:  # the engine says when that is enough
                 self._clock.check()

@@ -44,15 +44,19 @@ class LinkReader:
 
     def shelf(self) -> Shelf:
         """This thread's own."""
+        return self.opened().shelf
+
+    def opened(self) -> Opened:
+        """This thread's own; whoever holds it may use its shelf in other threads, too."""
         if getattr(self._local, "process", 0) != os.getpid():
-            self._local.opened = _Opened(open_shelf(self.what, settings_from(), ignore))
+            self._local.opened = Opened(open_shelf(self.what, settings_from(), ignore))
             self._local.process = os.getpid()
-        found: Shelf = self._local.opened.shelf
+        found: Opened = self._local.opened
         return found
 
 
-class _Opened:
-    """A shelf that is closed when its thread, or the reader, is gone."""
+class Opened:
+    """A shelf that is closed when its thread, or the reader, is gone, and nobody else holds it."""
 
     def __init__(self, shelf: Shelf) -> None:
         self.shelf = shelf

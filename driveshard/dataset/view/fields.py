@@ -20,6 +20,7 @@ from driveshard.dataset.decode import IMAGES, extension
 IMAGE, JSON, TEXT, OTHER = "image", "json", "text", "other"
 MOST_TEXT = 256 * 1024  # characters that are shown
 _SNIPPET = 300
+_PARSED = 16 * 1024  # bytes of JSON that are read for the beginning of it
 
 _PICTURES = IMAGES | {ending.removeprefix(".") for ending in _ENDINGS}
 _JSON = frozenset(["json", "geojson", "ipynb"])
@@ -32,6 +33,7 @@ _SIGNS = (
     (b"GIF8", "image/gif"),
     (b"BM", "image/bmp"),
 )
+_MODES = {"1": "1 bit", "L": "grey", "LA": "grey, alpha", "P": "palette", "RGB": "RGB", "RGBA": "RGB, alpha"}
 _PNG_HEAD = struct.Struct(">8x4x4sIIBB")
 
 
@@ -76,7 +78,7 @@ def note_on(data: bytes) -> str:
         with strict, Image.open(io.BytesIO(data)) as image:
             size = f"{image.width} x {image.height}"
             if not is_deep(image):
-                return f"{size}, {image.mode}"
+                return f"{size}, {_MODES.get(image.mode, image.mode)}"
             low, high = _extremes(_floats(image))
             return f"{size}, {'float' if image.mode == 'F' else '16 bit'}, {low:g} to {high:g}"
     except MemoryError:
@@ -160,13 +162,17 @@ def text_of(data: bytes, kind: str) -> Text | None:
     return Text(text[:MOST_TEXT], len(text) <= MOST_TEXT)
 
 
-def _pretty(text: str) -> str:
+def _pretty(text: str, indent: int | None = 2) -> str:
     try:
-        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+        return json.dumps(json.loads(text), indent=indent, ensure_ascii=False)
     except (ValueError, RecursionError):
         return text
 
 
-def snippet(data: bytes) -> str:
+def snippet(data: bytes, kind: str) -> str:
     """The beginning of a text on one line."""
-    return " ".join(data[: 4 * _SNIPPET].decode("utf-8", "ignore").split())[:_SNIPPET]
+    if kind == JSON and len(data) <= _PARSED:
+        text = _pretty(data.decode("utf-8-sig", "replace"), None)
+    else:
+        text = data[: 4 * _SNIPPET].decode("utf-8", "ignore")
+    return " ".join(text[: 4 * _SNIPPET].split())[:_SNIPPET]

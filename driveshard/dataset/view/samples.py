@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -25,7 +24,8 @@ _AT_ONCE = 8  # requests side by side, where the place takes several
 class Samples:
     """What the page shows of a dataset. Safe in threads."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, where: str, place: Place) -> None:
+        self.place = where
         self.name = place.name
         self.index: Index = place.index
         self.keys = Keys(place.index)
@@ -106,4 +106,4 @@ def _read_file(path: Path, start: int, length: int) -> bytes:
 def open_samples(what: str) -> Samples:
     """The dataset that a link, an id, a name or a directory means. Raises SourceMissing, Mismatch, and errors of the
     way to it."""
-    return Samples(open_place(os.fspath(what), None, None))
+    return Samples(what, open_place(what, None, None))

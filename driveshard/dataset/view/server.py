@@ -23,6 +23,7 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True  # a connection that says nothing keeps nobody here
     block_on_close = False
+    request_queue_size = MOST_CONNECTIONS
     allow_reuse_address = os.name != "nt"  # where it would take a port that another program holds
 
     def __init__(self, site: Site, port: int) -> None:

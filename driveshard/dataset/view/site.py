@@ -130,7 +130,7 @@ class Site:
 
     def _card(self, sample: int) -> dict[str, Any]:
         members = self._index.members_of(sample)
-        images = sorted((one for one in members if self._kind(one) == IMAGE), key=self._rank)[:_BESIDE]
+        images = [one for one in sorted(members, key=self._rank) if self._kind(one) == IMAGE][:_BESIDE]
         texts = [one for one in members if self._kind(one) in (JSON, TEXT) and self._size(one) <= _SOON]
         return {
             "key": self._key(sample),
@@ -139,10 +139,10 @@ class Site:
             "fields": len(members),
         }
 
-    def _rank(self, member: int) -> tuple[bool, bool]:
-        """An image before its mask, and what is called an image first."""
+    def _rank(self, member: int) -> tuple[bool, bool, bool]:
+        """Pictures first, an image before its mask, and what is called an image before all."""
         name = self._field(member)
-        return "mask" in name, "image" not in name
+        return self._kind(member) != IMAGE, "mask" in name, "image" not in name
 
     def _begin(self, samples: list[int]) -> None:
         """Have read what the overview of these shows, as far as it is small."""
@@ -162,7 +162,7 @@ class Site:
         for member in members:
             if 0 <= member < self._index.members and self._kind(member) in (JSON, TEXT) and self._size(member) <= _SOON:
                 try:
-                    texts[member] = snippet(self._samples.bodies.get(member))
+                    texts[member] = snippet(self._samples.bodies.get(member), self._kind(member))
                 except Mismatch as error:
                     texts[member] = error.message
         return as_json({"texts": texts})
@@ -179,7 +179,7 @@ class Site:
         sample = int(numbers[at])
         members = self._index.members_of(sample)
         self._samples.bodies.begin([one for one in members if self._size(one) <= self._most(one)])
-        fields = [self._described(one) for one in sorted(members, key=lambda one: (self._kind(one) != IMAGE, one))]
+        fields = [self._described(one) for one in sorted(members, key=self._rank)]
         return as_json({"at": at, "matching": len(numbers), "key": self._key(sample), "fields": fields})
 
     def _described(self, member: int) -> dict[str, Any]:

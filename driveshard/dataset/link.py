@@ -114,11 +114,12 @@ def _blocks(shelf: Shelf, file: RemoteFile) -> Iterator[bytes]:
     """A file in blocks, several of them read side by side where the place takes that: an index of a million samples
     would else wait for ten requests one after the other. A file whose size nobody tells ends where a block is short."""
     size = file.size if file.size >= 0 else _LARGEST_INDEX
+    step = max(_BLOCK, min(2 * _BLOCK, -(-file.size // _BLOCKS_AT_ONCE)))  # all at once, if that is no more memory
     at_once = _BLOCKS_AT_ONCE if shelf.at_once > 1 and file.size > _BLOCK else 1
     with ThreadPoolExecutor(at_once, "index") as pool:
         under_way: deque[tuple[int, Future[bytes]]] = deque()
-        for start in range(0, size, _BLOCK):
-            length = min(_BLOCK, size - start)
+        for start in range(0, size, step):
+            length = min(step, size - start)
             under_way.append((length, pool.submit(shelf.read, file.id, start, length)))
             if len(under_way) < at_once:
                 continue

@@ -80,7 +80,7 @@ def test_the_page_shows_filters_and_opens_samples(command: subprocess.Popen[str]
     chromium.run("for (const one of document.images) one.loading = 'eager'")
     wide = "[...document.querySelectorAll('#samples img')].filter(one => one.naturalWidth === 32).length"
     chromium.wait(f"{wide} === {2 * (PAGE - 1)}")
-    assert chromium.text("#place") == f"1–{PAGE} of 62" and chromium.text("#name") == "set"
+    assert chromium.text("#place") == f"1\u2013{PAGE} of 62" and chromium.text("#name") == "set"
     assert chromium.text(".sample .key") == EVIL
     assert chromium.run("return document.querySelectorAll('#samples .key img').length") == 0
     chromium.wait("[...document.querySelectorAll('.text')].some(one => one.textContent.includes('<b>0</b>'))")
@@ -91,7 +91,7 @@ def test_the_page_shows_filters_and_opens_samples(command: subprocess.Popen[str]
     chromium.press(LEFT)
     chromium.press("/", *"CATS")
     chromium.wait("document.querySelectorAll('#samples .sample').length === 30")
-    assert chromium.text("#place") == "1–30 of 30"
+    assert chromium.text("#place") == "1\u201330 of 30"
 
     chromium.click("#samples .sample")
     chromium.wait("document.querySelectorAll('#fields figure').length === 3")
@@ -109,14 +109,16 @@ def test_the_page_shows_filters_and_opens_samples(command: subprocess.Popen[str]
     chromium.wait("document.querySelectorAll('#fields pre').length === 2")
     assert chromium.text("#title") == EVIL and "document.title" in chromium.text("#fields")
     # Even markup that came into the page would do nothing: it runs only the one script that it came with.
-    chromium.run(
-        "const made = document.createElement('div'); document.body.append(made);"
-        "try { made.innerHTML = '<img src=x onerror=\"document.title=`hacked`\">' } catch { }"
-        "const one = document.createElement('a'); one.setAttribute('onclick', 'document.title=`hacked`');"
-        "document.body.append(one); one.click()"
-    )
-    chromium.go(chromium.run("return document.querySelector('#fields a').href"))  # a download, and no page
-    assert chromium.run("return document.title") == "set – driveshard"
+    for script in (
+        "document.body.innerHTML += '<img src=x onerror=\"document.title=`hacked`\">'",
+        "const one = document.createElement('a'); document.body.append(one);"
+        "one.setAttribute('onclick', 'document.title=`hacked`'); one.click()",
+        "const one = document.createElement('script'); one.text = 'document.title=`hacked`'; document.body.append(one)",
+    ):
+        assert chromium.run(f"try {{ {script} }} catch (error) {{ return error.name }}") == "TypeError"
+    raw = "return fetch(document.querySelector('#fields a').href).then(one => one.headers.get('content-disposition'))"
+    assert chromium.run(raw).startswith("attachment")
+    assert chromium.run("return document.title") == "set \u2013 driveshard"
 
 
 def test_the_page_fits_a_phone(command: subprocess.Popen[str], chromium: Chromium) -> None:

@@ -205,6 +205,11 @@ def test_deep_greys_are_stretched_and_all_else_is_as_it_is(opened: Any) -> None:
     assert levels[1][0, 0] == 0 and levels[1].max() == 255
     notes = [one.get("note") for one in asked(site, "/sample?at=0")["fields"]]
     assert notes == ["8 x 6, RGB", "30 x 20, 16 bit, 1200 to 1392", "30 x 20, float, 1.204 to 1.392"]
+    classes = Image.fromarray((DEPTH // 4 % 4).astype(np.uint8))
+    assert np.asarray(Image.open(io.BytesIO(picture(encoded(classes)).data))).tolist() == (DEPTH // 4 % 4 * 85).tolist()
+    plain = [Image.new("L", (4, 4), 0), Image.new("L", (4, 4), 200), Image.new("LA", (4, 4), 9), Image.new("1", (4, 4))]
+    for one in [*plain, classes.convert("RGB"), classes.convert("P")]:
+        assert picture(encoded(one)).data == encoded(one)
     with pytest.raises(Mismatch, match="cannot be decoded"):
         picture(b"no picture")
 

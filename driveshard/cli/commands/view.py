@@ -64,6 +64,7 @@ def command(what: str, port: int, no_browser: bool) -> int:
         tell(f"{shown.name}: {shown.samples:,} samples, shown at this address until Ctrl-C")
     if not no_browser and has_browser(os.environ):
         open_browser(shown.address)
-    ended.wait()
+    while not ended.wait(0.5):  # in steps, for Windows hears no signal meanwhile
+        pass
     shown.close()
     leave(0)  # a request that hangs is not waited for

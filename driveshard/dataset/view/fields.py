@@ -14,7 +14,7 @@ from driveshard.archive.contact_sheet import IMAGES as _ENDINGS
 from driveshard.core.decoding import strict
 from driveshard.core.errors import Mismatch
 from driveshard.core.formatting import shown
-from driveshard.core.pixels import eight_bit, in_srgb, is_deep, upright
+from driveshard.core.pixels import in_srgb, is_deep, upright
 from driveshard.dataset.decode import IMAGES, extension
 
 IMAGE, JSON, TEXT, OTHER = "image", "json", "text", "other"
@@ -34,6 +34,8 @@ _SIGNS = (
     (b"BM", "image/bmp"),
 )
 _MODES = {"1": "1 bit", "L": "grey", "LA": "grey, alpha", "P": "palette", "RGB": "RGB", "RGBA": "RGB, alpha"}
+_MODES |= {"F": "float", "I": "32 bit", "I;16": "16 bit", "I;16B": "16 bit", "I;16L": "16 bit"}
+_DARK = 40  # level below which nobody sees anything of a picture that has none above
 _PNG_HEAD = struct.Struct(">8x4x4sIIBB")
 
 
@@ -56,16 +58,19 @@ class Picture:
 
 
 def picture(data: bytes) -> Picture:
-    """The image as a browser can show it: most as they are, greys of more than 8 bits stretched from their darkest to
-    their brightest pixel, what browsers do not know as PNG. Raises Mismatch when it cannot be decoded."""
+    """The image as a browser can show it: most as they are; greys of more than 8 bits, and those that would be all
+    black (numbers of classes), stretched from their darkest to their brightest pixel; what browsers do not know as PNG.
+    Raises Mismatch when it cannot be decoded."""
     media = _media_of(data)
-    if media and not (media == "image/png" and _is_deep_grey(data)):
+    depth = _depth_of_grey(data) if media == "image/png" else 0
+    if media and depth < 8:
         return Picture(media, data)
     try:
         with strict, Image.open(io.BytesIO(data)) as image:
+            if depth == 8 and not (image.mode == "L" and 0 < _extremes(_floats(image))[1] < _DARK):
+                return Picture(media, data)
             made = upright(image)
-            deep = is_deep(made)
-            return Picture("image/png", _as_png(_stretched(made) if deep else in_srgb(eight_bit(made))))
+            return Picture("image/png", _as_png(_stretched(made) if depth == 8 or is_deep(made) else in_srgb(made)))
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on bad bytes
@@ -73,14 +78,15 @@ def picture(data: bytes) -> Picture:
 
 
 def note_on(data: bytes) -> str:
-    """``640 x 480, 8 bit RGB``, and of deep greys the lowest and highest value. Raises Mismatch as ``picture``."""
+    """``640 x 480, RGB``, and of greys the lowest and highest value. Raises Mismatch as ``picture``."""
     try:
         with strict, Image.open(io.BytesIO(data)) as image:
             size = f"{image.width} x {image.height}"
-            if not is_deep(image):
-                return f"{size}, {_MODES.get(image.mode, image.mode)}"
+            kind = f"{size}, {_MODES.get(image.mode, image.mode)}"
+            if image.mode != "L" and not is_deep(image):
+                return kind
             low, high = _extremes(_floats(image))
-            return f"{size}, {'float' if image.mode == 'F' else '16 bit'}, {low:g} to {high:g}"
+            return f"{kind}, {low:g} to {high:g}"
     except MemoryError:
         raise
     except Exception as error:
@@ -100,11 +106,12 @@ def _media_of(data: bytes) -> str:
     return next((media for sign, media in _SIGNS if data.startswith(sign)), "")
 
 
-def _is_deep_grey(png: bytes) -> bool:
+def _depth_of_grey(png: bytes) -> int:
+    """Bits of a level of a grey PNG; 0 for one with colours."""
     if len(png) < _PNG_HEAD.size:
-        return False
+        return 0
     _, _, _, depth, colours = _PNG_HEAD.unpack_from(png)
-    return depth == 16 and colours in (0, 4)
+    return int(depth) if colours in (0, 4) else 0
 
 
 def _floats(image: Image.Image) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from driveshard.archive.checksums import crc32
@@ -14,6 +14,7 @@ from driveshard.dataset.cached_parts import CachedParts
 from driveshard.dataset.link import LinkReader
 from driveshard.dataset.parts import ADVICE, Parts, Place
 from driveshard.dataset.places import open_place
+from driveshard.dataset.shelf import Shelf
 from driveshard.dataset.view.bodies import Bodies, Read
 from driveshard.dataset.view.keys import Keys
 
@@ -29,7 +30,7 @@ class Samples:
         self.name = place.name
         self.index: Index = place.index
         self.keys = Keys(place.index)
-        self._close: Callable[[], None] = lambda: None
+        self._shelf: Shelf | None = None
         read, at_once = self._reading(place.parts)
         self._read = read
         self.bodies = Bodies(place.index, read, at_once)
@@ -42,7 +43,7 @@ class Samples:
         if not isinstance(parts, CachedParts) or not isinstance(parts.reader, LinkReader):
             return lambda number, start, length: _read_file(parts.fetch(number), start, length), _AT_ONCE
         opened = parts.reader.opened()
-        self._close = opened.shelf.abort
+        self._shelf = opened.shelf
 
         def read(number: int, start: int, length: int) -> bytes:
             row, kept = parts.manifest_parts[number], parts.path_of(number)
@@ -76,9 +77,12 @@ class Samples:
             raise Mismatch(f"a member of {name} is damaged", advice=ADVICE)
 
     def close(self) -> None:
-        """Break what is under way."""
-        self._close()
+        """Break what is under way, and let go of connections."""
+        if self._shelf is not None:
+            self._shelf.abort()
         self.bodies.close()
+        if self._shelf is not None:
+            self._shelf.close()
 
 
 def _inflated(packed: Iterable[bytes], name: str) -> Iterator[bytes]:

@@ -25,7 +25,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from driveshard.archive.index_builder import path_of
 from driveshard.core.errors import DriveshardError, Mismatch, UsageError
-from driveshard.core.formatting import human_size, printable
+from driveshard.core.formatting import error_text, human_size, printable
 from driveshard.dataset.view.fields import IMAGE, JSON, OTHER, TEXT, kind_of, note_on, picture, snippet, text_of
 from driveshard.dataset.view.samples import Samples
 
@@ -95,6 +95,8 @@ class Site:
             return refusal(502, error.message, error.advice)
         except (IndexError, ValueError, OverflowError):  # what an index that lies leads to, or a number that is none
             return refusal(400, "there is no such sample, or the index is damaged")
+        except Exception as error:  # the outermost edge: a bug is told on the page
+            return refusal(500, error_text(error), "This is a defect in driveshard.")
 
     # -- the page ----------------------------------------------------------------------------------------------------
 

@@ -33,7 +33,8 @@ class View:
 
     def wait(self) -> None:
         """Until somebody closes it, or Ctrl-C."""
-        self._closed.wait()
+        while not self._closed.wait(0.5):  # in steps, for Windows hears no Ctrl-C meanwhile
+            pass
 
     def close(self) -> None:
         """End the page."""

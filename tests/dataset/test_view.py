@@ -233,6 +233,13 @@ def test_text_is_text_and_what_is_neither_is_downloaded(opened: Any) -> None:
             assert b"".join(raw.body) == files[name]
 
 
+def test_a_sample_of_very_many_fields_is_cut(opened: Any) -> None:
+    site = opened({f"a.{number}.txt": b"%d" % number for number in range(120)})
+    sample = asked(site, "/sample?at=0")
+    assert len(sample["fields"]) == 100 and sample["more"] == 20
+    assert asked(site, "/page")["samples"][0]["fields"] == 120
+
+
 def test_what_is_not_there_or_damaged_is_an_answer(opened: Any, tmp_path: Path) -> None:
     photo = encoded(Image.new("RGB", (8, 6), "red"))
     site = opened({"a.png": photo, "b.png": b"none", "c.txt": b"some words"})

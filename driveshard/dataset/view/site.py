@@ -35,6 +35,7 @@ _SOON_ALL = 24 << 20  # bytes of a page's fields that are
 _LARGEST = {IMAGE: 64 << 20, JSON: 4 << 20, TEXT: 4 << 20, OTHER: 64 << 10}  # bytes of a field that is shown
 _BESIDE = 4  # images of a sample in the overview
 _TEXTS = 2 * PAGE
+_FIELDS = 100  # of a sample; a directory that somebody zipped may be one with thousands
 
 LOCKED = "default-src 'none'; sandbox; frame-ancestors 'none'"
 """The policy of everything but the page: should somebody open it as a page, it can do nothing."""
@@ -131,14 +132,14 @@ class Site:
         )
 
     def _card(self, sample: int) -> dict[str, Any]:
-        members = self._index.members_of(sample)
+        members = self._index.members_of(sample)[:_FIELDS]
         images = [one for one in sorted(members, key=self._rank) if self._kind(one) == IMAGE][:_BESIDE]
         texts = [one for one in members if self._kind(one) in (JSON, TEXT) and self._size(one) <= _SOON]
         return {
             "key": self._key(sample),
             "images": [{"id": one, "field": self._field(one)} for one in images],
             "text": texts[0] if texts else None,
-            "fields": len(members),
+            "fields": len(self._index.members_of(sample)),
         }
 
     def _rank(self, member: int) -> tuple[bool, bool, bool]:
@@ -179,10 +180,11 @@ class Site:
         first = at - at % PAGE
         self._begin(numbers[first : first + PAGE].tolist())  # the next one looked at is most often its neighbour
         sample = int(numbers[at])
-        members = self._index.members_of(sample)
+        members = self._index.members_of(sample)[:_FIELDS]
         self._samples.bodies.begin([one for one in members if self._size(one) <= self._most(one)])
         fields = [self._described(one) for one in sorted(members, key=self._rank)]
-        return as_json({"at": at, "matching": len(numbers), "key": self._key(sample), "fields": fields})
+        more = len(self._index.members_of(sample)) - len(members)
+        return as_json({"at": at, "matching": len(numbers), "key": self._key(sample), "fields": fields, "more": more})
 
     def _described(self, member: int) -> dict[str, Any]:
         kind, size = self._kind(member), self._size(member)

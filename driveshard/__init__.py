@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from driveshard.dataset.pull import PullResult, pull
     from driveshard.dataset.reader import Member, Reading
     from driveshard.dataset.verify import Proof
+    from driveshard.dataset.view.view import View, view
     from driveshard.upload.ledger.reader import Record
     from driveshard.upload.result import PushResult
 
@@ -39,6 +40,7 @@ __all__ = [
     "Record",
     "Sample",
     "Shared",
+    "View",
     "__version__",
     "cat",
     "errors",
@@ -51,6 +53,7 @@ __all__ = [
     "share",
     "status",
     "verify",
+    "view",
 ]
 
 _HOMES = {
@@ -65,6 +68,7 @@ _HOMES = {
     "Record": "driveshard.upload.ledger.reader",
     "Sample": "driveshard.core.model",
     "Shared": "driveshard.api",
+    "View": "driveshard.dataset.view.view",
     "cat": "driveshard.api",
     "ls": "driveshard.api",
     "open": "driveshard.api",
@@ -74,6 +78,7 @@ _HOMES = {
     "share": "driveshard.api",
     "status": "driveshard.api",
     "verify": "driveshard.api",
+    "view": "driveshard.dataset.view.view",
 }
 _MODULES = ("errors", "events", "torch")
 """``torch`` is not in ``__all__``, for it needs what is not always installed."""

@@ -239,6 +239,21 @@ def test_a_link_reads_as_the_folder_does(place: Place, tmp_path: Path) -> None:
     assert len(place.downloads()) == before
 
 
+@pytest.mark.parametrize("who", ["owner", "stranger"])
+def test_an_index_comes_in_blocks(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str) -> None:
+    """The owner's side by side; a stranger is told no size, and reads on until a block is short."""
+    link = place.push(FILES)
+    monkeypatch.setattr("driveshard.dataset.link._BLOCK", 256)
+    if who == "owner":
+        monkeypatch.setenv("DRIVESHARD_HOME", str(place.settings.home))
+    before = len(place.emulator.log())
+    dataset = driveshard.Dataset(link, cache=tmp_path / "cache")
+    (index,) = (tmp_path / "cache").rglob("index-*.npz")
+    requests = [entry for entry in place.emulator.log()[before:] if "download" in entry["kinds"]]
+    assert len(requests) == 1 + -(-index.stat().st_size // (512 if who == "owner" else 256))
+    assert list(dataset) == samples(FILES)
+
+
 def test_a_dataset_larger_than_its_cache(place: Place, tmp_path: Path) -> None:
     link = place.push(FILES)
     dataset = driveshard.Dataset(link, cache=tmp_path / "cache", cache_limit="20K", check=True)

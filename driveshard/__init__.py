@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from driveshard.dataset.preview import Preview, preview
     from driveshard.dataset.pull import PullResult, pull
     from driveshard.dataset.reader import Member, Reading
+    from driveshard.dataset.stats.stats import Stats, stats
     from driveshard.dataset.verify import Proof
     from driveshard.upload.ledger.reader import Record
     from driveshard.upload.result import PushResult
@@ -39,6 +40,7 @@ __all__ = [
     "Record",
     "Sample",
     "Shared",
+    "Stats",
     "__version__",
     "cat",
     "errors",
@@ -49,6 +51,7 @@ __all__ = [
     "pull",
     "push",
     "share",
+    "stats",
     "status",
     "verify",
 ]
@@ -65,6 +68,7 @@ _HOMES = {
     "Record": "driveshard.upload.ledger.reader",
     "Sample": "driveshard.core.model",
     "Shared": "driveshard.api",
+    "Stats": "driveshard.dataset.stats.stats",
     "cat": "driveshard.api",
     "ls": "driveshard.api",
     "open": "driveshard.api",
@@ -72,6 +76,7 @@ _HOMES = {
     "pull": "driveshard.dataset.pull",
     "push": "driveshard.api",
     "share": "driveshard.api",
+    "stats": "driveshard.dataset.stats.stats",
     "status": "driveshard.api",
     "verify": "driveshard.api",
 }

@@ -33,6 +33,7 @@ COMMANDS = {
     "ls": "List the members of a dataset.",
     "cat": "Write one member of a dataset to stdout.",
     "preview": "Write a contact sheet of a dataset's images.",
+    "stats": "Counts, sizes, labels, and mean and std of images.",
     "forget": "Forget a dataset: its ledger and waiting parts here.",
     "clean": "Remove what runs left on this machine.",
     "login": "Allow driveshard to use your Drive.",

@@ -1,0 +1,151 @@
+"""Looks at the members of a piece, in whatever process: from their bytes to a tally."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import UnidentifiedImageError
+
+from driveshard.archive.manifest import ManifestPart
+from driveshard.core.decoding import strict
+from driveshard.core.errors import DriveshardError, Mismatch
+from driveshard.dataset.cached_parts import Reader
+from driveshard.dataset.members import unpacked
+from driveshard.dataset.parts import ADVICE, pread
+from driveshard.dataset.stats.pictures import PixelCounter
+from driveshard.dataset.stats.pieces import NUMBER, PICTURE, Piece
+from driveshard.dataset.stats.tally import MOST_BROKEN, Labels, Pictures, Tally
+from driveshard.dataset.stats.values import count_label
+
+_NEAR = 64 << 10  # bytes between two members in a file that are rather read than skipped
+_NEAR_AFAR = 1 << 20  # where each read is a request
+_WORDS = 200  # characters of why a member is broken
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a part's bytes are read: in a file, or by requests where it lies."""
+
+    path: Path | None
+    reader: Reader | None = None
+    part: ManifestPart | None = None
+
+
+def look_at(piece: Piece, place: Place) -> Tally:
+    """Count the members of a piece. What cannot be read is named by its row in the index, and counted.
+
+    Raises Mismatch when the part itself cannot be read, and errors of the way to it."""
+    looked = _Looked(piece)
+    with strict:
+        for at, data in _bodies(piece, place):
+            looked.at(at, data)
+    return looked.tally()
+
+
+class _Looked:
+    """What was seen of a piece so far."""
+
+    def __init__(self, piece: Piece) -> None:
+        self._rows, self._names = piece.rows.tolist(), piece.names
+        self._fields, self._kinds = piece.field.tolist(), piece.kind.tolist()
+        self._unpack = list(zip(piece.size.tolist(), piece.method.tolist(), piece.crc.tolist(), strict=True))
+        self._part = piece.part
+        self._counters: dict[str, PixelCounter] = {}
+        self._labels: dict[str, Labels] = {}
+        self._broken: list[tuple[int, str]] = []
+
+    def at(self, at: int, data: bytes) -> None:
+        name, kind = self._names[self._fields[at]], self._kinds[at]
+        counter = self._counters.get(name) if kind == PICTURE else self._labels.get(name)
+        if counter is None:
+            counter = self._new(name, kind)
+        try:
+            body = unpacked(self._part, data, *self._unpack[at])
+            if isinstance(counter, PixelCounter):
+                counter.count(body)
+            else:
+                count_label(counter, body, number=kind == NUMBER)
+        except MemoryError:
+            raise
+        except Exception as error:  # Pillow's decoders raise nearly anything on bad bytes
+            broken = counter.pictures if isinstance(counter, PixelCounter) else counter
+            broken.broken += 1
+            if len(self._broken) < MOST_BROKEN:
+                self._broken.append((self._rows[at], _why(error)))
+
+    def _new(self, name: str, kind: int) -> PixelCounter | Labels:
+        if kind == PICTURE:
+            return self._counters.setdefault(name, PixelCounter())
+        return self._labels.setdefault(name, Labels())
+
+    def tally(self) -> Tally:
+        pictures: dict[str, Pictures] = {name: one.counted() for name, one in self._counters.items()}
+        return Tally(pictures, self._labels, self._broken)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "it is no image of a known format"
+    if isinstance(error, Mismatch):
+        return "its bytes are damaged"
+    return (str(error) or type(error).__name__)[:_WORDS]
+
+
+def _bodies(piece: Piece, place: Place) -> Iterator[tuple[int, bytes]]:
+    """(which, stored bytes) of each member, read by ranges that hold many of them."""
+    begins, stored = piece.begin, piece.stored
+    reach = np.maximum.accumulate(begins + stored)
+    near = _NEAR if place.path is not None else _NEAR_AFAR
+    cuts = [0, *(np.flatnonzero(begins[1:] - reach[:-1] > near) + 1).tolist(), len(begins)]
+    starts, lengths, ends = begins.tolist(), stored.tolist(), reach.tolist()
+    with _Open(piece, place) as read:
+        for first, last in pairwise(cuts):
+            start = starts[first]
+            chunk = read(start, ends[last - 1] - start)
+            for at in range(first, last):
+                offset = starts[at] - start
+                yield at, chunk[offset : offset + lengths[at]]
+
+
+class _Open:
+    """A place that is open for reading: ``read(start, length)``, fewer bytes at its end."""
+
+    def __init__(self, piece: Piece, place: Place) -> None:
+        self._piece, self._place = piece, place
+        self._descriptor: int | None = None
+
+    def __enter__(self) -> Callable[[int, int], bytes]:
+        place = self._place
+        if place.path is None:
+            assert place.reader is not None and place.part is not None
+            reader, part = place.reader, place.part
+            return lambda start, length: reader(part, start, length)
+        flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+        try:
+            self._descriptor = os.open(place.path, flags)
+        except OSError as error:
+            raise self._unreadable(error) from error
+        return self._read
+
+    def _read(self, start: int, length: int) -> bytes:
+        assert self._descriptor is not None
+        try:
+            found = pread(self._descriptor, length, start)
+            while len(found) < length and (more := pread(self._descriptor, length - len(found), start + len(found))):
+                found += more
+        except OSError as error:
+            raise self._unreadable(error) from error
+        return found
+
+    def _unreadable(self, error: OSError) -> DriveshardError:
+        return Mismatch(f"{self._piece.part} cannot be read: {error.strerror or error}", advice=ADVICE)
+
+    def __exit__(self, *_: Any) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)

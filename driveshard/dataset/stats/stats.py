@@ -1,0 +1,137 @@
+"""``driveshard.stats``: what a dataset holds, and what its images and labels are like, wherever it lies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from driveshard.archive.index import Index
+from driveshard.archive.index_builder import path_of, regrouped
+from driveshard.config.settings import home_folder
+from driveshard.core.errors import UsageError
+from driveshard.core.events import Emit, Notice, ignore
+from driveshard.dataset.places import open_place
+from driveshard.dataset.regroup import Split, split_for
+from driveshard.dataset.stats.figures import Figures, fields_of, labels_of
+from driveshard.dataset.stats.kept import KeptResults
+from driveshard.dataset.stats.pieces import chosen_samples, cut_into_pieces, told_fields
+from driveshard.dataset.stats.run import OnBytes, look_at_all
+from driveshard.dataset.stats.supply import Supply
+from driveshard.dataset.stats.tally import Tally
+from driveshard.upload.pack.engine import default_workers
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """The figures of a dataset. ``samples``, ``files``, ``bytes`` (unpacked) and the counts and sizes of ``fields`` are
+    of all of it; images and labels are those of ``looked_at`` samples, which are all but with ``sample``.
+
+    ``fields``: by name ``count``, ``bytes``, ``smallest``, ``largest``, ``mean`` (bytes), ``histogram`` (of bytes: up
+    to so many, how many) and, for images, ``images``: ``count``, ``broken``, ``width`` and ``height`` (least, most),
+    ``sizes`` (``"200x100"``: how many), ``modes``, and ``channels``: by name ``mean``, ``std``, ``min``, ``max`` in
+    [0, 1] over all ``pixels``, and ``levels``, which counts them in 256 steps.
+
+    ``labels``: by field and place (``objects[].class``) how often each value is there; ``numbers``: by field and place
+    ``count``, ``mean``, ``std``, ``min``, ``max``. ``broken``: members that could not be read, and why, the first
+    hundred; ``broken_count``: all of them.
+    """
+
+    name: str
+    parts: int
+    samples: int
+    looked_at: int
+    files: int
+    bytes: int
+    fields: dict[str, Figures]
+    labels: dict[str, dict[str, dict[str, int]]]
+    numbers: dict[str, dict[str, Figures]]
+    broken: list[dict[str, str]]
+    broken_count: int
+
+    def as_json(self) -> dict[str, Any]:
+        """As ``stats --json`` prints it."""
+        return asdict(self)
+
+
+def stats(
+    what: str | os.PathLike[str],
+    *,
+    sample: int | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    key: str | Split | None = None,
+    on_event: Emit = ignore,
+) -> Stats:
+    """Count a dataset, its image's pixels and its labels: all of it, or ``sample`` samples spread over it.
+
+    ``what`` is a folder's link or id, the name of a dataset pushed from here, or a directory with parts, which may be
+    zips of other tools; ``key`` regroups members as ``driveshard.Dataset`` does. ``seed`` draws other samples. The work
+    is done by ``workers`` processes, one for each CPU; what they found is kept, so that a run that was ended goes on.
+
+    Raises SourceMissing when there is no such dataset, UsageError, Mismatch when a part cannot be read, and errors of
+    the way to it.
+    """
+    return stats_of(os.fspath(what), sample, seed, workers, key, on_event)
+
+
+def stats_of(
+    what: str,
+    sample: int | None,
+    seed: int,
+    workers: int | None,
+    key: str | Split | None,
+    emit: Emit,
+    on_bytes: OnBytes = lambda *_: None,
+) -> Stats:
+    """As ``stats``; ``on_bytes`` is told of more bytes that were looked at, and of how many."""
+    for name, value in (("sample", sample), ("workers", workers)):
+        if value is not None and value < 1:
+            raise UsageError(f"{name} has to be 1 or more, and is {value}")
+    place = open_place(what, None, None)
+    index = place.index if key is None else regrouped(place.index, split_for(key))
+    fields = told_fields(index)
+    samples = chosen_samples(len(index), sample, seed)
+    kept = KeptResults(home_folder(os.environ) / "cache" / "stats")
+    with closing(Supply(place.parts)) as supply:
+        works = list(cut_into_pieces(index, fields, samples, supply.marks()))
+        tally = look_at_all(
+            works,
+            supply,
+            kept,
+            workers or default_workers(),
+            _namer(index),
+            on_bytes,
+            lambda text: emit(Notice(text)),
+        )
+    labels, numbers = labels_of(tally)
+    return Stats(
+        name=place.name,
+        parts=len(index.parts),
+        samples=len(index),
+        looked_at=len(samples),
+        files=index.members,
+        bytes=int(index.arrays["size"].sum(dtype=np.uint64)),
+        fields=fields_of(index, fields, tally),
+        labels=labels,
+        numbers=numbers,
+        broken=[{"path": path, "why": why} for path, why in tally.broken],
+        broken_count=_broken(tally),
+    )
+
+
+def _namer(index: Index) -> Callable[[int], str]:
+    def named(row: int) -> str:
+        sample = int(np.searchsorted(index.arrays["firsts"], row, "right")) - 1
+        return path_of(index, sample, row).encode("utf-8", "backslashreplace").decode()
+
+    return named
+
+
+def _broken(tally: Tally) -> int:
+    pictures = sum(one.broken for one in tally.pictures.values())
+    return pictures + sum(one.broken for one in tally.labels.values())

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from driveshard.dataset.preview import Preview, preview
     from driveshard.dataset.pull import PullResult, pull
     from driveshard.dataset.reader import Member, Reading
-    from driveshard.dataset.stats.stats import Stats, stats
+    from driveshard.dataset.stats.result import Stats
+    from driveshard.dataset.stats.stats import stats
     from driveshard.dataset.verify import Proof
     from driveshard.upload.ledger.reader import Record
     from driveshard.upload.result import PushResult
@@ -68,7 +69,7 @@ _HOMES = {
     "Record": "driveshard.upload.ledger.reader",
     "Sample": "driveshard.core.model",
     "Shared": "driveshard.api",
-    "Stats": "driveshard.dataset.stats.stats",
+    "Stats": "driveshard.dataset.stats.result",
     "cat": "driveshard.api",
     "ls": "driveshard.api",
     "open": "driveshard.api",

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from driveshard.archive.manifest import ManifestPart
 from driveshard.config.settings import Settings, settings_from
-from driveshard.core.errors import SourceMissing, TempFull, UsageError
+from driveshard.core.errors import SourceMissing
 from driveshard.core.events import Emit, ignore
 from driveshard.core.paths import path_of
 from driveshard.dataset.locate import find_manifest, open_shelf
+from driveshard.dataset.picture_file import format_of, write_picture
 from driveshard.upload.dataset_folder.preview import preview as sheet_of
-
-FORMATS: Mapping[str, str] = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +43,7 @@ def preview(
 
 def preview_into(what: str, file: Path, settings: Settings, emit: Emit) -> Preview:
     """As ``preview``, with settings."""
-    if file.suffix.lower() not in FORMATS:
-        raise UsageError(
-            f"{file.name} is neither a JPEG nor a PNG by its name", advice="Name a file that ends in .jpg or .png."
-        )
+    format = format_of(file)  # noqa: A001
     with closing(open_shelf(what, settings, emit)) as shelf:
         manifest = find_manifest(shelf, shelf.files())
         fetched: list[int] = []
@@ -58,15 +53,10 @@ def preview_into(what: str, file: Path, settings: Settings, emit: Emit) -> Previ
             fetched.append(len(data))
             return data
 
-        sheet = sheet_of(manifest, {}, read, FORMATS[file.suffix.lower()])
+        sheet = sheet_of(manifest, {}, read, format)
     if sheet is None:
         raise SourceMissing(
             f"{manifest.name} has no images that could be shown", advice=f"`driveshard ls {what}` lists what it has."
         )
-    try:
-        file.write_bytes(sheet)
-    except OSError as error:
-        raise TempFull(
-            f"{file} cannot be written: {error.strerror or error}", advice="Name a file elsewhere with -o."
-        ) from error
+    write_picture(file, sheet)
     return Preview(manifest.name, str(file), len(sheet), sum(fetched))

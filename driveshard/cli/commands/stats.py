@@ -15,7 +15,7 @@ from driveshard.cli.progress.report import told
 from driveshard.core.formatting import human_size, plural, shown
 
 if TYPE_CHECKING:
-    from driveshard.dataset.stats.stats import Stats
+    from driveshard.dataset.stats.result import Stats
 
 _MOST_VALUES = 8  # of a label that are shown
 _MOST_BROKEN = 10
@@ -56,10 +56,15 @@ def command(what: str, sample: int | None, seed: int, workers: int | None, key: 
     WHAT is a folder's link or id, the name of a dataset pushed from here, or a directory with its parts, which may be
     zips of other tools. A run that was ended goes on where it was; parts of a link pass through, three at a time.
     """
-    from driveshard.dataset.stats.stats import stats_of
+    from driveshard.dataset.picture_file import format_of
+    from driveshard.dataset.stats.stats import draw_into, stats_of
 
+    if output is not None:
+        format_of(output)  # said before the work
     with told(manner, "looking at samples") as emit:
         found = stats_of(what, sample, seed, workers, key, emit, emit.read)
+    if output is not None:
+        draw_into(found, output)
     if manner.as_json:
         put_json(found.as_json())
     else:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
@@ -15,47 +14,17 @@ from driveshard.archive.index_builder import path_of, regrouped
 from driveshard.config.settings import home_folder
 from driveshard.core.errors import UsageError
 from driveshard.core.events import Emit, Notice, ignore
+from driveshard.dataset.picture_file import format_of, write_picture
 from driveshard.dataset.places import open_place
 from driveshard.dataset.regroup import Split, split_for
-from driveshard.dataset.stats.figures import Figures, fields_of, labels_of
+from driveshard.dataset.stats.figures import fields_of, labels_of
 from driveshard.dataset.stats.kept import KeptResults
 from driveshard.dataset.stats.pieces import chosen_samples, cut_into_pieces, told_fields
+from driveshard.dataset.stats.result import Stats
 from driveshard.dataset.stats.run import OnBytes, look_at_all
 from driveshard.dataset.stats.supply import Supply
 from driveshard.dataset.stats.tally import Tally
 from driveshard.upload.pack.engine import default_workers
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """The figures of a dataset. ``samples``, ``files``, ``bytes`` (unpacked) and the counts and sizes of ``fields`` are
-    of all of it; images and labels are those of ``looked_at`` samples, which are all but with ``sample``.
-
-    ``fields``: by name ``count``, ``bytes``, ``smallest``, ``largest``, ``mean`` (bytes), ``histogram`` (of bytes: up
-    to so many, how many) and, for images, ``images``: ``count``, ``broken``, ``width`` and ``height`` (least, most),
-    ``sizes`` (``"200x100"``: how many), ``modes``, and ``channels``: by name ``mean``, ``std``, ``min``, ``max`` in
-    [0, 1] over all ``pixels``, and ``levels``, which counts them in 256 steps.
-
-    ``labels``: by field and place (``objects[].class``) how often each value is there; ``numbers``: by field and place
-    ``count``, ``mean``, ``std``, ``min``, ``max``. ``broken``: members that could not be read, and why, the first
-    hundred; ``broken_count``: all of them.
-    """
-
-    name: str
-    parts: int
-    samples: int
-    looked_at: int
-    files: int
-    bytes: int
-    fields: dict[str, Figures]
-    labels: dict[str, dict[str, dict[str, int]]]
-    numbers: dict[str, dict[str, Figures]]
-    broken: list[dict[str, str]]
-    broken_count: int
-
-    def as_json(self) -> dict[str, Any]:
-        """As ``stats --json`` prints it."""
-        return asdict(self)
 
 
 def stats(
@@ -122,6 +91,14 @@ def stats_of(
         broken=[{"path": path, "why": why} for path, why in tally.broken],
         broken_count=_broken(tally),
     )
+
+
+def draw_into(found: Stats, file: Path) -> None:
+    """Draw the figures into a file. Raises UsageError for an ending that is neither .png nor .jpg, TempFull when it
+    cannot be written."""
+    from driveshard.dataset.stats.picture import picture_of
+
+    write_picture(file, picture_of(found, format_of(file)))
 
 
 def _namer(index: Index) -> Callable[[int], str]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import UnidentifiedImageError
 
 from driveshard.archive.manifest import ManifestPart
@@ -25,6 +24,7 @@ from driveshard.dataset.stats.values import count_label
 
 _NEAR = 64 << 10  # bytes between two members in a file that are rather read than skipped
 _NEAR_AFAR = 1 << 20  # where each read is a request
+_MOST_BYTES = 16 << 20  # that are read at once, but for a member that is larger
 _WORDS = 200  # characters of why a member is broken
 
 
@@ -99,18 +99,25 @@ def _why(error: Exception) -> str:
 
 def _bodies(piece: Piece, place: Place) -> Iterator[tuple[int, bytes]]:
     """(which, stored bytes) of each member, read by ranges that hold many of them."""
-    begins, stored = piece.begin, piece.stored
-    reach = np.maximum.accumulate(begins + stored)
+    starts, lengths = piece.begin.tolist(), piece.stored.tolist()
     near = _NEAR if place.path is not None else _NEAR_AFAR
-    cuts = [0, *(np.flatnonzero(begins[1:] - reach[:-1] > near) + 1).tolist(), len(begins)]
-    starts, lengths, ends = begins.tolist(), stored.tolist(), reach.tolist()
     with _Open(piece, place) as read:
-        for first, last in pairwise(cuts):
+        for first, last in pairwise(_cuts(starts, lengths, near)):
             start = starts[first]
-            chunk = read(start, ends[last - 1] - start)
+            chunk = read(start, max(starts[at] + lengths[at] for at in range(first, last)) - start)
             for at in range(first, last):
                 offset = starts[at] - start
                 yield at, chunk[offset : offset + lengths[at]]
+
+
+def _cuts(starts: Sequence[int], lengths: Sequence[int], near: int) -> list[int]:
+    """Where the members of each read begin, and the end of all: what is near is read together, up to so many bytes."""
+    cuts, reach = [0], starts[0] if starts else 0
+    for at, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+        if start - reach > near or (at > cuts[-1] and start + length - starts[cuts[-1]] > _MOST_BYTES):
+            cuts.append(at)
+        reach = max(reach, start + length)
+    return [*cuts, len(starts)]
 
 
 class _Open:

@@ -182,6 +182,18 @@ def test_parallel_folders_are_fields(tmp_path: Path) -> None:
     assert channels_of(found, "fg_bg_mask.png") == {"L": (0.0, 0.0)}
 
 
+def test_the_boxes_of_yolo_are_counted(tmp_path: Path) -> None:
+    files = {
+        "images/train/a.png": picture([[255]]),
+        "labels/train/a.txt": b"0 0.5 0.5 0.1 0.1\n2 0.1 0.1 0.1 0.1\n0 0.2 0.2 0.1 0.1\n",
+        "labels/train/b.txt": b"",
+        "labels/train/c.txt": b"no box\n",
+    }
+    found = driveshard.stats(zipped(tmp_path / "set" / "1.zip", files), key="yolo")
+    assert found.labels == {"label.txt": {"objects[].class": {"0": 2, "2": 1}}}
+    assert channels_of(found, "image.png") == {"L": (1.0, 0.0)} and found.broken_count == 1
+
+
 def test_many_odd_names_are_told_by_their_extension(tmp_path: Path) -> None:
     files = {f"v.{at}.png": picture([[at]]) for at in range(100)} | {"v.x.bin": b"1"}
     found = driveshard.stats(zipped(tmp_path / "set" / "1.zip", files))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from driveshard.cli.completion import complete_what
 from driveshard.cli.console import put, put_json
 from driveshard.cli.flags import AnyPath, common, examples, manner, option
 from driveshard.cli.progress.report import told
+from driveshard.core.events import Emit, Notice
 from driveshard.core.formatting import human_size, plural, shown
 
 if TYPE_CHECKING:
@@ -61,7 +64,7 @@ def command(what: str, sample: int | None, seed: int, workers: int | None, key: 
 
     if output is not None:
         format_of(output)  # said before the work
-    with told(manner, "looking at samples") as emit:
+    with told(manner, "looking at samples") as emit, _warnings_said(emit):
         found = stats_of(what, sample, seed, workers, key, emit, emit.read)
     if output is not None:
         draw_into(found, output)
@@ -71,6 +74,14 @@ def command(what: str, sample: int | None, seed: int, workers: int | None, key: 
         for line in _lines(found):
             put(shown(line))
     return 0
+
+
+@contextmanager
+def _warnings_said(emit: Emit) -> Iterator[None]:
+    """Of parts that are missing, for instance, in a sentence instead of Python's form."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: emit(Notice(str(message)))
+        yield
 
 
 def _lines(found: Stats) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
@@ -13,16 +12,13 @@ import numpy as np
 from driveshard.archive.index import Index
 from driveshard.dataset.stats.pieces import Fields
 from driveshard.dataset.stats.tally import MOST_VALUES, OTHERS, Channel, Pictures, Tally, Values
+from driveshard.dataset.stats.values import is_classlike
 
 Figures = dict[str, Any]
 
 _MOST_SIZES = 50  # sizes of images that are told of a field, the most frequent ones
 _REPEATED = 2  # times that values are met on average, of texts that are labels
 _FEW, _OFTEN = 100, 10  # whole numbers are labels when there are so few of them, so often each
-_CLASSLIKE = re.compile(
-    r"(.*[_\- ])?(class(es)?|label|categor(y|ies)|cls|target|species|tag|split)([_\- ]?(id|idx|index|name|no))?s?",
-    re.IGNORECASE,
-)
 
 
 def fields_of(index: Index, fields: Fields, tally: Tally) -> dict[str, Figures]:
@@ -116,7 +112,7 @@ def _are_labels(place: str, values: Values) -> bool:
     kinds, distinct, count = set(values.kinds), len(values.values), sum(values.values.values())
     if OTHERS in values.values or distinct > MOST_VALUES or "fractions" in kinds:
         return False
-    if kinds == {"flags"} or _CLASSLIKE.fullmatch(place.rpartition(".")[2].removesuffix("[]")):
+    if kinds == {"flags"} or is_classlike(place):
         return True
     if "integers" in kinds:
         return distinct <= _FEW and count >= _OFTEN * distinct and not place.endswith("[]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,14 +19,16 @@ from driveshard.dataset.cached_parts import Reader
 from driveshard.dataset.members import unpacked
 from driveshard.dataset.parts import ADVICE, pread
 from driveshard.dataset.stats.pictures import PixelCounter
-from driveshard.dataset.stats.pieces import NUMBER, PICTURE, Piece
+from driveshard.dataset.stats.pieces import BOXES, LABEL, NUMBER, PICTURE, Piece
 from driveshard.dataset.stats.tally import MOST_BROKEN, Labels, Pictures, Tally
-from driveshard.dataset.stats.values import count_label
+from driveshard.dataset.stats.values import boxes, count_label
 
 _NEAR = 64 << 10  # bytes between two members in a file that are rather read than skipped
 _NEAR_AFAR = 1 << 20  # where each read is a request
 _MOST_BYTES = 16 << 20  # that are read at once, but for a member that is larger
+_LARGEST = 1 << 30  # bytes of a member once unpacked
 _WORDS = 200  # characters of why a member is broken
+_PARSERS: dict[int, Callable[[bytes], Any]] = {LABEL: json.loads, NUMBER: int, BOXES: boxes}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +69,13 @@ class _Looked:
         if counter is None:
             counter = self._new(name, kind)
         try:
+            if self._unpack[at][0] > _LARGEST:
+                raise ValueError(f"it is of {self._unpack[at][0]:,} bytes, too many to be looked at")
             body = unpacked(self._part, data, *self._unpack[at])
             if isinstance(counter, PixelCounter):
                 counter.count(body)
             else:
-                count_label(counter, body, number=kind == NUMBER)
-        except MemoryError:
-            raise
+                count_label(counter, body, _PARSERS[kind])
         except Exception as error:  # Pillow's decoders raise nearly anything on bad bytes
             broken = counter.pictures if isinstance(counter, PixelCounter) else counter
             broken.broken += 1
@@ -94,6 +97,8 @@ def _why(error: Exception) -> str:
         return "it is no image of a known format"
     if isinstance(error, Mismatch):
         return "its bytes are damaged"
+    if isinstance(error, MemoryError):
+        return "it takes more memory than there is"
     return (str(error) or type(error).__name__)[:_WORDS]
 
 
@@ -126,22 +131,25 @@ class _Open:
     def __init__(self, piece: Piece, place: Place) -> None:
         self._piece, self._place = piece, place
         self._descriptor: int | None = None
+        self._size = 0
 
     def __enter__(self) -> Callable[[int, int], bytes]:
         place = self._place
         if place.path is None:
             assert place.reader is not None and place.part is not None
             reader, part = place.reader, place.part
-            return lambda start, length: reader(part, start, length)
+            return lambda start, length: reader(part, start, max(0, min(length, part.size - start)))
         flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
         try:
             self._descriptor = os.open(place.path, flags)
         except OSError as error:
             raise self._unreadable(error) from error
+        self._size = os.fstat(self._descriptor).st_size
         return self._read
 
     def _read(self, start: int, length: int) -> bytes:
         assert self._descriptor is not None
+        length = max(0, min(length, self._size - start))  # an index that lies may ask for any number of bytes
         try:
             found = pread(self._descriptor, length, start)
             while len(found) < length and (more := pread(self._descriptor, length - len(found), start + len(found))):

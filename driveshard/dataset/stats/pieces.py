@@ -15,40 +15,42 @@ from numpy.typing import NDArray
 from driveshard.archive.contact_sheet import IMAGES as ENDINGS
 from driveshard.archive.index import Index, IndexedPart
 from driveshard.dataset.decode import IMAGES, extension
+from driveshard.dataset.members import Batch
 
 _VERSION = 1  # of what is counted and of how pieces are cut: results of another one are not used
 _MOST_MEMBERS = 1024
 _MOST_BYTES = 16 << 20
 MOST_FIELDS = 64  # that are told apart; in more than that, those with one extension are taken together
 
-PICTURE, LABEL, NUMBER, OTHER = range(4)
+PICTURE, LABEL, NUMBER, BOXES, OTHER = range(5)
 _KINDS = {"json": LABEL, "cls": NUMBER} | dict.fromkeys(IMAGES | {one[1:] for one in ENDINGS}, PICTURE)
 
 
 @dataclass(frozen=True, slots=True)
 class Fields:
     """The fields as they are told: their names, and for each number of the index's fields which of them it is, and its
-    kind (PICTURE, LABEL, NUMBER or OTHER)."""
+    kind (PICTURE, LABEL, NUMBER, BOXES or OTHER)."""
 
     names: list[str]
-    which: NDArray[np.int64]
-    kinds: NDArray[np.int64]
+    which: NDArray[np.uint8]
+    kinds: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Members in the order in which they lie in a part; ``rows`` are those of the index."""
+    """Members in the order in which they lie in a part: their rows in the index and what that has of them, as narrow as
+    there; ``field`` is a number of ``names``."""
 
     part: str
     names: list[str]
     rows: NDArray[np.int64]
-    field: NDArray[np.int64]
-    kind: NDArray[np.int64]
-    begin: NDArray[np.int64]
-    stored: NDArray[np.int64]
-    size: NDArray[np.int64]
-    crc: NDArray[np.int64]
-    method: NDArray[np.int64]
+    field: NDArray[np.uint8]
+    kind: NDArray[np.uint8]
+    begin: NDArray[Any]
+    stored: NDArray[Any]
+    size: NDArray[Any]
+    crc: NDArray[Any]
+    method: NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +68,16 @@ class PartWork:
         return sum(int(piece.stored.sum()) for piece in self.pieces)
 
 
-def told_fields(index: Index) -> Fields:
-    """The fields of an index, of which a folder of odd names may have as many as files."""
+def told_fields(index: Index, key: object = None) -> Fields:
+    """The fields of an index, of which a folder of odd names may have as many as files; ``key`` is the rule by which
+    its samples are made."""
     names = index.fields
     if len(names) > MOST_FIELDS:
         names = [f"*.{extension(name)}" if extension(name) in _KINDS else "*" for name in names]
     distinct = list(dict.fromkeys(names))
-    which = np.array([distinct.index(name) for name in names], np.int64)
-    kinds = np.array([_KINDS.get(extension(name), OTHER) for name in index.fields], np.int64)
+    which = np.array([distinct.index(name) for name in names], np.uint8)
+    known = _KINDS | ({"txt": BOXES} if key == "yolo" else {})
+    kinds = np.array([known.get(extension(name), OTHER) for name in index.fields], np.uint8)
     return Fields(distinct, which, kinds)
 
 
@@ -89,8 +93,10 @@ def chosen_samples(total: int, count: int | None, seed: int) -> NDArray[np.int64
 def cut_into_pieces(
     index: Index, fields: Fields, samples: NDArray[np.int64], marks: Sequence[str]
 ) -> Iterator[PartWork]:
-    """The work on each part that has any of it, by its number. ``marks`` tell each part's bytes from others."""
-    members = _members_of(index, samples)
+    """The work on each part that has any of it, by its number. ``marks`` tell each part's bytes from others.
+
+    Raises IndexError and ValueError when the index lies."""
+    members = Batch.of(index, samples).members
     members = members[fields.kinds[index.arrays["field"][members]] != OTHER]
     part, begin = index.arrays["part"][members].astype(np.int64), index.arrays["begin"][members]
     members = members[np.lexsort((begin, part))]
@@ -101,13 +107,6 @@ def cut_into_pieces(
             rows = members[first:last]
             pieces = [_piece(index, fields, index.parts[number], some) for some in _cut(index, rows)]
             yield PartWork(number, _key(marks[number], pieces), pieces)
-
-
-def _members_of(index: Index, samples: NDArray[np.int64]) -> NDArray[np.int64]:
-    firsts = index.arrays["firsts"].astype(np.int64)
-    begins, counts = firsts[samples], firsts[samples + 1] - firsts[samples]
-    found: NDArray[np.int64] = np.repeat(begins - (np.cumsum(counts) - counts), counts) + np.arange(int(counts.sum()))
-    return found
 
 
 def _cut(index: Index, rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
@@ -123,9 +122,7 @@ def _cut(index: Index, rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
 
 
 def _piece(index: Index, fields: Fields, part: IndexedPart, rows: NDArray[np.int64]) -> Piece:
-    columns: dict[str, Any] = {
-        name: index.arrays[name][rows].astype(np.int64) for name in ("begin", "stored", "size", "crc", "method")
-    }
+    columns = {name: index.arrays[name][rows] for name in ("begin", "stored", "size", "crc", "method")}
     numbers = index.arrays["field"][rows]
     return Piece(part.name, fields.names, rows, fields.which[numbers], fields.kinds[numbers], **columns)
 
@@ -133,6 +130,6 @@ def _piece(index: Index, fields: Fields, part: IndexedPart, rows: NDArray[np.int
 def _key(mark: str, pieces: Sequence[Piece]) -> str:
     digest = hashlib.sha256(f"{_VERSION} {_MOST_MEMBERS} {_MOST_BYTES} {mark} {pieces[0].names}".encode())
     for piece in pieces:
-        for column in (piece.field, piece.begin, piece.stored, piece.size, piece.crc, piece.method):
-            digest.update(column.tobytes())
+        for column in (piece.kind, piece.field, piece.begin, piece.stored, piece.size, piece.crc, piece.method):
+            digest.update(column.astype(np.uint64).tobytes())
     return digest.hexdigest()[:32]

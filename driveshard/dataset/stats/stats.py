@@ -8,18 +8,19 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from driveshard.archive.index import Index
 from driveshard.archive.index_builder import path_of, regrouped
 from driveshard.config.settings import home_folder
-from driveshard.core.errors import UsageError
+from driveshard.core.errors import Mismatch, UsageError
 from driveshard.core.events import Emit, Notice, ignore
 from driveshard.dataset.picture_file import format_of, write_picture
 from driveshard.dataset.places import open_place
 from driveshard.dataset.regroup import Split, split_for
 from driveshard.dataset.stats.figures import fields_of, labels_of
 from driveshard.dataset.stats.kept import KeptResults
-from driveshard.dataset.stats.pieces import chosen_samples, cut_into_pieces, told_fields
+from driveshard.dataset.stats.pieces import Fields, PartWork, chosen_samples, cut_into_pieces, told_fields
 from driveshard.dataset.stats.result import Stats
 from driveshard.dataset.stats.run import OnBytes, look_at_all
 from driveshard.dataset.stats.supply import Supply
@@ -63,11 +64,11 @@ def stats_of(
             raise UsageError(f"{name} has to be 1 or more, and is {value}")
     place = open_place(what, None, None)
     index = place.index if key is None else regrouped(place.index, split_for(key))
-    fields = told_fields(index)
+    fields = told_fields(index, key)
     samples = chosen_samples(len(index), sample, seed)
     kept = KeptResults(home_folder(os.environ) / "cache" / "stats")
     with closing(Supply(place.parts)) as supply:
-        works = list(cut_into_pieces(index, fields, samples, supply.marks()))
+        works = _works(place.name, index, fields, samples, supply)
         tally = look_at_all(
             works,
             supply,
@@ -91,6 +92,14 @@ def stats_of(
         broken=[{"path": path, "why": why} for path, why in tally.broken],
         broken_count=_broken(tally),
     )
+
+
+def _works(name: str, index: Index, fields: Fields, samples: NDArray[np.int64], supply: Supply) -> list[PartWork]:
+    marks = supply.marks()
+    try:
+        return list(cut_into_pieces(index, fields, samples, marks))
+    except (IndexError, ValueError, OverflowError) as error:
+        raise Mismatch(f"the index of {name} is damaged", advice="Delete its index.npz.") from error
 
 
 def draw_into(found: Stats, file: Path) -> None:

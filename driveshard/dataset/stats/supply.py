@@ -131,8 +131,8 @@ class Supply:
 
 def _is_little(work: PartWork, size: int) -> bool:
     """Whether reading its members by requests takes less than fetching the part of that many bytes."""
-    begins = np.concatenate([piece.begin for piece in work.pieces])
-    ends = begins + np.concatenate([piece.stored for piece in work.pieces])
+    begins = np.concatenate([piece.begin.astype(np.int64) for piece in work.pieces])
+    ends = begins + np.concatenate([piece.stored.astype(np.int64) for piece in work.pieces])
     gaps = begins[1:] - ends[:-1]
     read = int((ends - begins).sum()) + int(gaps[gaps <= _REQUEST].sum())
     return read + _REQUEST * int((gaps > _REQUEST).sum()) < _LITTLE * size

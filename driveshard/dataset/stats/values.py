@@ -1,35 +1,46 @@
-"""Looks through labels, JSON objects or the numbers of ``.cls`` members, for values that repeat."""
+"""Looks through labels (JSON, the numbers of ``.cls`` members, the boxes of YOLO) for values that repeat."""
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from driveshard.dataset.stats.tally import MOST_VALUES, Labels, Values, count_value
 
 _LARGEST = 64 << 20  # bytes of a label that is looked at
 _DEEPEST = 8
-_MOST = 200_000  # values of one label that are looked at
+_LONG_NUMBER = 1e150  # whose square is still a number
 _LONGEST = 100  # characters of a text that may be a label
+_CLASSLIKE = re.compile(
+    r"(.*[_\- ])?(class(es)?|label|categor(y|ies)|cls|target|species|tag|split)([_\- ]?(id|idx|index|name|no))?s?",
+    re.IGNORECASE,
+)
 
 
-def count_label(labels: Labels, data: bytes, *, number: bool) -> None:
-    """One more label; ``number`` is for a text that is one class number. Raises ValueError for bytes that are none."""
+def is_classlike(place: str) -> bool:
+    """Whether what stands there is a label by its name: ``class``, ``objects[].category_id``, ``tags[]``."""
+    return _CLASSLIKE.fullmatch(place.rpartition(".")[2].rstrip("[]")) is not None
+
+
+def count_label(labels: Labels, data: bytes, parse: Callable[[bytes], Any]) -> None:
+    """One more label; ``parse`` makes lists, objects and values of it. Raises ValueError for bytes that are none."""
     if len(data) > _LARGEST:
-        raise ValueError(f"it has {len(data):,} bytes, far more than a label")
+        raise ValueError(f"its {len(data):,} bytes are too many to be looked through for labels")
     try:
-        document = int(data) if number else json.loads(data)
+        document = parse(data)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     labels.count += 1
-    for looked_at, (place, value) in enumerate(_scalars(document, "", 0)):
-        if looked_at >= _MOST:
-            break
+    for place, value in _scalars(document, "", 0):
         found = labels.at(place)
         if found is not None:
             _add(found, value)
+
+
+def boxes(data: bytes) -> Any:
+    """The lines of a YOLO label, ``class x y width height``, as objects. Raises ValueError for bytes that are none."""
+    return {"objects": [{"class": int(line.split()[0])} for line in data.decode().splitlines() if line.strip()]}
 
 
 def _scalars(value: Any, place: str, depth: int) -> Iterator[tuple[str, Any]]:
@@ -40,7 +51,8 @@ def _scalars(value: Any, place: str, depth: int) -> Iterator[tuple[str, Any]]:
         for key, below in value.items():
             yield from _scalars(below, f"{place}.{key[:_LONGEST]}" if place else key[:_LONGEST], depth + 1)
     elif isinstance(value, list):
-        for below in value:
+        measures = value and isinstance(value[0], int | float) and not is_classlike(place)
+        for below in () if measures else value:  # a box's corners are no labels, and an outline's are very many
             yield from _scalars(below, f"{place}[]", depth + 1)
     elif value is not None:
         yield place, value
@@ -54,9 +66,9 @@ def _add(found: Values, value: Any) -> None:
     elif isinstance(value, int) and abs(value) < 1 << 63:
         kind, text = "integers", str(value)
         _add_number(found, value)
-    elif math.isfinite(value):
-        kind, text = "fractions", repr(float(value))
-        _add_number(found, float(value))
+    elif isinstance(value, float) and abs(value) < _LONG_NUMBER:
+        kind, text = "fractions", repr(value)
+        _add_number(found, value)
     else:
         return
     found.kinds[kind] = found.kinds.get(kind, 0) + 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -111,6 +112,10 @@ def test_labels_are_what_repeats_or_is_called_so(tmp_path: Path) -> None:
             "class": "cat" if at % 4 else "dog",
             "file": f"{at}.jpg",
             "flip": at % 2 == 0,
+            "huge": 10**30,
+            "nothing": None,
+            "tags": ["old", "small"] if at % 2 else [],
+            "width": 10 + at % 2,
             "objects": [{"category_id": at % 3, "box": [at, 1, 2]}, {"category_id": 7}],
             "x": at,
             "scale": at / 2,
@@ -123,6 +128,7 @@ def test_labels_are_what_repeats_or_is_called_so(tmp_path: Path) -> None:
         "json": {
             "class": {"cat": count - count // 4, "dog": count // 4},
             "flip": {"false": count // 2, "true": count // 2},
+            "tags[]": {"old": count // 2, "small": count // 2},
             "objects[].category_id": {"7": count, "0": 367, "1": 367, "2": 366},
         },
         "cls": {"cls": {"0": count // 2, "1": count // 2}},
@@ -130,7 +136,7 @@ def test_labels_are_what_repeats_or_is_called_so(tmp_path: Path) -> None:
     x, scale = found.numbers["json"]["x"], found.numbers["json"]["scale"]
     assert (x["count"], x["mean"], x["min"], x["max"]) == (count, (count - 1) / 2, 0, count - 1)
     assert x["std"] == pytest.approx(math.sqrt((count**2 - 1) / 12), rel=1e-12) and scale["max"] == (count - 1) / 2
-    assert set(found.numbers["json"]) == {"objects[].category_id", "x", "scale"}
+    assert set(found.numbers["json"]) == {"objects[].category_id", "x", "scale", "width"}
 
 
 def test_what_is_broken_is_named_and_the_rest_is_counted(tmp_path: Path) -> None:
@@ -252,6 +258,19 @@ def test_kept_results_are_of_these_bytes(tmp_path: Path, home: Path) -> None:
         for file in files:
             file.write_bytes(broken)
         assert channels_of(driveshard.stats(directory), "png") == {"L": (0.0, 0.0)}
+
+
+def test_damage_is_looked_at_again(tmp_path: Path) -> None:
+    """The part is the published one again, with the date that it had: only its bytes were not."""
+    directory = zipped(tmp_path / "set" / "1.zip", {"a.png": picture([[255]]), "b.png": picture([[255]])})
+    part = directory / "1.zip"
+    whole, date = part.read_bytes(), part.stat().st_mtime_ns
+    damaged = bytearray(whole)
+    damaged[whole.index(b"a.png") + len("a.png") + 20] ^= 1
+    for content, broken in ((bytes(damaged), 1), (whole, 0), (bytes(damaged), 0)):  # what was well is not read again
+        part.write_bytes(content)
+        os.utime(part, ns=(date, date))
+        assert driveshard.stats(directory).broken_count == broken
 
 
 def test_a_home_that_cannot_be_written_is_no_reason_to_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,7 +109,8 @@ def _of(name: str, place: str) -> str:
 
 
 def _field(name: str, figures: dict[str, Any]) -> Iterator[str]:
-    sizes = f"{human_size(figures['smallest'])} to {human_size(figures['largest'])}"
+    least, largest = human_size(figures["smallest"]), human_size(figures["largest"])
+    sizes = least if least == largest else f"{least} to {largest}"
     yield f"{name}: {figures['count']:,} of {sizes}, {human_size(figures['bytes'])} in all"
     images = figures.get("images")
     if images is None:

@@ -12,13 +12,13 @@ import numpy as np
 from driveshard.archive.index import Index
 from driveshard.dataset.stats.pieces import Fields
 from driveshard.dataset.stats.tally import MOST_VALUES, OTHERS, Channel, Pictures, Tally, Values
-from driveshard.dataset.stats.values import is_classlike
+from driveshard.dataset.stats.values import is_classlike, is_measure
 
 Figures = dict[str, Any]
 
 _MOST_SIZES = 50  # sizes of images that are told of a field, the most frequent ones
 _REPEATED = 2  # times that values are met on average, of texts that are labels
-_FEW, _OFTEN = 100, 10  # whole numbers are labels when there are so few of them, so often each
+_FEW, _OFTEN = 100, 10  # whole numbers are labels when there are so few, so often each, and no measures
 
 
 def fields_of(index: Index, fields: Fields, tally: Tally) -> dict[str, Figures]:
@@ -103,19 +103,19 @@ def labels_of(tally: Tally) -> tuple[dict[str, dict[str, dict[str, int]]], dict[
             where = place or name
             if _are_labels(where, values):
                 labels.setdefault(name, {})[where] = _by_count(values.values)
-            if values.numbers and not place.endswith("[]"):
+            if values.numbers and not place.endswith("[]"):  # of a list of numbers each may mean something else
                 numbers.setdefault(name, {})[where] = _number_figures(values)
     return labels, numbers
 
 
 def _are_labels(place: str, values: Values) -> bool:
     kinds, distinct, count = set(values.kinds), len(values.values), sum(values.values.values())
-    if OTHERS in values.values or distinct > MOST_VALUES or "fractions" in kinds:
+    if not count or OTHERS in values.values or distinct > MOST_VALUES or "fractions" in kinds:
         return False
     if kinds == {"flags"} or is_classlike(place):
         return True
     if "integers" in kinds:
-        return distinct <= _FEW and count >= _OFTEN * distinct and not place.endswith("[]")
+        return distinct <= _FEW and count >= _OFTEN * distinct and not is_measure(place)
     return count >= _REPEATED * distinct
 
 

@@ -1,7 +1,8 @@
 """Results that a run leaves for the next one: of each part a file, named for what was looked at and in which bytes.
 
-While a part is under way its file has the tally of each piece that is done; a part that is done, one tally. Written in
-one step, by the one process that gathers results.
+While a part is under way its file has the tally of each piece that is done; a part that is done, one tally. Of a part
+with damaged bytes, which may be fetched again, only the other pieces are written. All in one step, by the one process
+that gathers results.
 """
 
 from __future__ import annotations
@@ -58,9 +59,11 @@ class KeptResults:
 
     def write(self, key: str) -> None:
         """Write one part's."""
-        document: dict[str, Any] = {"pieces": {number: one.as_json() for number, one in self._of(key).items()}}
-        if key in self._whole:
-            document = {"whole": self._whole[key].as_json()}
+        if key in self._whole and not self._whole[key].doubtful:
+            document: dict[str, Any] = {"whole": self._whole[key].as_json()}
+        else:
+            found = self._pieces.get(key, {}).items()
+            document = {"pieces": {number: one.as_json() for number, one in found if not one.doubtful}}
         with contextlib.suppress(OSError):
             write_whole(self._file(key), json.dumps(document, separators=(",", ":")).encode())
         self._written = time.monotonic()
@@ -77,11 +80,12 @@ class KeptResults:
         pieces = self._of(work.key)
         if done := len(pieces) == len(work.pieces):
             self._whole[work.key] = added(pieces[one] for one in sorted(pieces))
-            del self._pieces[work.key]
+            if not self._whole[work.key].doubtful:
+                del self._pieces[work.key]
         return done
 
     def _of(self, key: str) -> dict[int, Tally]:
-        return self._pieces.setdefault(key, {}) if key not in self._whole else {}
+        return self._pieces.setdefault(key, {})
 
     def _file(self, key: str) -> Path:
         return self._directory / f"{key}.json"

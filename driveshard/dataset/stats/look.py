@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -33,11 +35,12 @@ _PARSERS: dict[int, Callable[[bytes], Any]] = {LABEL: json.loads, NUMBER: int, B
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a part's bytes are read: in a file, or by requests where it lies."""
+    """Where a part's bytes are read: in a file, or by requests where it lies, ``at_once`` of them side by side."""
 
     path: Path | None
     reader: Reader | None = None
     part: ManifestPart | None = None
+    at_once: int = 1
 
 
 def look_at(piece: Piece, place: Place) -> Tally:
@@ -62,6 +65,7 @@ class _Looked:
         self._counters: dict[str, PixelCounter] = {}
         self._labels: dict[str, Labels] = {}
         self._broken: list[tuple[int, str]] = []
+        self._doubtful = False
 
     def at(self, at: int, data: bytes) -> None:
         name, kind = self._names[self._fields[at]], self._kinds[at]
@@ -79,6 +83,7 @@ class _Looked:
         except Exception as error:  # Pillow's decoders raise nearly anything on bad bytes
             broken = counter.pictures if isinstance(counter, PixelCounter) else counter
             broken.broken += 1
+            self._doubtful = self._doubtful or isinstance(error, Mismatch | MemoryError)
             if len(self._broken) < MOST_BROKEN:
                 self._broken.append((self._rows[at], _why(error)))
 
@@ -89,7 +94,7 @@ class _Looked:
 
     def tally(self) -> Tally:
         pictures: dict[str, Pictures] = {name: one.counted() for name, one in self._counters.items()}
-        return Tally(pictures, self._labels, self._broken)
+        return Tally(pictures, self._labels, self._broken, self._doubtful)
 
 
 def _why(error: Exception) -> str:
@@ -107,12 +112,28 @@ def _bodies(piece: Piece, place: Place) -> Iterator[tuple[int, bytes]]:
     starts, lengths = piece.begin.tolist(), piece.stored.tolist()
     near = _NEAR if place.path is not None else _NEAR_AFAR
     with _Open(piece, place) as read:
-        for first, last in pairwise(_cuts(starts, lengths, near)):
-            start = starts[first]
-            chunk = read(start, max(starts[at] + lengths[at] for at in range(first, last)) - start)
+        cuts = list(pairwise(_cuts(starts, lengths, near)))
+        ends = [max(starts[at] + lengths[at] for at in range(first, last)) for first, last in cuts]
+        ranges = [(starts[first], end - starts[first]) for (first, _), end in zip(cuts, ends, strict=True)]
+        for (first, last), chunk in zip(cuts, _chunks(ranges, read, place), strict=True):
             for at in range(first, last):
-                offset = starts[at] - start
+                offset = starts[at] - starts[first]
                 yield at, chunk[offset : offset + lengths[at]]
+
+
+def _chunks(ranges: Sequence[tuple[int, int]], read: Callable[[int, int], bytes], place: Place) -> Iterator[bytes]:
+    """The bytes of each range; of what lies far away, the next few are asked for meanwhile."""
+    if place.path is not None:
+        yield from (read(*one) for one in ranges)
+        return
+    ahead: deque[Future[bytes]] = deque()
+    with ThreadPoolExecutor(place.at_once, "ranges") as pool:
+        for one in ranges:
+            ahead.append(pool.submit(read, *one))
+            if len(ahead) > place.at_once:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 def _cuts(starts: Sequence[int], lengths: Sequence[int], near: int) -> list[int]:

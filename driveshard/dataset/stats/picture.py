@@ -115,14 +115,14 @@ def _field_card(name: str, figures: Mapping[str, Any]) -> _Card:
             _image_words(canvas, left, top + 42, third, images)
             _levels(canvas, left + third + _PAD, top, third, images["channels"])
         else:
-            canvas.words(left, top + 42, f"{figures['count']:,} files", 13)
+            canvas.words(left, top + 42, plural(figures["count"], "file"), 13)
         _size_bars(canvas, left + 2 * (third + _PAD), top, third, figures)
 
     return _Card(height, paint)
 
 
 def _image_words(canvas: Canvas, left: float, top: float, wide: float, images: Mapping[str, Any]) -> None:
-    count = f"{images['count']:,} images" + (f", {images['broken']:,} broken" if images["broken"] else "")
+    count = plural(images["count"], "image") + (f", {images['broken']:,} broken" if images["broken"] else "")
     canvas.words(left, top, count, 13, width=wide)
     sizes = list(images["sizes"])
     more = f" and {len(sizes) - 1} sizes more" if len(sizes) > 1 else ""
@@ -162,7 +162,8 @@ def _size_bars(canvas: Canvas, left: float, top: float, wide: float, figures: Ma
     shown = steps[-_MOST_STEPS:]
     shown[0] = (shown[0][0], shown[0][1] + sum(count for _, count in steps[:-_MOST_STEPS]))
     most = max(count for _, count in shown)
-    text = f"{human_size(figures['bytes'])}, {human_size(figures['smallest'])} to {human_size(figures['largest'])} each"
+    least, largest = human_size(figures["smallest"]), human_size(figures["largest"])
+    text = f"{human_size(figures['bytes'])}, {least if least == largest else f'{least} to {largest}'} each"
     canvas.words(left, top + 14, text, 13, width=wide)
     for place, (size, count) in enumerate(shown):
         y = top + 30 + place * _STEP

@@ -37,7 +37,7 @@ def stats(
     key: str | Split | None = None,
     on_event: Emit = ignore,
 ) -> Stats:
-    """Count a dataset, its image's pixels and its labels: all of it, or ``sample`` samples spread over it.
+    """Count a dataset, the pixels of its images and its labels: all of it, or ``sample`` samples spread over it.
 
     ``what`` is a folder's link or id, the name of a dataset pushed from here, or a directory with parts, which may be
     zips of other tools; ``key`` regroups members as ``driveshard.Dataset`` does. ``seed`` draws other samples. The work

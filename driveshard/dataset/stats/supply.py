@@ -10,16 +10,18 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
 
 from driveshard.core.errors import Mismatch
-from driveshard.dataset.cached_parts import CachedParts
+from driveshard.dataset.cached_parts import CachedParts, remove_unless_used
+from driveshard.dataset.link import LinkReader
 from driveshard.dataset.parts import Parts
 from driveshard.dataset.stats.look import Place
 from driveshard.dataset.stats.pieces import PartWork
+from driveshard.upload.pack.workers import DaemonThreads
 
 _REQUEST = 1 << 20  # bytes that arrive in the time that a request takes
 _LITTLE = 0.7  # of a part; one that comes whole is proved, too
@@ -39,10 +41,13 @@ class Supply:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._passing: PassingParts | None = None
+        self._at_once = 1
         self._fetched: dict[int, Path] = {}
         self._held: dict[int, int] = {}
         if isinstance(parts, CachedParts):
             self._passing = PassingParts(parts.directory / _FOLDER, parts.manifest_parts, parts.reader)
+            if isinstance(parts.reader, LinkReader):
+                self._at_once = parts.reader.shelf().at_once
 
     def marks(self) -> list[str]:
         """Of each part what tells its bytes from others'. Raises Mismatch when one is gone."""
@@ -65,7 +70,7 @@ class Supply:
         if not isinstance(self._parts, CachedParts):
             yield from ((work, Place(self._parts.fetch(work.number))) for work in works)
             return
-        pool = ThreadPoolExecutor(1, "fetch")
+        pool = DaemonThreads(1, "fetch")  # whoever ends the run does not wait for the part that is on its way
         try:
             ahead: deque[tuple[PartWork, Future[Place]]] = deque()
             for work in works:
@@ -85,7 +90,7 @@ class Supply:
         if self._hold(number, here):
             return Place(here)
         if _is_little(work, self._parts.parts[number].size):
-            return Place(None, self._parts.reader, self._parts.manifest_parts[number])
+            return Place(None, self._parts.reader, self._parts.manifest_parts[number], self._at_once)
         path = self._fetched[number] = self._passing.fetch(number)
         self._hold(number, path)
         return Place(path)
@@ -108,7 +113,7 @@ class Supply:
         if number in self._held:
             os.close(self._held.pop(number))
         if number in self._fetched:
-            self._drop(self._fetched.pop(number))
+            remove_unless_used(self._fetched.pop(number))
 
     def close(self) -> None:
         """Let go of everything; what was fetched and not looked at stays for the next run."""
@@ -117,15 +122,13 @@ class Supply:
         if self._passing is not None and not self._fetched:
             self._tidy(self._passing.directory)
 
-    def _drop(self, path: Path) -> None:
-        with contextlib.suppress(OSError):
-            path.unlink()
-
     def _tidy(self, directory: Path) -> None:
-        """Remove the folder, unless another run has parts there."""
+        """Remove the folder and what a killed run left there, unless another run has parts there."""
         with contextlib.suppress(OSError):
-            for lock in directory.glob(".*.lock"):
-                lock.unlink()
+            in_use = sum(not remove_unless_used(path) for path in directory.glob("*.zip"))
+            if not in_use:
+                for lock in directory.glob(".*.lock"):
+                    lock.unlink()
             directory.rmdir()
 
 

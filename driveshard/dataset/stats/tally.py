@@ -116,11 +116,14 @@ class Labels:
 
 @dataclass
 class Tally:
-    """All of it. ``broken`` names members that cannot be read, with why: (path, or row in the index; words)."""
+    """All of it. ``broken`` names members that cannot be read, with why: (path, or row in the index; words).
+
+    ``doubtful`` says that something was not read as it was published, so that another run may find it otherwise."""
 
     pictures: dict[str, Pictures] = field(default_factory=dict)
     labels: dict[str, Labels] = field(default_factory=dict)
     broken: list[tuple[Any, str]] = field(default_factory=list)
+    doubtful: bool = False
 
     def add(self, other: Tally) -> None:
         for name, pictures in other.pictures.items():
@@ -128,6 +131,7 @@ class Tally:
         for name, labels in other.labels.items():
             self.labels.setdefault(name, Labels()).add(labels)
         self.broken += other.broken[: MOST_BROKEN - len(self.broken)]
+        self.doubtful = self.doubtful or other.doubtful
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

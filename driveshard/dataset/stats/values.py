@@ -17,6 +17,16 @@ _CLASSLIKE = re.compile(
     re.IGNORECASE,
 )
 
+_MEASURED = re.compile(
+    r"(.*[_\- ])?(x|y|z|w|h|width|height|depth|left|top|right|bottom|size|scale|area|length|angle|count|score)(_?\d)?",
+    re.IGNORECASE,
+)
+
+
+def is_measure(place: str) -> bool:
+    """Whether what stands there is a number that was measured by its name, however few there are: ``width``."""
+    return _MEASURED.fullmatch(place.rpartition(".")[2]) is not None
+
 
 def is_classlike(place: str) -> bool:
     """Whether what stands there is a label by its name: ``class``, ``objects[].category_id``, ``tags[]``."""

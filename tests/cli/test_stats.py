@@ -6,6 +6,7 @@ import io
 import json
 import random
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import pytest
 from PIL import Image
 
 import driveshard
+from driveshard.core.events import ignore
+from driveshard.dataset.stats.stats import stats_of
 from driveshard.emulator import Emulator
 from tests.cli.test_main import Shell
 
@@ -102,6 +105,26 @@ def test_what_the_cache_has_is_used(
     assert is_right(driveshard.stats(link, workers=1).as_json())
     assert sent_by(emulator) - before < 100_000
     assert len(list(Path(stranger.environment["DRIVESHARD_HOME"]).rglob("*.zip"))) == 8
+
+
+def test_three_parts_at_most_are_here_at_a_time(
+    stranger: Shell, link: str, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Path(stranger.environment["DRIVESHARD_HOME"])
+    monkeypatch.setenv("DRIVESHARD_HOME", str(home))
+    monkeypatch.setenv("DRIVESHARD_DRIVE_URL", emulator.url)
+    fetched = driveshard.Dataset(link).parts.fetch(3)
+    passing = fetched.parent / "passing"
+    passing.mkdir()
+    shutil.move(fetched, passing)  # as a killed run leaves one, which is used
+    (passing / "0123-scenes-00099.zip").write_bytes(b"of a dataset as it was before")
+    (passing / ".new-1-2-scenes-00001.zip").write_bytes(b"half")
+    before, left = sent_by(emulator), set(passing.iterdir())
+    seen: list[set[Path]] = []
+    found = stats_of(link, None, 0, 2, None, ignore, lambda *_: seen.append({*passing.glob("[!.]*.zip")} - left))
+    assert is_right(found.as_json()) and len(seen) == 1 + 8
+    assert 1 <= max(map(len, seen)) <= 3 and not passing.exists()
+    assert sent_by(emulator) - before < SAMPLES * 100_000 * 15 // 16
 
 
 def test_it_is_told_in_lines_and_drawn(shell: Shell, link: str) -> None:

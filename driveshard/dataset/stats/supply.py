@@ -26,6 +26,7 @@ from driveshard.upload.pack.workers import DaemonThreads
 _REQUEST = 1 << 20  # bytes that arrive in the time that a request takes
 _LITTLE = 0.7  # of a part; one that comes whole is proved, too
 _FOLDER = "passing"
+_LOCK = ".in-use"
 
 
 class PassingParts(CachedParts):
@@ -46,6 +47,8 @@ class Supply:
         self._held: dict[int, int] = {}
         if isinstance(parts, CachedParts):
             self._passing = PassingParts(parts.directory / _FOLDER, parts.manifest_parts, parts.reader)
+            self._in_use = os.open(self._passing.directory / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+            parts.hold(self._in_use)
             if isinstance(parts.reader, LinkReader):
                 self._at_once = parts.reader.shelf().at_once
 
@@ -119,16 +122,18 @@ class Supply:
         """Let go of everything; what was fetched and not looked at stays for the next run."""
         for number in list(self._held):
             os.close(self._held.pop(number))
-        if self._passing is not None and not self._fetched:
-            self._tidy(self._passing.directory)
+        if self._passing is not None:
+            os.close(self._in_use)
+            if not self._fetched:
+                _tidy(self._passing.directory)
 
-    def _tidy(self, directory: Path) -> None:
-        """Remove the folder and what a killed run left there, unless another run has parts there."""
-        with contextlib.suppress(OSError):
-            in_use = sum(not remove_unless_used(path) for path in directory.glob("*.zip"))
-            if not in_use:
-                for lock in directory.glob(".*.lock"):
-                    lock.unlink()
+
+def _tidy(directory: Path) -> None:
+    """Remove the folder and what a killed run left there, unless another run uses it."""
+    with contextlib.suppress(OSError):
+        if remove_unless_used(directory / _LOCK):
+            for path in directory.iterdir():
+                path.unlink()
             directory.rmdir()
 
 

@@ -21,6 +21,7 @@ SCRIPTS = (
     "overlap",
     "nothing_to_do",
     "reading",
+    "stats",
     "loose_files",
     "pull",
     "growth",

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from driveshard.dataset.preview import Preview, preview
     from driveshard.dataset.pull import PullResult, pull
     from driveshard.dataset.reader import Member, Reading
+    from driveshard.dataset.stats.result import Stats
+    from driveshard.dataset.stats.stats import stats
     from driveshard.dataset.verify import Proof
     from driveshard.dataset.view.view import View, view
     from driveshard.upload.ledger.reader import Record
@@ -40,6 +42,7 @@ __all__ = [
     "Record",
     "Sample",
     "Shared",
+    "Stats",
     "View",
     "__version__",
     "cat",
@@ -51,6 +54,7 @@ __all__ = [
     "pull",
     "push",
     "share",
+    "stats",
     "status",
     "verify",
     "view",
@@ -69,6 +73,7 @@ _HOMES = {
     "Sample": "driveshard.core.model",
     "Shared": "driveshard.api",
     "View": "driveshard.dataset.view.view",
+    "Stats": "driveshard.dataset.stats.result",
     "cat": "driveshard.api",
     "ls": "driveshard.api",
     "open": "driveshard.api",
@@ -76,6 +81,7 @@ _HOMES = {
     "pull": "driveshard.dataset.pull",
     "push": "driveshard.api",
     "share": "driveshard.api",
+    "stats": "driveshard.dataset.stats.stats",
     "status": "driveshard.api",
     "verify": "driveshard.api",
     "view": "driveshard.dataset.view.view",

@@ -35,6 +35,7 @@ COMMANDS = {
     "cat": "Write one member of a dataset to stdout.",
     "preview": "Write a contact sheet of a dataset's images.",
     "view": "Browse a dataset's samples on a page of this machine.",
+    "stats": "Counts, sizes, labels, and mean and std of images.",
     "forget": "Forget a dataset: its ledger and waiting parts here.",
     "clean": "Remove what runs left on this machine.",
     "login": "Allow driveshard to use your Drive.",

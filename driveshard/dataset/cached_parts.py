@@ -135,7 +135,7 @@ class CachedParts:
         for _, length, path in kept:
             if total <= self.limit:
                 break
-            if _remove_unless_used(path):
+            if remove_unless_used(path):
                 total -= length
         return total <= self.limit
 
@@ -177,7 +177,7 @@ def _kept(directory: Path) -> Iterator[tuple[float, int, Path]]:
                 yield status.st_mtime, status.st_size, path
 
 
-def _remove_unless_used(path: Path) -> bool:
+def remove_unless_used(path: Path) -> bool:
     """Whether it could be removed: it is not while anybody has it open."""
     try:
         with path.open("rb") as stream:

@@ -115,6 +115,15 @@ class Engine:
             ),
         )
 
+    def call(self, number: int, work: Callable[[], T], words: str) -> Future[T]:
+        """Anything else, done soon where parts are built, as a module's function and values that can be pickled.
+
+        ``number`` is its own among those of this engine, ``words`` say what was done, as in "a part was read". Fails as
+        ``submit`` does."""
+        if self._losses[number] >= _LOSSES:
+            raise self._given_up(words)
+        return self._run(number, lambda _: work)
+
     def measure(self, measure: Callable[[Any], T], source: Any) -> T:
         """``measure(source)``, called where parts are built, since samples that end their process do so there too.
 

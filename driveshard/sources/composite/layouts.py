@@ -48,6 +48,14 @@ _FORMS: Mapping[str, Mapping[str, tuple[bytes, bytes]]] = {
 }
 
 
+def as_sample(path: str) -> str:
+    """A path of the trees as ``driveshard.Dataset(..., key="trees")`` names it: ``fg_bg_mask/x_mask.jpg`` is the field
+    ``fg_bg_mask.jpg`` of the sample ``x``."""
+    tree, _, rest = path.partition("/")
+    key, _, extension = rest.rpartition(".")
+    return f"{key.removesuffix('_mask') if tree == 'fg_bg_mask' else key}.{tree}.{extension}"
+
+
 def members_of(layout: str, wanted: Iterable[str], mask: str) -> list[Member]:
     """The wanted ones of the fields ``background``, ``image``, ``label``, ``mask`` and ``table``, in path order.
     ``mask`` is the extension of the masks."""

@@ -86,12 +86,16 @@ def _add(found: list[Window], part: ManifestPart, start: int, length: int) -> No
 
 def _tiles_in(window: Window, data: bytes) -> list[Tile]:
     tiles = tiles_of(data)
-    if any(tile.mask is not None for tile in tiles):  # at either end of the window, a mask may lie beyond
-        if window.start > 0 and tiles[0].mask is None:
-            del tiles[0]
-        if window.start + window.length < _end_of_members(window.part) and tiles[-1].mask is None:
-            del tiles[-1]
+    whole = max(map(_pictures, tiles), default=0)  # at either end of the window, a mask or another may lie beyond
+    if tiles and window.start > 0 and _pictures(tiles[0]) < whole:
+        del tiles[0]
+    if tiles and window.start + window.length < _end_of_members(window.part) and _pictures(tiles[-1]) < whole:
+        del tiles[-1]
     return spread(tiles, window.tiles)
+
+
+def _pictures(tile: Tile) -> int:
+    return sum(picture is not None for picture in tile.pictures)
 
 
 def spread(items: Sequence[T], count: int) -> list[T]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,17 @@ def engine(value: Any) -> str:
     if value not in ENGINES:
         raise ValueError(f"one of {', '.join(ENGINES)}")
     return str(value)
+
+
+def one_of(*names: str) -> Callable[[Any], str]:
+    """A parser of one of these words."""
+
+    def parse(value: Any) -> str:
+        if value not in names:
+            raise ValueError(f"one of {', '.join(names)}")
+        return str(value)
+
+    return parse
 
 
 def where(value: Any) -> str:

@@ -191,7 +191,9 @@ class _Pull:
     def _holds(self, part: ManifestPart) -> bool:
         """Whether a part holds a member that is asked for; its directory is read, by a range."""
         with damage_told(part), open_part(self._shelf, part) as archive:
-            return any(self._match(os.fsdecode(member_path(info))) for info in archive.infolist())
+            paths = (member_path(info) for info in archive.infolist())
+            deleted = self._manifest.deleted_paths if self._manifest is not None else ()
+            return any(self._match(os.fsdecode(path)) for path in paths if path not in deleted)
 
     def _everything(self, wanted: list[Wanted]) -> list[Wanted]:
         """What may be here: with a manifest all of its parts, since the one that is written tells of them, too."""
@@ -303,10 +305,28 @@ class _Pull:
                 stream.write(data)
                 stream.flush()
                 os.fsync(stream.fileno())
+            self._remove_replaced(path)
             os.replace(temp, path)
             sync_directory(self._directory)
         except OSError as error:
             raise unwritable(self._directory, error) from error
+
+    def _remove_replaced(self, path: Path) -> None:
+        """Remove the parts that the manifest written by an earlier pull tells of and the dataset has no more. It is
+        still there, so that a pull after a kill knows of them, too."""
+        try:
+            before = Manifest.decode(path.read_bytes())
+        except (FileNotFoundError, Mismatch):
+            return
+        assert self._manifest is not None
+        present = {part.name for part in self._manifest.parts}
+        replaced = (
+            [part for part in before.parts if part.name not in present] if before.job == self._manifest.job else []
+        )
+        for part in replaced:
+            (self._directory / part.name).unlink(missing_ok=True)
+        if replaced:
+            self._ways.emit(Notice(f"removed {plural(len(replaced), 'part')} that the dataset has no more"))
 
     def _result(self, name: str, wanted: list[Wanted]) -> PullResult:
         sizes = [_size_of(self._path(one)) if one.size is None else one.size for one in wanted]

@@ -95,11 +95,12 @@ def _trash(record: Record, settings: Settings, emit: Emit) -> None:
             advice="Leave --delete out, and delete it by hand.",
         )
     destination: Destination = open_destination(record.to, settings)
+    folder_id = record.folder_id or ""
     retry = Retry(settings.clock, settings.patience, emit)
     throttle = Throttle(settings.clock, emit, None, writes_per_second=DEFAULT_WRITES_PER_SECOND)
     try:
         throttle.write()
-        retry.call(lambda: destination.trash(record.folder_id), doing="moving the folder to the trash")  # type: ignore[attr-defined]
+        retry.call(lambda: destination.trash(folder_id), doing="moving the folder to the trash")
     finally:
         getattr(destination, "close", lambda: None)()
 

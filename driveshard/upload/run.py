@@ -37,6 +37,7 @@ from driveshard.upload.dataset_folder.find_or_create import DatasetFolder, Trace
 from driveshard.upload.dataset_folder.index_ahead import IndexAhead
 from driveshard.upload.dataset_folder.publish import Publisher, Sha256s, manifest_of
 from driveshard.upload.dataset_folder.reconcile import Reconciler
+from driveshard.upload.dataset_folder.retiring import retire_unseen, trash_retired
 from driveshard.upload.dataset_folder.settling import sentences, settle
 from driveshard.upload.ledger.ledger import Ledger
 from driveshard.upload.ledger.lock import hold
@@ -45,7 +46,7 @@ from driveshard.upload.ledger.rows import LedgerDamaged
 from driveshard.upload.naming import dataset_name, ledger_path, ledger_stem
 from driveshard.upload.pack.engine import default_workers, open_engine
 from driveshard.upload.pipeline import Pipeline
-from driveshard.upload.plan.base import Cut
+from driveshard.upload.plan.base import Cut, Differences
 from driveshard.upload.plan.registry import planner_for
 from driveshard.upload.result import PushResult
 from driveshard.upload.same_source import check_same_source, where_is, without_own
@@ -256,6 +257,7 @@ class Run:
         """Once all parts are proved: look at the folder again, publish, share, side by side: a part that somebody took
         away meanwhile ends this run, and the next one publishes anew."""
         ledger, sent = around.ledger, around.throttle.sent
+        retire_unseen(ledger)
         shared = around.later(lambda: self._share(publisher, sent=bool(sent)))
         for number, count in settle(ledger).items():
             why = f"the keys of {plural(count, 'sample')} are in an earlier part, too; readers see the newest"
@@ -274,6 +276,7 @@ class Run:
                 raise Mismatch("a part vanished from the folder during the run", advice="Run the same command again.")
         published.result()
         shared.result()
+        trash_retired(around)
         publisher.refresh_card(self.result.shared or ledger.get("shared") or "nobody")
         self.result.state = "complete"
 
@@ -309,6 +312,7 @@ class Run:
             self.emit,
             measure=lambda how: engine.measure(how, self.source),
             checksum=options.checksum,
+            differences=Differences.of(options),
         )
         workers = options.workers or default_workers()
         engine = open_engine(
@@ -325,7 +329,8 @@ class Run:
             self.result.failed = [*getattr(planner, "failures", []), *pipeline.failed.values()]
             throttle = around.throttle
             pipeline.spent.paced, pipeline.spent.limited = throttle.seconds_paced, throttle.seconds_limited
-            self.result.changed = getattr(planner, "changed", 0)
+            self.result.changed, self.result.ignored = getattr(planner, "changed", 0), getattr(planner, "ignored", 0)
+            self.result.dropped = getattr(planner, "dropped", 0)
             pipeline.spent.out, pipeline.spent.slowed = self.retry.seconds_out, self.retry.seconds_slowed
             self.result.held_back_by = held_back_by(pipeline.spent)
         return uploader.heads

@@ -29,7 +29,7 @@ def index_of(manifest: Manifest, ledger: Ledger, read: Read) -> bytes | None:
     except (BrokenDirectory, zlib.error):
         return None
     stream = io.BytesIO()
-    save_index(build_index(parts), stream)
+    save_index(build_index(parts, manifest.deleted_paths, manifest.hidden), stream)
     return stream.getvalue()
 
 

@@ -32,7 +32,7 @@ from driveshard.upload.side_by_side import Later
 from driveshard.upload.surroundings import Surroundings
 
 Sha256s = tuple[str, ...]
-"""Of parts, in the order of their numbers."""
+"""Of parts, in the order of their numbers; and of what is deleted."""
 
 _SMALL_PARTS = 24
 _TRIES = 3
@@ -257,7 +257,7 @@ class Publisher:
 
 
 def _sha256s(manifest: Manifest) -> Sha256s:
-    return tuple(part.sha256 for part in manifest.parts)
+    return (*(part.sha256 for part in manifest.parts), manifest.hidden)
 
 
 def manifest_of(ledger: Ledger) -> Manifest:
@@ -285,4 +285,5 @@ def manifest_of(ledger: Ledger) -> Manifest:
         samples=totals.samples,
         files=totals.files,
         parts=parts,
+        deleted=tuple(path.decode("utf-8", "surrogateescape") for path in sorted(ledger.dropped_files())),
     )

@@ -32,6 +32,7 @@ COMMANDS = {
     "verify": "Prove that a dataset is whole.",
     "ls": "List the members of a dataset.",
     "cat": "Write one member of a dataset to stdout.",
+    "compact": "Merge a dataset's small parts into large ones.",
     "preview": "Write a contact sheet of a dataset's images.",
     "forget": "Forget a dataset: its ledger and waiting parts here.",
     "clean": "Remove what runs left on this machine.",

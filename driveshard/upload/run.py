@@ -26,12 +26,9 @@ from driveshard.core.events import Doing, Emit, Notice, Published, Started
 from driveshard.core.formatting import plural
 from driveshard.core.model import Failure
 from driveshard.sources.base import Source
-from driveshard.storage.account_usage import AccountTally
 from driveshard.storage.base import Destination
-from driveshard.storage.rate_limits import parse_bwlimit
 from driveshard.storage.registry import open_destination
 from driveshard.storage.retry import Retry
-from driveshard.storage.throttle import Throttle
 from driveshard.upload.bottleneck import held_back_by
 from driveshard.upload.dataset_folder.find_or_create import DatasetFolder, Traces
 from driveshard.upload.dataset_folder.index_ahead import IndexAhead
@@ -44,6 +41,7 @@ from driveshard.upload.ledger.lock import hold
 from driveshard.upload.ledger.reader import read_record
 from driveshard.upload.ledger.rows import LedgerDamaged
 from driveshard.upload.naming import dataset_name, ledger_path, ledger_stem
+from driveshard.upload.pace import throttle_for
 from driveshard.upload.pack.engine import default_workers, open_engine
 from driveshard.upload.pipeline import Pipeline
 from driveshard.upload.plan.base import Cut, Differences
@@ -137,7 +135,9 @@ class Run:
         ):
             ledger = stack.enter_context(self._open_ledger(path))
             self.result.shared = ledger.get("shared") or "nobody"
-            throttle = stack.enter_context(self._throttle())
+            throttle = stack.enter_context(
+                throttle_for(self.options, self.settings, self.destination, self.retry, self.emit)
+            )
             around = Surroundings(self.destination, ledger, self.retry, throttle, self.clock, self.emit)
             spool = self._spool()
             try:
@@ -162,27 +162,6 @@ class Run:
                     piece.rename(aside.with_name(aside.name + suffix))
             self.emit(Notice(f"The ledger of {self.name} cannot be used ({damage}); it is kept as {aside.name}"))
             return Ledger(path)
-
-    @contextmanager
-    def _throttle(self) -> Iterator[Throttle]:
-        account = getattr(self.destination, "account", None)
-        tally = AccountTally(self.settings.account_file, account) if account else None
-        bandwidth = self.settings.bandwidth
-        bandwidth.timetable = parse_bwlimit(self.options.bwlimit) if self.options.bwlimit else None
-        try:
-            yield Throttle(
-                self.clock,
-                self.emit,
-                tally,
-                writes_per_second=self.options.writes_per_second,
-                bwlimit=bandwidth,
-                max_transfer=self.options.max_transfer,
-                max_duration=self.options.max_duration,
-                heed=self.retry.heed,
-            )
-        finally:
-            if tally is not None:
-                tally.close()
 
     def _spool(self) -> Spool:
         options = self.options

@@ -16,7 +16,15 @@ from driveshard.archive import manifest as manifests
 from driveshard.archive.manifest import Manifest, ManifestPart
 from driveshard.archive.zip_reader import member_path
 from driveshard.config.settings import Settings, settings_from
-from driveshard.core.errors import DriveshardError, Interrupted, Mismatch, SourceMissing, UsageError, defect_of
+from driveshard.core.errors import (
+    DriveshardError,
+    Interrupted,
+    Mismatch,
+    NotFound,
+    SourceMissing,
+    UsageError,
+    defect_of,
+)
 from driveshard.core.events import Emit, Notice, PartReleased, Planned, Published, Scanned, Started, ignore
 from driveshard.core.files import sync_directory
 from driveshard.core.formatting import plural, shown
@@ -120,7 +128,7 @@ class _Pull:
         with hold_directory(self._directory):
             try:
                 self._bring(wanted)
-            except Mismatch as error:
+            except (Mismatch, NotFound, SourceMissing) as error:
                 wanted = self._planned_anew(wanted, error)
                 self._bring(wanted)
         self._ways.emit(Published(None))
@@ -134,12 +142,13 @@ class _Pull:
         self._fetch(missing)
         self._publish({one.number for one in wanted} | whole)
 
-    def _planned_anew(self, before: list[Wanted], error: Mismatch) -> list[Wanted]:
-        """After a mismatch: the dataset may have been changed meanwhile, or its manifest come with a wrong bit. Raises
-        the mismatch again when nothing is planned otherwise now."""
+    def _planned_anew(self, before: list[Wanted], error: DriveshardError) -> list[Wanted]:
+        """After a mismatch, or when a part is gone: the dataset may have been changed or merged meanwhile, or its
+        manifest come with a wrong bit. Raises the error again when nothing is planned otherwise now."""
         wanted = before if self._manifest is None else self._plan(self._shelf.files())[1]
         if wanted == before:
             raise error
+        self._ways.halt.clear()
         self._ways.emit(Notice("the dataset is not what it was when this began; going on by its present manifest"))
         return wanted
 

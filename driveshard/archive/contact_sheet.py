@@ -166,12 +166,12 @@ IMAGES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".t
 """What the name of a member that is an image ends in."""
 
 
-def tiles_of(data: bytes) -> list[Tile]:
-    """The image samples that lie whole in some bytes of a part."""
+def tiles_of(data: bytes, deleted: frozenset[bytes] = frozenset()) -> list[Tile]:
+    """The image samples that lie whole in some bytes of a part; members of the paths ``deleted`` are not looked at."""
     samples: dict[str, dict[str, bytes]] = {}
     for path, content in whole_members(data):
         name = path.decode("utf-8", "replace")
-        if name.lower().endswith(IMAGES):
+        if name.lower().endswith(IMAGES) and path not in deleted:
             key = sample_key(name)
             samples.setdefault(key, {}).setdefault(name[len(key) :].lower(), content)
     return [tile for key, pictures in samples.items() if (tile := _tile(key, pictures)) is not None]

@@ -33,6 +33,7 @@ COMMANDS = {
     "verify": "Prove that a dataset is whole.",
     "ls": "List the members of a dataset.",
     "cat": "Write one member of a dataset to stdout.",
+    "compact": "Merge a dataset's small parts into large ones.",
     "preview": "Write a contact sheet of a dataset's images.",
     "view": "Browse a dataset's samples on a page of this machine.",
     "stats": "Counts, sizes, labels, and mean and std of images.",

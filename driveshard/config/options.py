@@ -20,6 +20,7 @@ from driveshard.config.values import (
     folder,
     globs,
     number,
+    one_of,
     profile,
     rate,
     size,
@@ -252,6 +253,22 @@ class PushOptions:
         "",
         WHAT,
         "Read every file again and pack those whose content changed, also where size and dates say it did not",
+    )
+    changed: str = _set(
+        "add",
+        one_of("add", "ignore"),
+        "HOW",
+        WHAT,
+        "Files that changed since they were packed: add them again, in a new part that readers prefer (the default), or"
+        " ignore them, which leaves the dataset as it is and tells how many",
+    )
+    deleted: str = _set(
+        "keep",
+        one_of("keep", "drop"),
+        "HOW",
+        WHAT,
+        "Files that the source has no more: keep them in the dataset and tell how many (the default), or drop them:"
+        " readers see them no more, and parts of nothing else go to the trash",
     )
     other_file_systems: bool = _set(
         False,

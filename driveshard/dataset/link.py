@@ -88,15 +88,15 @@ def open_link(what: str, cache: Path, limit: int | None) -> Place:
     parts = CachedParts(directory, rows, reader, limit)
     # Named for what it is the index of: once the dataset is published anew, another one is kept beside it.
     file = directory / f"index-{_digest(manifest)}.npz"
-    index = fitting(file, parts.parts)
+    index = fitting(file, parts.parts, hidden=manifest.hidden)
     if index is None:
         _fetch_index(shelf, files, file)
-        index = fitting(file, parts.parts)
+        index = fitting(file, parts.parts, hidden=manifest.hidden)
     if index is None:
-        index = build_index(_directories(parts, reader))
+        index = build_index(_directories(parts, reader), manifest.deleted_paths, manifest.hidden)
         with contextlib.suppress(OSError):
             keep(index, file)
-            index = fitting(file, parts.parts) or index
+            index = fitting(file, parts.parts, hidden=manifest.hidden) or index
     return Place(manifest.name, parts, index, file if file.is_file() else None)
 
 

@@ -13,7 +13,7 @@ from driveshard.core.errors import SourceMissing
 from driveshard.core.events import Emit, ignore
 from driveshard.core.paths import path_of
 from driveshard.dataset.locate import find_manifest, open_shelf
-from driveshard.dataset.picture_file import target, write_picture
+from driveshard.dataset.picture_file import format_of, target, write_picture
 from driveshard.upload.dataset_folder.preview import preview as sheet_of
 
 DEFAULT = "preview.jpg"
@@ -56,7 +56,7 @@ def preview_into(what: str, named: Path | None, settings: Settings, emit: Emit) 
             fetched.append(len(data))
             return data
 
-        sheet = sheet_of(manifest, {}, read, format)
+        sheet = sheet_of(manifest, {}, read, format_of(file))
     if sheet is None:
         raise SourceMissing(
             f"{manifest.name} has no images that could be shown", advice=f"`driveshard ls {what}` lists what it has."

@@ -110,6 +110,10 @@ class Destination(Protocol):
     def remove(self, file_id: str) -> None:
         """Delete a file for good; one that is not there is fine."""
 
+    def trash(self, file_id: str) -> None:
+        """Put a stored file where somebody can take it back from for 30 days; one that is not there is fine. It is not
+        found any more, and its id is not used again."""
+
     def share(self, folder_id: str, who: str, before_write: Callable[[], None] = lambda: None) -> str:
         """Set who may read: ``anyone``, ``domain:D``, ``user:EMAIL`` or ``nobody``; what is so already costs no write.
         ``before_write`` waits for the turn of each. Returns who may read now. Raises ShareRefused."""

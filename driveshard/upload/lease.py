@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from driveshard.config.settings import Settings
 from driveshard.core.clock import Clock
 from driveshard.core.errors import Busy, DriveshardError, Interrupted, NotFound, Refused, TempFull
 from driveshard.core.events import Emit, Notice, Waiting
@@ -301,3 +302,18 @@ class Lease:
             time.sleep(_PACE)
         word = f"{claim.home} {claim.since} {secrets.token_hex(4)}"
         self._destination.set_properties(self._folder.id, {claim.key: None, _LAST: word})
+
+
+def lease_for(
+    destination: Destination,
+    name: str,
+    settings: Settings,
+    retry: Retry,
+    throttle: Throttle,
+    emit: Emit,
+    *,
+    wait: bool,
+) -> Lease:
+    """This home's claim on that dataset, not yet taken."""
+    home = home_id(settings.home)
+    return Lease(destination, home, name, retry=retry, throttle=throttle, clock=settings.clock, emit=emit, wait=wait)

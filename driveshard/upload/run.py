@@ -25,27 +25,26 @@ from driveshard.core.events import Doing, Emit, Notice, Published, Started
 from driveshard.core.formatting import plural
 from driveshard.core.model import Failure
 from driveshard.sources.base import Source
-from driveshard.storage.account_usage import AccountTally
 from driveshard.storage.base import Destination
-from driveshard.storage.rate_limits import parse_bwlimit
 from driveshard.storage.registry import open_destination
 from driveshard.storage.retry import Retry
-from driveshard.storage.throttle import Throttle
 from driveshard.upload.bottleneck import held_back_by
 from driveshard.upload.dataset_folder.find_or_create import DatasetFolder, Traces
 from driveshard.upload.dataset_folder.index_ahead import IndexAhead
 from driveshard.upload.dataset_folder.publish import Publisher, Sha256s, manifest_of
 from driveshard.upload.dataset_folder.reconcile import Reconciler
+from driveshard.upload.dataset_folder.retiring import retire_unseen, trash_retired
 from driveshard.upload.dataset_folder.settling import sentences, settle
-from driveshard.upload.lease import Lease, home_id
+from driveshard.upload.lease import lease_for
 from driveshard.upload.ledger.ledger import Ledger
 from driveshard.upload.ledger.lock import hold
 from driveshard.upload.ledger.opening import open_ledger
 from driveshard.upload.ledger.reader import read_record
 from driveshard.upload.naming import dataset_name, ledger_path, ledger_stem
+from driveshard.upload.pace import throttle_for
 from driveshard.upload.pack.engine import open_engine, workers_of
 from driveshard.upload.pipeline import Pipeline
-from driveshard.upload.plan.base import Cut
+from driveshard.upload.plan.base import Cut, Differences
 from driveshard.upload.plan.registry import planner_for
 from driveshard.upload.result import PushResult
 from driveshard.upload.same_source import check_same_source, where_is, without_own
@@ -136,8 +135,12 @@ class Run:
         ):
             ledger = stack.enter_context(open_ledger(path, self.name, self.emit))
             self.result.shared = ledger.get("shared") or "nobody"
-            throttle = stack.enter_context(self._throttle())
-            lease = self._lease(throttle)
+            throttle = stack.enter_context(
+                throttle_for(self.options, self.settings, self.destination, self.retry, self.emit)
+            )
+            lease = lease_for(
+                self.destination, self.name, self.settings, self.retry, throttle, self.emit, wait=self.options.wait
+            )
             around = Surroundings(self.destination, ledger, self.retry, throttle, self.clock, self.emit, lease=lease)
             spool = self._spool()
             try:
@@ -152,39 +155,6 @@ class Run:
                 if not settled:
                     getattr(self.destination, "abort", lambda: None)()
                 self._tell(around)
-
-    def _lease(self, throttle: Throttle) -> Lease:
-        return Lease(
-            self.destination,
-            home_id(self.settings.home),
-            self.name,
-            retry=self.retry,
-            throttle=throttle,
-            clock=self.clock,
-            emit=self.emit,
-            wait=self.options.wait,
-        )
-
-    @contextmanager
-    def _throttle(self) -> Iterator[Throttle]:
-        account = getattr(self.destination, "account", None)
-        tally = AccountTally(self.settings.account_file, account) if account else None
-        bandwidth = self.settings.bandwidth
-        bandwidth.timetable = parse_bwlimit(self.options.bwlimit) if self.options.bwlimit else None
-        try:
-            yield Throttle(
-                self.clock,
-                self.emit,
-                tally,
-                writes_per_second=self.options.writes_per_second,
-                bwlimit=bandwidth,
-                max_transfer=self.options.max_transfer,
-                max_duration=self.options.max_duration,
-                heed=self.retry.heed,
-            )
-        finally:
-            if tally is not None:
-                tally.close()
 
     def _spool(self) -> Spool:
         options = self.options
@@ -260,6 +230,7 @@ class Run:
         """Once all parts are proved: look at the folder again, publish, share, side by side: a part that somebody took
         away meanwhile ends this run, and the next one publishes anew."""
         ledger, sent = around.ledger, around.throttle.sent
+        retire_unseen(ledger)
         shared = around.later(lambda: self._share(publisher, sent=bool(sent)))
         for number, count in settle(ledger).items():
             why = f"the keys of {plural(count, 'sample')} are in an earlier part, too; readers see the newest"
@@ -279,6 +250,7 @@ class Run:
         published.result()
         around.let_go()
         shared.result()
+        trash_retired(around)
         publisher.refresh_card(self.result.shared or ledger.get("shared") or "nobody")
         self.result.state = "complete"
 
@@ -314,6 +286,7 @@ class Run:
             self.emit,
             measure=lambda how: engine.measure(how, self.source),
             checksum=options.checksum,
+            differences=Differences.of(options),
         )
         engine = open_engine(
             "serial" if planner.sequential else options.engine,
@@ -330,7 +303,8 @@ class Run:
             self.result.failed = [*getattr(planner, "failures", []), *pipeline.failed.values()]
             throttle = around.throttle
             pipeline.spent.paced, pipeline.spent.limited = throttle.seconds_paced, throttle.seconds_limited
-            self.result.changed = getattr(planner, "changed", 0)
+            self.result.changed, self.result.ignored = getattr(planner, "changed", 0), getattr(planner, "ignored", 0)
+            self.result.dropped = getattr(planner, "dropped", 0)
             pipeline.spent.out, pipeline.spent.slowed = self.retry.seconds_out, self.retry.seconds_slowed
             self.result.held_back_by = held_back_by(pipeline.spent)
         return uploader.heads

@@ -181,7 +181,7 @@ def test_push_json_is_one_object_with_the_promised_fields(shell: Shell) -> None:
     first = shell.json("push", "photos", *QUICK)
     assert list(first) == [
         *("name", "state", "folder_id", "link", "parts", "samples", "files", "bytes", "sent_bytes", "requests"),
-        *("seconds", "failed", "resume_after", "shared", "names", "gone", "changed"),
+        *("seconds", "failed", "resume_after", "shared", "names", "gone", "changed", "dropped", "ignored"),
     ]
     assert (first["name"], first["state"], first["samples"], first["files"]) == ("photos", "complete", 60, 60)
     assert first["sent_bytes"] == first["bytes"] > sum(map(len, FILES.values()))

@@ -441,3 +441,16 @@ def test_no_protocol_slip_was_seen(place: Place) -> None:
     for offset in range(0, len(data), place.unit):
         place.destination.send(session, offset, data[offset : offset + place.unit], len(data))
     assert place.emulator.stats()["violations"] == []
+
+
+def test_what_is_in_the_trash_is_not_found(place: Place) -> None:
+    one, other = place.store(content(100), "a.zip"), place.store(content(50, 1), "b.zip")
+    place.destination.trash(one.id)
+    place.destination.trash(one.id)
+    place.destination.trash(place.new_id())
+    with pytest.raises(NotFound):
+        place.destination.get(one.id)
+    place.eventually(lambda: [file.id for file in place.destination.children(place.folder)], [other.id])
+    again = place.store(content(70, 2), "a.zip")
+    place.destination.trash(again.id)
+    assert place.destination.read(other.id, 0, 50) == content(50, 1)

@@ -323,7 +323,7 @@ class DriveDestination:
             return
 
     def trash(self, file_id: str) -> None:
-        """Move a file or folder to Drive's trash; only a place that has one has this. One that is not there is fine."""
+        """As ``destination.Destination``; also for a folder."""
         request = self._client.files.update(
             fileId=file_id, body={"trashed": True}, fields="id,trashed", supportsAllDrives=True
         )

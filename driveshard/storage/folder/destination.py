@@ -4,6 +4,7 @@
         NAME-00000.zip ...         what was stored, under its own name
         .driveshard/folder.json    the folder's id and properties
         .driveshard/ID.json        what is known of a file: name, properties, session, checksums once computed
+        .driveshard/trash/         parts that others replaced, for 30 days
         .driveshard/ID.partial     an unfinished upload; its length is what is held
 
 A file counts as stored when its record says so, its partial file is gone and the file itself is there. The record is
@@ -36,7 +37,6 @@ from driveshard.storage.folder.records import (
     began,
     changed_folder,
     checksums_of,
-    claimed,
     create_own,
     is_damaged,
     is_id,
@@ -52,6 +52,7 @@ from driveshard.storage.folder.records import (
     write_all,
     write_public,
 )
+from driveshard.storage.folder.taking_away import delete, delete_folder, put_in_trash
 
 _STRIPES = 64
 
@@ -268,32 +269,22 @@ class FolderDestination:
         with self._request(), self._holding(file_id):
             folder = self._find_folder(file_id)
             if folder is not None:
-                self._remove_folder(file_id, folder)
+                with self._naming:
+                    delete_folder(folder)
+                    self._places.pop(file_id, None)
                 return
             place = self._locate(file_id)
             if place is None:
                 return
-            record = Record.read(record_path(place, file_id))
-            if record is not None and is_stored(place, file_id, record) and not claimed(place, file_id, record.name):
-                (place / record.name).unlink(missing_ok=True)
-            partial_path(place, file_id).unlink(missing_ok=True)
-            record_path(place, file_id).unlink(missing_ok=True)
+            delete(place, file_id)
             self._places.pop(file_id, None)
 
-    def _remove_folder(self, folder_id: str, place: Path) -> None:
-        """What was stored here goes, and the folder with it unless somebody else put something there."""
-        with self._naming:
-            for file_id, record in list(records(place)):
-                if is_stored(place, file_id, record):
-                    (place / record.name).unlink(missing_ok=True)
-            for one in (place / STATE).iterdir():
-                if one.name != FOLDER:
-                    one.unlink(missing_ok=True)
-            (place / STATE / FOLDER).unlink(missing_ok=True)
-            (place / STATE).rmdir()
-            with contextlib.suppress(OSError):
-                place.rmdir()
-            self._places.pop(folder_id, None)
+    def trash(self, file_id: str) -> None:
+        with self._request(), self._holding(file_id):
+            place = self._locate(file_id)
+            if place is not None:
+                put_in_trash(place, file_id)
+                self._places.pop(file_id, None)
 
     def share(self, folder_id: str, who: str, before_write: Callable[[], None] = lambda: None) -> str:
         """A plain folder has no permissions: ``nobody`` is fine, all else raises ShareRefused."""

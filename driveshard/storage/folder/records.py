@@ -196,7 +196,7 @@ def make_room(place: Path, name: str, file_id: str, properties: Mapping[str, str
     of what it holds, so it is kept under a name beside."""
     known = [(other, record) for other, record in records(place) if other != file_id and record.name == name]
     made_anew = properties == ARTIFACT and any(record.properties == ARTIFACT for _, record in known)
-    beside = None if made_anew or not os.path.lexists(place / name) else _unused_name(place, name)
+    beside = None if made_anew or not os.path.lexists(place / name) else unused_name(place, name)
     for other, record in known:
         if beside is not None and is_stored(place, other, record):
             # Before the file moves: a kill in between leaves a record without a file, never one of the wrong file.
@@ -213,7 +213,8 @@ def claimed(place: Path, file_id: str, name: str) -> bool:
     return any(other != file_id and record.stored and record.name == name for other, record in records(place))
 
 
-def _unused_name(place: Path, name: str) -> str:
+def unused_name(place: Path, name: str) -> str:
+    """A name beside it that nothing has."""
     stem, dot, suffix = name.rpartition(".")
     count = 1
     while os.path.lexists(place / (found := f"{stem}.kept-{count}{dot}{suffix}")):

@@ -17,7 +17,7 @@ from driveshard.archive.zip_reader import whole_members
 from driveshard.core.model import FileList, sample_key
 from driveshard.sources.composite.layouts import as_sample
 from driveshard.upload.ledger.ledger import Ledger
-from driveshard.upload.plan.files import known_rows
+from driveshard.upload.plan.known import seen_rows
 
 _LABEL_BYTES = 4096  # a larger one is no label
 _MOST_VALUES = 24  # a label with more values is a measurement
@@ -64,7 +64,7 @@ def _is_folder(ledger: Ledger) -> bool:
 
 
 def _known(ledger: Ledger) -> Iterator[tuple[str, int]]:
-    return ((as_text(row[0]), row[1]) for row, _, _ in known_rows(ledger))
+    return ((as_text(row[0]), row[1]) for row, _, _ in seen_rows(ledger))
 
 
 def _counted(files: Iterable[tuple[str, int]]) -> Contents:

@@ -11,12 +11,15 @@ import os
 import re
 import zlib
 from array import array
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from driveshard.archive import names as member_names
+from driveshard.archive.manifest import NAME as MANIFEST
+from driveshard.archive.manifest import Manifest
 from driveshard.archive.zip_reader import DAMAGED, directory_of
 from driveshard.core.errors import Mismatch, Unavailable, UsageError
 from driveshard.core.events import Notice
@@ -121,7 +124,11 @@ class Recovery:
         """Those that are intact, and of another number than ``numbers``."""
         seen: set[int | str] = {*numbers}  # numbers and names
         parts = [(facts, one) for one in listed if (facts := facts_of(one, self._job)) is not None]
+        replaced = self._by_the_manifest(listed)
         for facts, remote in sorted(parts, key=lambda one: one[0].number):
+            if replaced(facts.number):
+                self._emit(Notice(f"{remote.name} is left beside the parts: the manifest does not tell of it any more"))
+                continue
             checked = self._with_checksum(remote)
             if facts.number in seen or remote.name in seen:
                 continue
@@ -136,6 +143,23 @@ class Recovery:
         for remote in listed:
             if remote.properties.get("driveshard") == "artifact":
                 self._ledger.note_artifact(remote.name, remote.id, remote.md5 or "")
+
+    def _by_the_manifest(self, listed: list[RemoteFile]) -> Callable[[int], bool]:
+        """Take over which files are deleted. Returns whether a part was replaced: numbers only grow, so one that is
+        older than the manifest's last and not in it has gone from the dataset, though not yet from the folder."""
+        for remote in listed:
+            if remote.name == MANIFEST and remote.properties.get("driveshard") == "artifact" and remote.size > 0:
+                with suppress(Mismatch):
+                    manifest = Manifest.decode(self._read(remote, 0, remote.size))
+                    self._ledger.drop_files(manifest.deleted_paths)
+                    numbers = {part.number for part in manifest.parts}
+                    return lambda number: number not in numbers and number < max(numbers, default=0)
+        return lambda _: False
+
+    def _read(self, remote: RemoteFile, start: int, length: int) -> bytes:
+        return self._around.ask(
+            lambda: self._destination.read(remote.id, start, length), doing=f"reading {remote.name}"
+        )
 
     def _with_checksum(self, listed: RemoteFile) -> RemoteFile:
         """The file, once Drive has its checksum: taken for lost, it would be uploaded a second time."""

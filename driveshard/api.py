@@ -55,6 +55,8 @@ def push(
     engine: str | Executor | None = None,
     recreate: bool | None = None,
     checksum: bool | None = None,
+    changed: str | None = None,
+    deleted: str | None = None,
     other_file_systems: bool | None = None,
     yes: bool | None = None,
     dry_run: bool | None = None,
@@ -94,6 +96,10 @@ def push(
             machine), ``"dask:ADDRESS"``, or any ``concurrent.futures.Executor``, which is used and not shut down.
         recreate: If the dataset's folder was deleted, begin anew in a new one.
         checksum: Read every file again and pack those whose content changed, also where size and dates say it did not.
+        changed: What becomes of files that changed since they were packed: ``"add"`` packs them again, into a new part
+            that readers prefer (default), ``"ignore"`` leaves the dataset as it is; ``result.ignored`` counts them.
+        deleted: What becomes of files that the source has no more: ``"keep"`` (default; ``result.gone`` counts them) or
+            ``"drop"``: readers see them no more. Most of a dataset is dropped only with ``yes``.
         other_file_systems: Pack also what is mounted below the folder (without it: one file system).
         yes: Push also a home folder, the whole system, or a folder with mounts below it; else that raises.
         dry_run: Say what would be packed (``state`` is then ``"planned"``), and send nothing.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import sys
@@ -77,6 +78,15 @@ def test_small_parts_become_one(tmp_path: Path, emulator: Emulator, on_drive: bo
     assert (after.sent_bytes, after.parts, after.files, after.gone, after.changed) == (0, 1, 8, 0, 0)
     bench.write(d0__0000_bin=b"newest", d1__0001_bin=b"back")
     assert (bench.push().changed, bench.read()) == (1, bench.on_disk())
+
+
+def test_the_command_answers_in_json(bench: Bench) -> None:
+    done = json.loads(bench.compact_as_process(0).stdout)
+    assert list(done) == [
+        *("name", "state", "folder_id", "link", "parts", "bytes", "merged", "made"),
+        *("fetched_bytes", "sent_bytes", "requests", "seconds"),
+    ]
+    assert (done["name"], done["state"], done["merged"], done["parts"]) == ("t", "complete", 4, 1)
 
 
 def test_the_merged_part_is_what_a_push_of_the_same_files_makes(bench: Bench) -> None:

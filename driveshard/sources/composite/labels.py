@@ -12,14 +12,17 @@ from driveshard.sources.composite.renderer import Scene
 
 Label = Mapping[str, Any]
 
-_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
 
 
 def label_of(scene: Scene, flipped: bool, *, tight: bool) -> Label:
     """Names of both pictures, ``flip``, the box of the whole pasted picture in pixels (``x``, ``y``, ``width``,
-    ``height``) and its ``scale``; with ``tight`` also ``box_x`` and so on, the box of what is to be seen of it."""
-    label = {
+    ``height``) and its ``scale``; with ``tight`` also ``box_x`` and so on, the box of what is to be seen of it.
+
+    Its keys are sorted, which is cheaper to see to here than where they are encoded."""
+    return {
         "background": scene.background.name,
+        **(_box_of(scene) if tight else {}),
         "flip": flipped,
         "foreground": scene.foreground.name,
         "height": scene.height,
@@ -28,15 +31,16 @@ def label_of(scene: Scene, flipped: bool, *, tight: bool) -> Label:
         "x": scene.x,
         "y": scene.y,
     }
-    if tight:
-        left, top, right, bottom = scene.patch.box
-        label |= {
-            "box_height": bottom - top,
-            "box_width": right - left,
-            "box_x": scene.x + left,
-            "box_y": scene.y + top,
-        }
-    return label
+
+
+def _box_of(scene: Scene) -> Label:
+    left, top, right, bottom = scene.patch.box
+    return {
+        "box_height": bottom - top,
+        "box_width": right - left,
+        "box_x": scene.x + left,
+        "box_y": scene.y + top,
+    }
 
 
 def as_json(label: Label) -> bytes:
@@ -55,11 +59,10 @@ class Table:
 
     def add(self, key: str, label: Label) -> None:
         """One more row."""
-        names = sorted(label)
         if not self.last:
-            self._writer.writerow(["key", *names])
+            self._writer.writerow(["key", *label])
         self.last = key
-        self._writer.writerow([key, *(_cell(label[name]) for name in names)])
+        self._writer.writerow([key, *map(_cell, label.values())])
 
     def encode(self) -> bytes:
         return self._text.getvalue().encode(errors="replace")

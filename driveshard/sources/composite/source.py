@@ -220,17 +220,18 @@ class _Stage:
         self.table = None if source.labels == "json" else members_of(source.layout, ["table"], source.mask)[0]
         once = source.scale_per == "foreground"
         self._steps = [_step(source.seed, number) for number in range(len(foregrounds))] if once else None
+        self._length = len(backgrounds) * len(foregrounds) * source._per_pair
         self._digits = tuple(
             max(least, len(str(count - 1)))
             for least, count in ((3, len(backgrounds)), (3, len(foregrounds)), (2, source.placements))
         )
 
     def __len__(self) -> int:
-        return len(self.backgrounds) * len(self.foregrounds) * self._source._per_pair
+        return self._length
 
     def place(self, index: int) -> Place:
         """Which pictures sample ``index`` is made of. Raises IndexError."""
-        if not 0 <= index < len(self):
+        if not 0 <= index < self._length:
             raise IndexError(index)
         rest, placement = divmod(index, self._source.placements)
         flipped = False
@@ -267,9 +268,9 @@ class _Stage:
     def members(self, shot: Shot, fields: list[Member]) -> Iterator[tuple[bytes, bytes]]:
         """(path, bytes) of these fields of a sample."""
         key = shot.key.encode()
-        for one in fields:
-            make = self._make.get(one.field)
-            yield one.path(key), as_json(self.label(shot)) if make is None else make(shot.scene)
+        for field, before, after in fields:
+            data = as_json(self.label(shot)) if field == "label" else self._make[field](shot.scene)
+            yield before + key + after, data
 
 
 class _PartRun:

@@ -33,6 +33,7 @@ COMMANDS = {
     "ls": "List the members of a dataset.",
     "cat": "Write one member of a dataset to stdout.",
     "preview": "Write a contact sheet of a dataset's images.",
+    "derive": "Make a new dataset from one, by a function over its samples.",
     "forget": "Forget a dataset: its ledger and waiting parts here.",
     "clean": "Remove what runs left on this machine.",
     "login": "Allow driveshard to use your Drive.",

@@ -46,6 +46,7 @@ from driveshard.upload.naming import dataset_name, ledger_path, ledger_stem
 from driveshard.upload.pack.engine import default_workers, open_engine
 from driveshard.upload.pipeline import Pipeline
 from driveshard.upload.plan.base import Cut
+from driveshard.upload.plan.parts import CutSource
 from driveshard.upload.plan.registry import planner_for
 from driveshard.upload.result import PushResult
 from driveshard.upload.same_source import check_same_source, where_is, without_own
@@ -56,6 +57,7 @@ from driveshard.upload.surroundings import Surroundings
 
 _PASSING = (Interrupted, Unreachable, ComeBackLater, Defect)  # after these the same push goes on, as it is
 _PARTS_IN_TEMP = 2  # beyond those being packed and uploaded
+_FEW_PARTS = 3
 
 
 def push(options: PushOptions, source: Source, settings: Settings, emit: Emit) -> PushResult:
@@ -185,10 +187,12 @@ class Run:
 
     def _spool(self) -> Spool:
         options = self.options
-        busy = (options.workers or default_workers()) + options.uploads + _PARTS_IN_TEMP
-        limit = options.temp_limit or max(options.part_size, 1) * busy
+        workers = options.workers or default_workers()
+        limit = options.temp_limit or max(options.part_size, 1) * (workers + options.uploads + _PARTS_IN_TEMP)
         directory = spool_directory(options.temp, self.settings.spools, self.stem)
-        return Spool(directory, limit, self.clock, elastic=options.temp_limit is None)
+        # Of parts that are cut elsewhere nobody chose the size: one for each worker, and one on its way.
+        parts = max(_FEW_PARTS, workers + 1) if isinstance(self.source, CutSource) else None
+        return Spool(directory, limit, self.clock, elastic=options.temp_limit is None, parts=parts)
 
     # -- the folder ----------------------------------------------------------------------------------------------
 

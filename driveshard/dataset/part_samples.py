@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import pickle
+import tempfile
+import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -19,30 +25,41 @@ from driveshard.archive.manifest import Manifest
 from driveshard.core.errors import Mismatch
 from driveshard.dataset.cached_parts import CachedParts
 from driveshard.dataset.dataset import Dataset, Sample
+from driveshard.dataset.link import LinkReader
 from driveshard.dataset.members import Batch, grouped, unpacked
 from driveshard.dataset.part_stream import PartStream, Read
 from driveshard.dataset.parts import ADVICE, LocalParts, OpenParts
 
-_AHEAD = 2  # reads under way of a part that is elsewhere
+_READERS = 8  # threads that read ahead, once several parts are gone through at a time
+_FAR = 64 * 1024 * 1024  # bytes over which a sample may be scattered before its part is not read in one go
+_BLOCK = 4 * 1024 * 1024
 
 
 class PartSamples:
     """The samples of ``where`` (see ``Dataset``), as bytes, by the part that they are read from.
 
     A sample belongs to the newest part that holds something of it. Every member's CRC is compared, and of a part that
-    is elsewhere the sha256 of all of it. Picklable; each process opens the dataset for itself.
+    is elsewhere the sha256 of all of it. Picklable: a process keeps the last one that it was sent.
     """
 
-    def __init__(self, where: str, cache: str | None = None) -> None:
-        self._dataset = Dataset(where, cache=cache)
-        self.name, self.numbers = _described(self._dataset, where)
+    def __init__(self, where: str) -> None:
+        self._dataset = Dataset(where)
+        self.name, self.numbers = _described(self._dataset)
         self.digests = [part.sha256 for part in self._parts.parts]
-        if isinstance(self._parts, LocalParts) and not all(self.digests):
-            self.digests = [_digest(self._parts.fetch(at)) for at in range(len(self.digests))]
+        if isinstance(self._parts, LocalParts):
+            rows = enumerate(self.digests)
+            self.digests = [digest or _digest(self._parts.fetch(at)) for at, digest in rows]
 
-    def __getstate__(self) -> dict[str, Any]:
-        kept = ("_dataset", "name", "numbers", "digests")
-        return {name: self.__dict__[name] for name in kept}
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (self._token, self._pickled)
+
+    @cached_property
+    def _token(self) -> str:
+        return uuid.uuid4().hex
+
+    @cached_property
+    def _pickled(self) -> bytes:
+        return pickle.dumps({name: self.__dict__[name] for name in ("_dataset", "name", "numbers", "digests")})
 
     @property
     def _parts(self) -> Any:
@@ -51,6 +68,14 @@ class PartSamples:
     @cached_property
     def _opened(self) -> OpenParts:
         return OpenParts(self._parts)
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor | None:
+        """For reading ahead where that takes waiting. Its threads, and their connections, serve part after part."""
+        if not isinstance(self._parts, CachedParts):
+            return None
+        one = isinstance(self._parts.reader, LinkReader) and self._parts.reader.shelf().at_once == 1
+        return ThreadPoolExecutor(1 if one else _READERS, "ahead")
 
     @cached_property
     def _newest(self) -> NDArray[Any]:
@@ -70,26 +95,41 @@ class PartSamples:
 
         Raises Mismatch when they are not what they should be, perhaps only once all were given.
         """
-        samples = self._samples_of(at)
-        with self._stream(at) as stream:
-            for begin in range(0, len(samples), size):
-                yield self._read(stream, at, samples[begin : begin + size])
-            stream.prove(self._parts.parts[at].sha256)
+        with self._damage_told():
+            order = self._order(at)
+        part = self._parts.parts[at]
+        with ExitStack() as stack:
+            stream = stack.enter_context(PartStream(part.name, self._reader(at), part.size, self._pool))
+            take = stream.take if order.reach <= _FAR else self._anywhere(stack, stream, at)
+            for begin in range(0, len(order.samples), size):
+                if order.reach <= _FAR:
+                    stream.let_go(int(order.begins[begin]))
+                with self._damage_told():
+                    found = self._read(take, at, order.samples[begin : begin + size])
+                yield found
+            stream.prove(part.sha256)
 
     def few(self, at: int, count: int) -> list[Sample]:
         """The first ``count`` samples of the ``at``-th part."""
-        samples = self._samples_of(at)[:count]
-        with PartStream(self._parts.parts[at].name, self._reader(at), self._parts.parts[at].size) as stream:
-            return self._read(stream, at, samples)
+        with self._damage_told():
+            return self._read(self._reader(at), at, self._order(at).samples[:count])
 
-    def _samples_of(self, at: int) -> NDArray[np.int64]:
+    def _order(self, at: int) -> _Order:
         arrays = self._dataset.index.arrays
         samples = np.flatnonzero(self._newest == at)
-        begins = arrays["begin"][arrays["firsts"][samples].astype(np.int64)]
-        found: NDArray[np.int64] = samples[np.argsort(begins, kind="stable")]
-        return found
+        batch = Batch.of(self._dataset.index, samples)
+        here = arrays["part"][batch.members] == at
+        begins = arrays["begin"][batch.members].astype(np.int64)
+        ends = begins + arrays["stored"][batch.members]
+        firsts = np.cumsum(batch.counts) - batch.counts
+        lowest = np.minimum.reduceat(np.where(here, begins, np.iinfo(np.int64).max), firsts) if len(samples) else begins
+        highest = np.maximum.reduceat(np.where(here, ends, 0), firsts) if len(samples) else ends
+        order = np.argsort(lowest, kind="stable")
+        reach = int((highest - lowest).max()) if len(samples) else 0
+        return _Order(samples[order], lowest[order], reach)
 
-    def _read(self, stream: PartStream, at: int, samples: NDArray[np.int64]) -> list[Sample]:
+    def _read(self, take: Read, at: int, samples: NDArray[np.int64]) -> list[Sample]:
+        """Samples whose members in that part come from ``take``, in the order in which they lie."""
         index = self._dataset.index
         batch = Batch.of(index, samples)
         columns = [index.arrays[name][batch.members] for name in COLUMNS]
@@ -98,18 +138,61 @@ class PartSamples:
         bodies = [b""] * len(rows)
         for row in order:
             part, _, begin, stored, size, crc, method = rows[row]
-            data = stream.take(begin, stored) if part == at else self._reader(part)(begin, stored)
+            data = take(begin, stored) if part == at else self._reader(part)(begin, stored)
             bodies[row] = unpacked(self._parts.parts[part].name, data, size, method, crc)
         return grouped(index, batch, bodies)
-
-    def _stream(self, at: int) -> PartStream:
-        ahead = _AHEAD if isinstance(self._parts, CachedParts) else 0
-        return PartStream(self._parts.parts[at].name, self._reader(at), self._parts.parts[at].size, ahead)
 
     def _reader(self, at: int) -> Read:
         if isinstance(self._parts, CachedParts):
             return partial(_exactly, self._parts, at)
         return self._opened.open(at).read
+
+    def _anywhere(self, stack: ExitStack, stream: PartStream, at: int) -> Read:
+        """For a part whose samples are scattered all over it: the file itself, or a copy of it, proved."""
+        part = self._parts.parts[at]
+        if self._pool is None:
+            return self._reader(at)
+        file = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+        for begin in range(0, part.size, _BLOCK):
+            stream.let_go(begin)
+            file.write(stream.take(begin, min(_BLOCK, part.size - begin)))
+        stream.prove(part.sha256)
+
+        def read(begin: int, length: int) -> bytes:
+            file.seek(begin)
+            return file.read(length)
+
+        return read
+
+    @contextmanager
+    def _damage_told(self) -> Iterator[None]:
+        """What an index that lies leads to, as a Mismatch."""
+        try:
+            yield
+        except (IndexError, ValueError, OverflowError) as error:
+            raise Mismatch(f"the index of {self.name} is damaged", advice="Delete its index.npz.") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """Samples in the order in which they lie in a part, where each one begins there, and over how many bytes of it the
+    most scattered one reaches."""
+
+    samples: NDArray[np.int64]
+    begins: NDArray[np.int64]
+    reach: int
+
+
+_kept: dict[str, PartSamples] = {}
+
+
+def _restored(token: str, pickled: bytes) -> PartSamples:
+    """The one that this process has, or a new one in place of all others."""
+    if token not in _kept:
+        _kept.clear()
+        found = _kept[token] = PartSamples.__new__(PartSamples)
+        found.__dict__.update(pickle.loads(pickled))  # noqa: S301  (our own bytes)
+    return _kept[token]
 
 
 def _exactly(parts: CachedParts, at: int, begin: int, length: int) -> bytes:
@@ -120,7 +203,7 @@ def _exactly(parts: CachedParts, at: int, begin: int, length: int) -> bytes:
     return data
 
 
-def _described(dataset: Dataset, where: str) -> tuple[str, list[int]]:
+def _described(dataset: Dataset) -> tuple[str, list[int]]:
     """The dataset's name, and its parts' numbers; without a manifest they are counted."""
     parts = dataset.parts
     if isinstance(parts, CachedParts):

@@ -69,3 +69,8 @@ def ready(function: Function, find: Callable[[], Any]) -> Callable[[Any], Any]:
             )
         _loaded[function] = made
     return _loaded[function]
+
+
+def let_go(function: object) -> None:
+    """Do not keep it any longer."""
+    _loaded.pop(function, None)  # type: ignore[call-overload]

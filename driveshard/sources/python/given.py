@@ -17,7 +17,7 @@ from typing import Any
 from driveshard.core.errors import UsageError
 from driveshard.core.formatting import error_text, human_size
 from driveshard.sources.python.foreign import guarded
-from driveshard.sources.python.function import ready
+from driveshard.sources.python.function import let_go, ready
 from driveshard.sources.python.source import PythonSource
 from driveshard.sources.python.target import check_samples, make_importable
 
@@ -66,7 +66,7 @@ class GivenFunction:
     portable: str
     base: Path | None
     token: tuple[int, int]
-    pickled: bytes | None = field(default=None, repr=False)
+    pickled: bytes | None = field(default=None, repr=False, compare=False)
 
     def load(self) -> Callable[[Any], Any]:
         """The function itself, in this process. Raises UsageError."""
@@ -129,6 +129,7 @@ def _kept(given: Any) -> tuple[int, int]:
 def forget(source: object) -> None:
     """Let go of the object."""
     if isinstance(source, GivenSource | GivenFunction):
+        let_go(source)
         _objects.pop(source.token, None)
 
 

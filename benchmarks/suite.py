@@ -23,6 +23,7 @@ SCRIPTS = (
     "reading",
     "loose_files",
     "pull",
+    "derive",
     "growth",
     "full_job",
 )

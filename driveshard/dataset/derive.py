@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from driveshard.core.errors import SourceMissing, UsageError
 from driveshard.core.model import SampleRange, Selection
@@ -17,7 +17,9 @@ from driveshard.sources.estimate import Meter
 from driveshard.sources.python.foreign import CodeFailed, keep_process, run_foreign
 from driveshard.sources.python.function import Function, NamedFunction
 from driveshard.sources.python.source import PartRun, encode_members
-from driveshard.upload.plan.parts import GivenPart
+
+if TYPE_CHECKING:  # a worker process does without the planner, and so without what that needs
+    from driveshard.upload.plan.parts import GivenPart
 
 BATCH = 64
 _FEW = 8  # samples that are made at each of two places to learn how large they are
@@ -60,6 +62,8 @@ class DerivedSource:
 
     def given_parts(self) -> Sequence[GivenPart]:
         """As ``CutSource``."""
+        from driveshard.upload.plan.parts import GivenPart
+
         rows = zip(self.samples.numbers, self.samples.digests, self.samples.counts(), strict=True)
         return [GivenPart(*row) for row in rows]
 

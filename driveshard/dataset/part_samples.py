@@ -18,14 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from driveshard.archive import manifest as manifests
 from driveshard.archive.directory import map_directory
 from driveshard.archive.index import COLUMNS
-from driveshard.archive.manifest import Manifest
 from driveshard.core.errors import Mismatch
-from driveshard.dataset.cached_parts import CachedParts
 from driveshard.dataset.dataset import Dataset, Sample
-from driveshard.dataset.link import LinkReader
 from driveshard.dataset.members import Batch, grouped, unpacked
 from driveshard.dataset.part_stream import PartStream, Read
 from driveshard.dataset.parts import ADVICE, LocalParts, OpenParts
@@ -46,7 +42,7 @@ class PartSamples:
         self._dataset = Dataset(where)
         self.name, self.numbers = _described(self._dataset)
         self.digests = [part.sha256 for part in self._parts.parts]
-        if isinstance(self._parts, LocalParts):
+        if self._local:
             rows = enumerate(self.digests)
             self.digests = [digest or _digest(self._parts.fetch(at)) for at, digest in rows]
 
@@ -65,6 +61,12 @@ class PartSamples:
     def _parts(self) -> Any:
         return self._dataset.parts
 
+    @property
+    def _local(self) -> bool:
+        """Whether its parts are files here; else they are ``CachedParts``, which are only asked where they come from:
+        who needs no link need not load what reads one."""
+        return isinstance(self._parts, LocalParts)
+
     @cached_property
     def _opened(self) -> OpenParts:
         return OpenParts(self._parts)
@@ -72,10 +74,10 @@ class PartSamples:
     @cached_property
     def _pool(self) -> ThreadPoolExecutor | None:
         """For reading ahead where that takes waiting. Its threads, and their connections, serve part after part."""
-        if not isinstance(self._parts, CachedParts):
+        if self._local:
             return None
-        one = isinstance(self._parts.reader, LinkReader) and self._parts.reader.shelf().at_once == 1
-        return ThreadPoolExecutor(1 if one else _READERS, "ahead")
+        shelf = getattr(self._parts.reader, "shelf", None)
+        return ThreadPoolExecutor(1 if shelf is not None and shelf().at_once == 1 else _READERS, "ahead")
 
     @cached_property
     def _newest(self) -> NDArray[Any]:
@@ -143,9 +145,7 @@ class PartSamples:
         return grouped(index, batch, bodies)
 
     def _reader(self, at: int) -> Read:
-        if isinstance(self._parts, CachedParts):
-            return partial(_exactly, self._parts, at)
-        return self._opened.open(at).read
+        return self._opened.open(at).read if self._local else partial(_exactly, self._parts, at)
 
     def _anywhere(self, stack: ExitStack, stream: PartStream, at: int) -> Read:
         """For a part whose samples are scattered all over it: the file itself, or a copy of it, proved."""
@@ -195,7 +195,7 @@ def _restored(token: str, pickled: bytes) -> PartSamples:
     return _kept[token]
 
 
-def _exactly(parts: CachedParts, at: int, begin: int, length: int) -> bytes:
+def _exactly(parts: Any, at: int, begin: int, length: int) -> bytes:
     """A range of a part where it lies. Raises Mismatch when it is cut short."""
     data = parts.reader(parts.manifest_parts[at], begin, length)
     if len(data) != length:
@@ -205,12 +205,13 @@ def _exactly(parts: CachedParts, at: int, begin: int, length: int) -> bytes:
 
 def _described(dataset: Dataset) -> tuple[str, list[int]]:
     """The dataset's name, and its parts' numbers; without a manifest they are counted."""
-    parts = dataset.parts
-    if isinstance(parts, CachedParts):
+    parts: Any = dataset.parts
+    if not isinstance(parts, LocalParts):
         return dataset.name, [part.number for part in parts.manifest_parts]
-    assert isinstance(parts, LocalParts)
+    from driveshard.archive import manifest as manifests
+
     with contextlib.suppress(FileNotFoundError):
-        manifest = Manifest.decode((parts.directory / manifests.NAME).read_bytes())
+        manifest = manifests.Manifest.decode((parts.directory / manifests.NAME).read_bytes())
         numbers = {part.name: part.number for part in manifest.parts}
         return manifest.name, [numbers[part.name] for part in parts.parts]
     return parts.directory.name, list(range(len(parts.parts)))

@@ -117,6 +117,18 @@ class Spool:
             return self.limit
         return max(self.limit, free + self.used - _KEEP_FREE)
 
+    @property
+    def share(self) -> int:
+        """Bytes for each of the parts that may be here at a time, when there is a number of them; else 0. Half of what
+        the disk has free is left aside."""
+        if self._parts is None:
+            return 0
+        try:
+            free = shutil.disk_usage(self.directory).free
+        except OSError:
+            return 0
+        return min(self.limit, free // 2) // self._parts
+
     def sweep(self, keep: Iterable[str]) -> int:
         """Remove what a crash left: unfinished builds and parts nobody waits for. Returns how many files went."""
         wanted = set(keep)

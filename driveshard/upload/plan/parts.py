@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import methodcaller
 from typing import Protocol, TypeVar, runtime_checkable
 
 from driveshard.core.errors import SourceMissing, UsageError
@@ -91,10 +92,11 @@ class PartPlanner:
             noted = self._ledger.get(_NOTED, {}) | {str(part.number): part.digest[:_DIGITS] for part in parts}
             self._ledger.note(generation=generation, **{_NOTED: noted})
             for part in missing:
-                estimate = int(part.samples * size * _SPREAD) + _SLACK
+                likely = part.samples * size + _SLACK
+                estimate = max(likely, min(int(likely * _SPREAD), self._cut.most))
                 chosen = SampleRange(part.number, part.number + 1)
                 self._ledger.plan(self._cut.spec(part.number, chosen, estimate), generation)
-                self._emit(Planned(part.number, int(estimate / _SPREAD)))
+                self._emit(Planned(part.number, likely))
                 self.samples += part.samples
                 yield part.number
         self._emit(Scanned(sum(part.samples for part in parts), 0, complete=True))
@@ -105,13 +107,9 @@ class PartPlanner:
         """Looked for once, and noted: it costs a call of the user's function."""
         noted = self._ledger.get("sample_bytes")
         if noted is None:
-            noted = self._measure(_sample_bytes)
+            noted = self._measure(methodcaller("sample_bytes"))  # for which a worker need not load this module
             self._ledger.note(sample_bytes=noted)
         return int(noted)
-
-
-def _sample_bytes(source: CutSource) -> int:
-    return source.sample_bytes()
 
 
 def check_parts(ledger: Ledger, name: str, source: CutSource) -> None:

@@ -24,6 +24,7 @@ SCRIPTS = (
     "stats",
     "loose_files",
     "pull",
+    "derive",
     "growth",
     "scale",
     "full_job",

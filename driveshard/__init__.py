@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from driveshard import errors, events
-    from driveshard.api import Shared, cat, ls, open, push, share, status, verify  # noqa: A004
+    from driveshard.api import Shared, cat, derive, ls, open, push, share, status, verify  # noqa: A004
     from driveshard.core.errors import DriveshardError
     from driveshard.core.model import Sample
     from driveshard.dataset.dataset import Dataset
@@ -46,6 +46,7 @@ __all__ = [
     "View",
     "__version__",
     "cat",
+    "derive",
     "errors",
     "events",
     "ls",
@@ -75,6 +76,7 @@ _HOMES = {
     "View": "driveshard.dataset.view.view",
     "Stats": "driveshard.dataset.stats.result",
     "cat": "driveshard.api",
+    "derive": "driveshard.api",
     "ls": "driveshard.api",
     "open": "driveshard.api",
     "preview": "driveshard.dataset.preview",

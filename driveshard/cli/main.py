@@ -37,6 +37,7 @@ COMMANDS = {
     "preview": "Write a contact sheet of a dataset's images.",
     "view": "Browse a dataset's samples on a page of this machine.",
     "stats": "Counts, sizes, labels, and mean and std of images.",
+    "derive": "Make a new dataset from one, by a function over its samples.",
     "forget": "Forget a dataset: its ledger and waiting parts here.",
     "clean": "Remove what runs left on this machine.",
     "login": "Allow driveshard to use your Drive.",

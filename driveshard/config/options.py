@@ -326,6 +326,11 @@ def _table(kind: type[PushOptions | RunOptions]) -> tuple[Option, ...]:
 PUSH = _table(PushOptions)
 """The options of ``push``, from its dataclass: the one table."""
 
+_OF_A_SOURCE = frozenset(("part_size", "part_samples", "include", "exclude", "checksum", "other_file_systems", "yes"))
+
+DERIVE = tuple(option for option in PUSH if option.field not in _OF_A_SOURCE)
+"""Those of ``derive``, whose parts are cut, and whose samples are chosen, where the dataset was made."""
+
 RUN = _table(RunOptions)
 """Those of the command alone."""
 

@@ -61,6 +61,7 @@ def rehearse(options: PushOptions, source: Source, settings: Settings, emit: Emi
             else:
                 for number in planner.numbers():
                     _count(ledger.spec(number), result)
+                result.samples = getattr(planner, "samples", result.samples)
                 result.failed = list(getattr(planner, "failures", []))
                 result.gone, result.changed = ledger.get("gone", 0), getattr(planner, "changed", 0)
                 result.ignored, result.dropped = getattr(planner, "ignored", 0), getattr(planner, "dropped", 0)

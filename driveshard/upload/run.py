@@ -45,6 +45,7 @@ from driveshard.upload.pace import throttle_for
 from driveshard.upload.pack.engine import open_engine, workers_of
 from driveshard.upload.pipeline import Pipeline
 from driveshard.upload.plan.base import Cut, Differences
+from driveshard.upload.plan.parts import CutSource
 from driveshard.upload.plan.registry import planner_for
 from driveshard.upload.result import PushResult
 from driveshard.upload.same_source import check_same_source, where_is, without_own
@@ -55,6 +56,7 @@ from driveshard.upload.surroundings import Surroundings
 
 _PASSING = (Interrupted, Unreachable, ComeBackLater, Defect)  # after these the same push goes on, as it is
 _PARTS_IN_TEMP = 2  # beyond those being packed and uploaded
+_FEW_PARTS = 3
 
 
 def push(options: PushOptions, source: Source, settings: Settings, emit: Emit) -> PushResult:
@@ -158,11 +160,12 @@ class Run:
 
     def _spool(self) -> Spool:
         options = self.options
-        self.workers = workers_of(options.engine, options.workers)
-        busy = self.workers + options.uploads + _PARTS_IN_TEMP
-        limit = options.temp_limit or max(options.part_size, 1) * busy
+        workers = self.workers = workers_of(options.engine, options.workers)
+        limit = options.temp_limit or max(options.part_size, 1) * (workers + options.uploads + _PARTS_IN_TEMP)
         directory = spool_directory(options.temp, self.settings.spools, self.stem)
-        return Spool(directory, limit, self.clock, elastic=options.temp_limit is None)
+        # Of parts that are cut elsewhere nobody chose the size: one for each worker, and one on its way.
+        parts = max(_FEW_PARTS, workers + 1) if isinstance(self.source, CutSource) else None
+        return Spool(directory, limit, self.clock, elastic=options.temp_limit is None, parts=parts)
 
     # -- the folder ----------------------------------------------------------------------------------------------
 
@@ -232,7 +235,8 @@ class Run:
         ledger, sent = around.ledger, around.throttle.sent
         retire_unseen(ledger)
         shared = around.later(lambda: self._share(publisher, sent=bool(sent)))
-        for number, count in settle(ledger).items():
+        again = settle(ledger)
+        for number, count in again.items() if not isinstance(self.source, CutSource) else ():
             why = f"the keys of {plural(count, 'sample')} are in an earlier part, too; readers see the newest"
             self.result.failed.append(Failure(ledger.part(number).file_name, why))
         if sent:

@@ -29,7 +29,7 @@ class Builder:
 
     def build(self, spec: PartSpec, *, alone: bool = False) -> Part:
         """Build the part into the spool under its final name, with more room or another worker if it takes that."""
-        room = first = self._bounded(spec, spec.estimate + _SLACK)
+        room = first = max(self._bounded(spec, spec.estimate + _SLACK), self._spool.share)
         tries = 0
         while tries < _MOST_TRIES:
             self._spool.reserve(spec.number, room, on_wait=self._tell_full)

@@ -61,7 +61,7 @@ class Desk:
     def kept(self) -> set[str]:
         """What is in the home, but for what belongs to no dataset."""
         files = {one.relative_to(self.home).as_posix() for one in self.home.rglob("*") if one.is_file()}
-        return {one for one in files if not one.startswith("account") and not one.endswith(".lock")}
+        return {one for one in files if not one.startswith(("account", "machine")) and not one.endswith(".lock")}
 
 
 @pytest.fixture

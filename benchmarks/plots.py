@@ -54,6 +54,7 @@ def main() -> int:
         "benchmarks": (plot_job, {"full_job", "composite", "loose_files"}),
         "benchmarks-ratios": (plot_ratios, set()),
         "benchmarks-growth": (plot_growth, {"growth"}),
+        "scaling": (plot_scaling, {"scale"}),
     }
     with plt.rc_context(STYLE):
         for name, (draw, needed) in plots.items():
@@ -184,6 +185,66 @@ def plot_growth(results: Results) -> Figure:
         axes.set_xlabel("files")
         axes.legend(frameon=False, fontsize=9.5)
     return figure
+
+
+LIMITS = {
+    "cores": ("#0969da", "the workers' cores"),
+    "writes": ("#bf8700", "the pace of writes, 2.5 a second"),
+    "line": ("#1a7f37", "the line, 1 Gbit/s"),
+    "trips": ("#8250df", "round trips, 3 uploads"),
+    "day": ("#cf222e", "750 GB a day"),
+}
+LONG = {60: "1 min", 3600: "1 h", 86_400: "1 day", 604_800: "1 week", 2_592_000: "1 month", 31_536_000: "1 year"}
+
+
+def plot_scaling(results: Results) -> Figure:
+    """Time against workers, for each kind of job a panel; and against the part size. Colours are what holds it back."""
+    details = results["scale"]["details"]
+    figure, axes = plt.subplots(1, 4, figsize=(13.5, 3.9), layout="constrained", sharey=True)
+    names = {
+        "generator": "images composed, 0.34 ms each",
+        "model": "a model runs, 25 ms each",
+        "photos": "photos of 100 KB",
+    }
+    for one, (kind, name) in zip(axes, names.items(), strict=False):
+        rows = [row for row in details["by_workers"] if row["kind"] == kind]
+        _scaling_lines(one, rows, "workers")
+        one.set_title(name, loc="left", fontsize=11)
+        one.set_xlabel("workers")
+        one.set_xticks([1, 4, 16, 64, 256], ["1", "4", "16", "64", "256"])
+    _scaling_lines(axes[3], details["by_part_size"], "part_size")
+    axes[3].set_title("images composed, 64 workers", loc="left", fontsize=11)
+    axes[3].set_xlabel("size of a part")
+    sizes = {1 << 20: "1", 1 << 23: "8", 1 << 26: "64", 1 << 29: "512 MiB"}
+    axes[3].set_xticks(list(sizes), list(sizes.values()))
+    axes[0].set_yticks(list(LONG), list(LONG.values()))
+    for one in axes:
+        one.minorticks_off()
+        one.grid(axis="y", color="#eaeef2")
+        one.set_axisbelow(True)
+    seen = {row["held_back_by"] for row in [*details["by_workers"], *details["by_part_size"]]}
+    handles = [
+        plt.Line2D([], [], marker="o", linestyle="", color=colour, label=said)
+        for limit, (colour, said) in LIMITS.items()
+        if limit in seen
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False, title="held back by")
+    return figure
+
+
+def _scaling_lines(axes: Any, rows: list[dict[str, Any]], along: str) -> None:
+    """A line for each number of files, its points coloured."""
+    for files in sorted({row["files"] for row in rows}):
+        line = [row for row in rows if row["files"] == files]
+        across, up = [row[along] for row in line], [row["seconds"] for row in line]
+        axes.plot(across, up, color="#d0d7de", linewidth=1.5, zorder=1)
+        axes.scatter(across, up, c=[LIMITS[row["held_back_by"]][0] for row in line], s=26, zorder=2)
+        said = f"{files // 10**6:,} M files" if files < 10**9 else "1 B files"
+        falling = up[-1] < up[-2] * 0.9  # then there is room above the end of the line, and none beside it
+        place = {"xytext": (8, 8), "ha": "right"} if not falling else {"xytext": (8, -15), "ha": "right"}
+        axes.annotate(said, (across[-1], up[-1]), textcoords="offset points", fontsize=9, **place)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
 
 
 if __name__ == "__main__":

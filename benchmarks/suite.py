@@ -25,6 +25,7 @@ SCRIPTS = (
     "loose_files",
     "pull",
     "growth",
+    "scale",
     "full_job",
 )
 

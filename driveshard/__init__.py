@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from driveshard.dataset.stats.result import Stats
     from driveshard.dataset.stats.stats import stats
     from driveshard.dataset.verify import Proof
+    from driveshard.dataset.view.view import View, view
     from driveshard.upload.ledger.reader import Record
     from driveshard.upload.result import PushResult
 
@@ -42,6 +43,7 @@ __all__ = [
     "Sample",
     "Shared",
     "Stats",
+    "View",
     "__version__",
     "cat",
     "errors",
@@ -55,6 +57,7 @@ __all__ = [
     "stats",
     "status",
     "verify",
+    "view",
 ]
 
 _HOMES = {
@@ -69,6 +72,7 @@ _HOMES = {
     "Record": "driveshard.upload.ledger.reader",
     "Sample": "driveshard.core.model",
     "Shared": "driveshard.api",
+    "View": "driveshard.dataset.view.view",
     "Stats": "driveshard.dataset.stats.result",
     "cat": "driveshard.api",
     "ls": "driveshard.api",
@@ -80,6 +84,7 @@ _HOMES = {
     "stats": "driveshard.dataset.stats.stats",
     "status": "driveshard.api",
     "verify": "driveshard.api",
+    "view": "driveshard.dataset.view.view",
 }
 _MODULES = ("errors", "events", "torch")
 """``torch`` is not in ``__all__``, for it needs what is not always installed."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -51,9 +52,11 @@ def push(
     max_transfer: int | str | None = None,
     max_duration: float | str | None = None,
     writes_per_second: float | None = None,
-    engine: str | None = None,
+    engine: str | Executor | None = None,
     recreate: bool | None = None,
     checksum: bool | None = None,
+    changed: str | None = None,
+    deleted: str | None = None,
     other_file_systems: bool | None = None,
     yes: bool | None = None,
     dry_run: bool | None = None,
@@ -89,9 +92,14 @@ def push(
         max_transfer: End the run when it has sent this much (one chunk at least); the next one goes on.
         max_duration: End the run after so long (seconds, or ``"6h"``); the next one goes on.
         writes_per_second: Pace of new files (default 2.5; Drive takes about 3).
-        engine: What packs: ``"processes"`` (default), ``"threads"`` or ``"serial"``.
+        engine: What packs: ``"processes"`` (default), ``"threads"``, ``"serial"``, ``"dask"`` (a cluster on this
+            machine), ``"dask:ADDRESS"``, or any ``concurrent.futures.Executor``, which is used and not shut down.
         recreate: If the dataset's folder was deleted, begin anew in a new one.
         checksum: Read every file again and pack those whose content changed, also where size and dates say it did not.
+        changed: What becomes of files that changed since they were packed: ``"add"`` packs them again, into a new part
+            that readers prefer (default), ``"ignore"`` leaves the dataset as it is; ``result.ignored`` counts them.
+        deleted: What becomes of files that the source has no more: ``"keep"`` (default; ``result.gone`` counts them) or
+            ``"drop"``: readers see them no more. Most of a dataset is dropped only with ``yes``.
         other_file_systems: Pack also what is mounted below the folder (without it: one file system).
         yes: Push also a home folder, the whole system, or a folder with mounts below it; else that raises.
         dry_run: Say what would be packed (``state`` is then ``"planned"``), and send nothing.
@@ -128,7 +136,7 @@ def _plain(value: Any) -> Any:
     """Paths and iterables as the table of options reads them."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    return value if isinstance(value, str | int | float) else list(value)
+    return value if isinstance(value, str | int | float | Executor) else list(value)
 
 
 def ls(what: str | os.PathLike[str], pattern: str | None = None) -> list[Member]:

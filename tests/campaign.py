@@ -178,11 +178,12 @@ class Round:
 class Player:
     """Plays one round. ``dice`` decides everything that is random."""
 
-    def __init__(self, seed: int, directory: Path, *, quick: bool) -> None:
+    def __init__(self, seed: int, directory: Path, *, quick: bool, engine: str = "processes") -> None:
         self.round = Round(seed)
         self._dice = random.Random(seed)
         self._directory = directory
         self._quick = quick
+        self._engine = engine
         self._ledger_lost = False
         self._plan = ""
         self._bandwidth = ""
@@ -238,7 +239,9 @@ class Player:
             "--writes-per-second",
             "40",
             "--workers",
-            "2",
+            "3" if self._engine == "dask" else "2",
+            "--engine",
+            self._engine,
         ]
         process = start_push(self._directory, server.url, material.argument, *options, quick=self._quick)
         with ThreadPoolExecutor(1) as reader:  # a full pipe must not stop the push
@@ -360,10 +363,10 @@ def group_members(group: int) -> list[str]:
 # -- many rounds -----------------------------------------------------------------------------------------------------
 
 
-def play_round(seed: int, *, quick: bool, keep: bool) -> Round:
+def play_round(seed: int, *, quick: bool, keep: bool, engine: str = "processes") -> Round:
     """One round in a directory of its own, which is removed if all went well."""
     directory = Path(tempfile.mkdtemp(prefix=f"campaign-{seed}-"))
-    played = Player(seed, directory, quick=quick).play()
+    played = Player(seed, directory, quick=quick, engine=engine).play()
     if played.problems or keep:
         played.problems += [f"kept: {directory}"] if played.problems else []
     else:
@@ -405,18 +408,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="rounds side by side")
     parser.add_argument("--keep", action="store_true", help="keep the directories of good rounds, too")
     parser.add_argument("--patient", action="store_true", help="the command with its true waits: ten times slower")
+    parser.add_argument("--engine", default="processes", metavar="NAME", help="what packs; dask has three workers")
     options = parser.parse_args(arguments)
     rounds: list[Round] = []
     with ThreadPoolExecutor(options.jobs) as pool:
         seeds = range(options.seed, options.seed + options.runs)
-        for played in pool.map(lambda s: play_round(s, quick=not options.patient, keep=options.keep), seeds):
+        quick, keep, engine = not options.patient, options.keep, options.engine
+        for played in pool.map(lambda seed: play_round(seed, quick=quick, keep=keep, engine=engine), seeds):
             rounds.append(played)
             print(played.line(), flush=True)
             for problem in played.problems:
                 print(f"     {problem}", flush=True)
             if played.problems:
                 patient = " --patient" if options.patient else ""
-                print(f"     again: python -m tests.campaign --runs 1 --seed {played.seed}{patient}", flush=True)
+                again = f"python -m tests.campaign --runs 1 --seed {played.seed} --engine {engine}{patient}"
+                print(f"     again: {again}", flush=True)
     print(json.dumps(summary(rounds), indent=1))
     return 1 if any(one.problems for one in rounds) else 0
 

@@ -153,6 +153,7 @@ def forecast_of(task: Task, result: PushResult, at: str | None) -> Forecast:
         writes_per_second=options.writes_per_second,
         bytes_a_second=limit.rate_at(now.tm_hour * 3600 + now.tm_min * 60) if limit else None,
         storage_left=storage_left(options.to, task.settings) if result.parts else None,
+        uploads=options.uploads,
     )
 
 

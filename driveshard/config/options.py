@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shlex
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import date, time
 from pathlib import Path
@@ -19,6 +20,7 @@ from driveshard.config.values import (
     folder,
     globs,
     number,
+    one_of,
     profile,
     rate,
     size,
@@ -231,7 +233,13 @@ class PushOptions:
     writes_per_second: float = _set(
         DEFAULT_WRITES_PER_SECOND, number, "R", HOW_FAST, "Pace of new files (default 2.5; Drive takes about 3)"
     )
-    engine: str = _set("processes", engine, "NAME", HOW_FAST, "What packs: processes (default), threads or serial")
+    engine: str | Executor = _set(  # noqa: RUF009
+        "processes",
+        engine,
+        "NAME",
+        HOW_FAST,
+        "What packs: processes (default), threads, serial, dask (a cluster on this machine) or dask:ADDRESS",
+    )
     recreate: bool = _set(
         False,
         switch,
@@ -245,6 +253,22 @@ class PushOptions:
         "",
         WHAT,
         "Read every file again and pack those whose content changed, also where size and dates say it did not",
+    )
+    changed: str = _set(
+        "add",
+        one_of("add", "ignore"),
+        "HOW",
+        WHAT,
+        "Files that changed since they were packed: add them again, in a new part that readers prefer (the default), or"
+        " ignore them, which leaves the dataset as it is and tells how many",
+    )
+    deleted: str = _set(
+        "keep",
+        one_of("keep", "drop"),
+        "HOW",
+        WHAT,
+        "Files that the source has no more: keep them in the dataset and tell how many (the default), or drop them:"
+        " readers see them no more, and parts of nothing else go to the trash",
     )
     other_file_systems: bool = _set(
         False,

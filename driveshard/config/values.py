@@ -3,8 +3,11 @@ what it should be ("a size above 0")."""
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import re
+from collections.abc import Callable
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from driveshard.core.units import parse_size
 from driveshard.sources.globs import matcher
 from driveshard.storage.rate_limits import parse_bwlimit
 
-ENGINES = ("processes", "threads", "serial")
+ENGINES = ("processes", "threads", "serial", "dask")
 _LARGEST = 2**60  # bytes; more than any disk, and well within what SQLite counts
 _LEAST, _MOST = 0.001, 1_000_000_000  # what clocks and sockets can wait, in seconds, and its inverse
 _SIDE_BY_SIDE = 1024
@@ -144,11 +147,29 @@ def rate(value: Any) -> str:
     return written
 
 
-def engine(value: Any) -> str:
-    """The name of an engine."""
-    if value not in ENGINES:
-        raise ValueError(f"one of {', '.join(ENGINES)}")
-    return str(value)
+def engine(value: Any) -> str | Executor:
+    """An engine by its name, or any executor."""
+    if isinstance(value, Executor):
+        return value
+    if not isinstance(value, str) or value.partition(":")[0] not in ENGINES:
+        raise ValueError(f"one of {', '.join(ENGINES)} or dask:ADDRESS")
+    name, colon, address = value.partition(":")
+    if colon and (name != "dask" or not address):
+        raise ValueError("the name of an engine (only dask has an address: dask:ADDRESS)")
+    if name == "dask" and importlib.util.find_spec("distributed") is None:
+        raise UsageError("dask is not installed", advice="Install it beside driveshard: pip install 'driveshard[dask]'")
+    return value
+
+
+def one_of(*names: str) -> Callable[[Any], str]:
+    """A parser of one of these words."""
+
+    def parse(value: Any) -> str:
+        if value not in names:
+            raise ValueError(f"one of {', '.join(names)}")
+        return str(value)
+
+    return parse
 
 
 def where(value: Any) -> str:

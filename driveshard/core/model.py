@@ -146,7 +146,8 @@ class Part:
     """A finished zip part. ``selection`` is what really went in: files that could not be read are out of it and in
     ``failed``. ``first`` and ``last`` are its first and last member's paths. ``exhausted`` says that an open-ended
     source ended within this part. ``seconds`` it took to build, ``computing`` of them on a core. ``end``
-    is the zip's end from its directory on, compressed (zlib)."""
+    is the zip's end from its directory on, compressed (zlib). ``place`` is its name in the temp folder where that is
+    another one than was asked for."""
 
     number: int
     file_name: str
@@ -164,6 +165,7 @@ class Part:
     computing: float = field(default=0.0, compare=False)
     names: NameFacts | None = field(default=None, compare=False, repr=False)
     end: bytes = field(default=b"", compare=False, repr=False)
+    place: str | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,14 +72,19 @@ def forecast(
     writes_per_second: float,
     bytes_a_second: float | None,
     storage_left: int | None = None,
+    uploads: int = 3,
 ) -> Forecast:
-    """For ``parts`` new parts of ``total`` bytes together."""
+    """For ``parts`` new parts of ``total`` bytes together, ``uploads`` of them side by side."""
     size = total // parts if parts else 0
     bodies = parts * requests_of(size, bytes_a_second)
     writes = parts + _BESIDE if parts else 0
     lists = 2 * (1 + parts // _PAGE)
     requests = bodies + writes + lists + _LOOKS
     units = (bodies + writes) * UNITS["write"] + lists * UNITS["list"] + _LOOKS * UNITS["read"]
+    seconds = None
+    if bytes_a_second is not None:
+        pace = Pace(writes_per_second, bytes_a_second, uploads)
+        seconds = max(seconds_by(parts, total, pace).values(), default=0.0)
     days = total / DRIVE_BYTES_A_DAY
     limits = []
     if parts + _BESIDE > FOLDER_ITEMS:
@@ -89,16 +94,39 @@ def forecast(
     if storage_left is not None and total > storage_left:
         missing = human_size(total - storage_left)
         limits.append(f"the account's storage would be full: {missing} more are needed; free some, or get more")
-    slowest = _slowest(total, units, writes, writes_per_second, bytes_a_second)
-    seconds = None if slowest is None else max(slowest, (math.ceil(days) - 1) * _DAY)
     return Forecast(parts, total, requests, writes, units, min(temp, total), seconds, days, tuple(limits), storage_left)
 
 
-def _slowest(total: int, units: int, writes: int, per_second: float, bytes_a_second: float | None) -> float | None:
-    """Seconds by the line, the pace of writes or the quota, whichever is the narrowest."""
-    if bytes_a_second is None:
-        return None
-    return max(total / bytes_a_second, writes / per_second, 60.0 * units / DRIVE_UNITS_A_MINUTE)
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a push may go: new files a second, the line in bytes a second, parts sent side by side, and the seconds
+    that a request takes beyond its bytes."""
+
+    writes_per_second: float
+    bytes_a_second: float
+    uploads: int = 3
+    round_trip: float = 0.3
+
+
+def seconds_by(parts: int, total: int, pace: Pace, *, building: float = 0.0) -> dict[str, float]:
+    """Seconds that ``parts`` parts of ``total`` bytes together take by each limit alone; the largest is about what the
+    push takes. ``building`` is how long the workers take to build them all.
+
+    ``cores``: building; ``line``: the bytes; ``writes``: Drive's pace of new files; ``trips``: beginning each part and
+    sending its requests, so many side by side; ``quota``: units a minute; ``day``: bytes a day.
+    """
+    if not parts:
+        return {}
+    bodies = parts * requests_of(total // parts, pace.bytes_a_second)
+    writes, line = parts + _BESIDE, total / pace.bytes_a_second
+    return {
+        "cores": building,
+        "line": line,
+        "writes": writes / pace.writes_per_second,
+        "trips": ((parts + bodies) * pace.round_trip + line) / pace.uploads,
+        "quota": 60.0 * (bodies + writes) * UNITS["write"] / DRIVE_UNITS_A_MINUTE,
+        "day": (math.ceil(total / DRIVE_BYTES_A_DAY) - 1) * _DAY,
+    }
 
 
 def requests_of(size: int, bytes_a_second: float | None = None) -> int:

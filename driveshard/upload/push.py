@@ -25,6 +25,7 @@ from driveshard.sources.base import Source
 from driveshard.sources.folder import FolderSource
 from driveshard.sources.mounts import doubt
 from driveshard.upload import run as jobs
+from driveshard.upload.pack.apart import takes_any_object
 from driveshard.upload.result import PushResult
 
 
@@ -120,7 +121,7 @@ def prepare_object(given: Any, flags: Mapping[str, Any], environment: Mapping[st
         return push_options(source.describe(), flags, {}, read_config(settings.home)[0], at_hand)
 
     source = _fitted(source, options, flags, None)
-    if why is None or options.engine != "processes":
+    if why is None or takes_any_object(options.engine):
         return Task(options, source, settings, reread)
     notice = f"{source.describe()}: {why}, so parts are built in threads, as by engine threads"
     return Task(replace(options, engine="threads"), source, settings, reread, notice)

@@ -204,19 +204,23 @@ class Spool:
     def path(self, file_name: str) -> Path:
         return self.directory / file_name
 
-    def commit(self, number: int, file_name: str, size: int) -> Path:
-        """Give a whole, fsynced part its final name, durably, and keep only the room it really takes.
+    def commit(self, number: int, file_name: str, size: int, place: str | None = None) -> Path:
+        """Give a whole, fsynced part its final name, durably, and keep only the room it really takes. ``place`` is its
+        name until now, where it was written under one that begins with ``building``'s.
 
         Raises TempLost when it is not there any more.
         """
         final = self.directory / file_name
+        built = self.building(number)
         try:
-            os.replace(self.building(number), final)
+            os.replace(built if place is None else self.directory / place, final)
             sync_directory(self.directory)
         except FileNotFoundError as error:
             raise TempLost(f"{file_name} vanished from the temp folder before it was whole") from error
         except OSError as error:
             raise TempFull(f"{final} cannot be written: {error.strerror or error}") from error
+        if place is not None:
+            self._delete_tries(number)
         with self._room:
             self._held[number] = size
             self._unwritten.discard(number)
@@ -225,8 +229,13 @@ class Spool:
 
     def cancel(self, number: int) -> None:
         """Give back the room of a part that was not built."""
-        self._delete(self.building(number))
+        self._delete_tries(number)
         self._give_back(number)
+
+    def _delete_tries(self, number: int) -> None:
+        """All that was written of a part and did not become it: a lost worker's file may have another name."""
+        for path in self.directory.glob(f"{self.building(number).name}*"):
+            self._delete(path)
 
     def release(self, number: int, file_name: str) -> None:
         """Delete a part that the destination has proved to hold."""
@@ -256,7 +265,10 @@ class Spool:
             self._room.notify_all()
 
     def remove_if_empty(self) -> None:
-        """Leave no trace of a finished dataset."""
+        """Leave no trace of a finished dataset, nor of workers that went on after they had been given up."""
+        for path in self.directory.glob(f"{_BUILDING}*"):
+            with contextlib.suppress(OSError):
+                path.unlink()
         with contextlib.suppress(OSError):
             self.directory.rmdir()
 

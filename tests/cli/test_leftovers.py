@@ -30,7 +30,11 @@ class Desk:
         for number in range(40):
             (work / "photos" / f"{number}.bin").write_bytes(os.urandom(2000))
         self.environment = environment(
-            DRIVESHARD_HOME=str(self.home), DRIVESHARD_DRIVE_URL=url, TMPDIR=str(work / "tmp"), DRIVESHARD_RETRIES="2"
+            DRIVESHARD_HOME=str(self.home),
+            DRIVESHARD_DRIVE_URL=url,
+            DRIVESHARD_LIST_LAG="0.5",
+            DRIVESHARD_RETRIES="2",
+            TMPDIR=str(work / "tmp"),
         )
 
     def run(self, *arguments: str, code: int = 0) -> tuple[str, str]:

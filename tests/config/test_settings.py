@@ -77,6 +77,8 @@ def test_the_environment_splits_globs_as_a_shell_does() -> None:
         ("to", "dropbox:x"),
         ("bwlimit", "25:00,1M"),
         ("engine", "warp"),
+        ("engine", "threads:tcp://a:1"),
+        ("engine", "dask:"),
         ("wait", "maybe"),
         ("name", ""),
     ],

@@ -11,7 +11,7 @@ import pytest
 from driveshard.cli.main import main
 from driveshard.emulator import Emulator
 from driveshard.storage.drive.credentials import write_token
-from driveshard.upload.forecast import forecast, requests_of
+from driveshard.upload.forecast import Pace, forecast, requests_of, seconds_by
 from tests.cli.test_doctor import stored_login
 from tests.rig import fill
 
@@ -43,6 +43,19 @@ def test_more_items_than_a_folder_holds() -> None:
     assert any("--at" in line for line in told.lines())
 
 
+def test_each_limit_alone() -> None:
+    told = seconds_by(1000, 1000 * GB, Pace(2.5, 100e6, uploads=4, round_trip=0.5), building=7.0)
+    assert told == {
+        "cores": 7.0,
+        "line": 10_000,
+        "writes": 1004 / 2.5,
+        "trips": pytest.approx(((1000 + 1000 * requests_of(GB, 100e6)) * 0.5 + 10_000) / 4),
+        "quota": pytest.approx((1000 * requests_of(GB, 100e6) + 1004) * 50 * 60 / 325_000),
+        "day": 86_400,
+    }
+    assert seconds_by(0, 0, Pace(2.5, 1e6)) == {}
+
+
 @pytest.mark.parametrize(
     ("size", "rate", "requests"),
     [(0, None, 1), (1, None, 1), (8 << 20, None, 1), (512 << 20, None, 3), (512 << 20, 1e6, 28), (10**13, 1e8, 5002)],
@@ -58,11 +71,11 @@ def test_it_is_near_what_the_push_then_does(
     monkeypatch.setenv("DRIVESHARD_DRIVE_URL", emulator.url)
     source = str(fill(tmp_path / "photos", 40, 50_000))
     push = ["push", source, "--part-size", "100K", "--writes-per-second", "1000", "--engine", "serial", "--json"]
-    assert main([*push, "--dry-run", "--at", "8 Mbit/s"]) == 0
+    assert main([*push, "--dry-run", "--at", "800 Kbit/s"]) == 0
     said = capsys.readouterr()
     told = json.loads(said.out)
     assert emulator.log() == []
-    assert told["forecast"]["seconds"] == pytest.approx(told["bytes"] / 1e6, rel=0.05)
+    assert told["forecast"]["seconds"] == pytest.approx(told["bytes"] / 1e5, rel=0.05)
     assert "requests   about" in said.err and "temp disk" in said.err
     assert main(push) == 0
     done = json.loads(capsys.readouterr().out)

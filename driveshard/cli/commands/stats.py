@@ -59,11 +59,11 @@ def command(what: str, sample: int | None, seed: int, workers: int | None, key: 
     WHAT is a folder's link or id, the name of a dataset pushed from here, or a directory with its parts, which may be
     zips of other tools. A run that was ended goes on where it was; parts of a link pass through, three at a time.
     """
-    from driveshard.dataset.picture_file import format_of
+    from driveshard.dataset.picture_file import target
     from driveshard.dataset.stats.stats import draw_into, stats_of
 
     if output is not None:
-        format_of(output)  # said before the work
+        target(output, "")  # what is wrong with it is said before the work
     with told(manner, "looking at samples") as emit, _warnings_said(emit):
         found = stats_of(what, sample, seed, workers, key, emit, emit.read)
     if output is not None:

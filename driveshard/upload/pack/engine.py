@@ -8,34 +8,33 @@ parent-death signal would not do: a worker's parent is the fork server, and that
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
-import signal
+import secrets
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import BrokenExecutor, Executor, Future, wait
-from dataclasses import dataclass
 from functools import partial
-from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from driveshard.config.values import ENGINES
-from driveshard.core.errors import Interrupted, UsageError, WorkersKilled
+from driveshard.core.errors import DriveshardError, Interrupted, UsageError, WorkersKilled
 from driveshard.core.formatting import error_text
 from driveshard.core.model import Part, PartSpec
 from driveshard.sources.base import Source
+from driveshard.upload.pack.apart import Mark, borrowed, build_apart, workers_in
 from driveshard.upload.pack.build import build_part
 from driveshard.upload.pack.workers import (
-    FOR_ALL,
+    Crew,
     DaemonThreads,
     bare_start,
+    helper_context,
     how_it_died,
+    live_by,
     not_interrupted,
     process_pool,
     processes_of,
@@ -47,6 +46,7 @@ WorkerLost = BrokenExecutor
 """What a part's Future raises when a worker died: submit the part again."""
 
 
+_LOST = (BrokenExecutor, OSError, EOFError, RuntimeError, ImportError)
 _LOSSES = 5  # of the workers that build one part, before it is given up
 _STARTS = 5  # tries to start workers before another way is taken
 _STARTED_WITHIN = 60.0  # seconds for the first of them
@@ -54,17 +54,6 @@ _ENDED_WITHIN = 2.0  # seconds for workers to end by themselves, and then for th
 _REAPED_WITHIN = 0.1  # seconds that a killed process may still seem to be there
 _MEASURING = -1  # stands for a part's number
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108  (looked at, not written)
-_QUIET_TRACKER = "ignore::UserWarning:multiprocessing.resource_tracker"
-_PRELOAD = ["driveshard.upload.pack.engine", "driveshard.sources.folder"]
-
-
-@dataclass(frozen=True)
-class Crew:
-    """A running executor. ``arguments`` go to build_part after the usual ones; ``stop`` ends running builds at once."""
-
-    executor: Executor
-    stop: Callable[[], None]
-    arguments: tuple[Any, ...] = ()
 
 
 class Engine:
@@ -107,8 +96,11 @@ class Engine:
         with contextlib.suppress(RuntimeError):  # no more threads: whoever needs one says so
             threading.Thread(target=self._warm_up, name="warm-up", daemon=True).start()
 
-    def submit(self, spec: PartSpec, source: Source, target: Path, max_bytes: int) -> Future[Part]:
-        """Build a part soon, as packer.build_part does; its errors come out of the Future.
+    def submit(
+        self, spec: PartSpec, source: Source, target: Path, max_bytes: int, *, alone: bool = False
+    ) -> Future[Part]:
+        """Build a part soon, as packer.build_part does; its errors come out of the Future. A part that is built
+        ``alone`` has all cores to itself.
 
         The Future raises WorkerLost when a worker died (the temporary file may then be left behind, for the caller to
         sweep), and Interrupted or WorkerLost after ``close(cancel=True)``. Raises Interrupted when already closed, and
@@ -117,7 +109,10 @@ class Engine:
         if self._losses[spec.number] >= _LOSSES:
             raise self._given_up(f"{spec.file_name} was built")
         return self._run(
-            spec.number, lambda crew: partial(build_part, spec, source, target, max_bytes, *crew.arguments)
+            spec.number,
+            lambda crew: partial(
+                crew.build, spec, source, target, max_bytes, *((alone and crew.alone) or crew.arguments)
+            ),
         )
 
     def call(self, number: int, work: Callable[[], T], words: str) -> Future[T]:
@@ -161,7 +156,7 @@ class Engine:
                 crew = self._living()
                 with bare_start(self._away), not_interrupted():
                     return crew.executor.submit(work(crew))
-            except (BrokenExecutor, OSError, EOFError, RuntimeError, ImportError) as error:
+            except _LOST as error:
                 # The workers were lost, or what starts them was, which the system takes a moment to tell.
                 self._dismiss()
                 first, tries = first or error, tries + 1
@@ -176,9 +171,10 @@ class Engine:
         if self._crew is None:
             with bare_start(self._away):
                 crew = self._crew = self._start()
-                with not_interrupted():
-                    started = crew.executor.submit(_nothing)
-                started.result(_STARTED_WITHIN)
+                if crew.prove:
+                    with not_interrupted():
+                        started = crew.executor.submit(_nothing)
+                    started.result(_STARTED_WITHIN)
         return self._crew
 
     def _change_over(self, error: BaseException) -> None:
@@ -218,11 +214,11 @@ class Engine:
             self._crew = None
 
     def _warm_up(self) -> None:
-        with self._lock, contextlib.suppress(BrokenExecutor, OSError, EOFError, RuntimeError, ImportError):
+        with self._lock, contextlib.suppress(*_LOST, DriveshardError):  # whoever needs one hears of it
             if not self._closed:
                 crew = self._living()
                 with bare_start(self._away), not_interrupted():
-                    for _ in range(1, self.workers):
+                    for _ in range(1, self.workers if crew.prove else 0):
                         crew.executor.submit(_nothing)
 
     def _dismiss(self) -> None:
@@ -256,24 +252,58 @@ def _nothing() -> None:
 
 
 def open_engine(
-    name: str,
+    engine: str | Executor,
     workers: int,
     *,
     tell: Callable[[str], None] = lambda _: None,
     away: Iterable[str | os.PathLike[str]] = (),
+    spool: Path | None = None,
 ) -> Engine:
     """An engine by its name: ``processes`` is fastest; ``threads`` and ``serial`` stay in this process, ``serial``
-    with one thread, for sources that can only be gone through once. Where no process can be started, threads build,
-    and ``tell`` hears why. Processes import nothing from the current folder and those ``away``.
+    with one thread, for sources that can only be gone through once; ``dask`` is a cluster on this machine, and
+    ``dask:ADDRESS`` one that runs elsewhere. Where no process can be started, threads build, and ``tell`` hears why.
+    Processes import nothing from the current folder and those ``away``. An executor is used and left as it is.
 
-    Raises UsageError for another name."""
-    if name == "processes":
+    Workers that are not ours write into ``spool``, the temp folder. Raises UsageError for another name."""
+    if isinstance(engine, Executor):
+        return Engine(partial(_start_borrowed, engine, _mark_in(spool)), workers)
+    if engine == "processes":
         processes, threads = partial(_start_processes, workers), partial(_start_threads, workers)
         return Engine(processes, workers, otherwise=threads, tell=tell, away=away)
-    if name in ("threads", "serial"):
-        workers = workers if name == "threads" else 1
+    if engine in ("threads", "serial"):
+        workers = workers if engine == "threads" else 1
         return Engine(partial(_start_threads, workers), workers)
-    raise UsageError(f"There is no engine {name!r}.", advice=f"Choose one of: {', '.join(ENGINES)}.")
+    kind, _, address = engine.partition(":")
+    if kind == "dask":
+        from driveshard.upload.pack.dask import start_dask
+
+        return Engine(partial(start_dask, address, workers, _mark_in(spool), tell), workers, away=away)
+    raise UsageError(f"There is no engine {engine!r}.", advice=f"Choose one of: {', '.join(ENGINES)}.")
+
+
+def _mark_in(spool: Path | None) -> Mark:
+    assert spool is not None
+    return Mark(spool / f".building-run-{secrets.token_hex(8)}")
+
+
+def _start_borrowed(executor: Executor, mark: Mark) -> Crew:
+    return Crew(borrowed(executor, mark), mark.clear, build_apart, (mark,), prove=False)
+
+
+def workers_of(engine: str | Executor, asked: int | None) -> int:
+    """How many parts are built side by side when ``asked`` says no number: one for each CPU, here or in the cluster.
+
+    Raises Unreachable when a cluster cannot be asked."""
+    if asked is not None:
+        return asked
+    if isinstance(engine, Executor):
+        return workers_in(engine) or default_workers()
+    kind, _, address = engine.partition(":")
+    if kind == "dask" and address:
+        from driveshard.upload.pack.dask import count_workers
+
+        return count_workers(address) or default_workers()
+    return default_workers()
 
 
 def default_workers() -> int:
@@ -296,40 +326,12 @@ def _start_threads(workers: int) -> Crew:
         if stopped.is_set():
             raise Interrupted("Stopped in the middle of a part.")
 
-    return Crew(DaemonThreads(workers, "pack"), stopped.set, (check, _spare_core(workers)))
+    spare, alone = _spare_core(workers), _spare_core(1)
+    return Crew(DaemonThreads(workers, "pack"), stopped.set, build_part, (check, spare), alone=(check, alone))
 
 
 def _start_processes(workers: int) -> Crew:
-    # Forking this process would copy its threads' locks as they happen to be; the fork server has no threads.
-    server = "forkserver" in multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if server else "spawn")
-    if server:
-        context.set_forkserver_preload(_PRELOAD)
-        with not_interrupted():
-            # Else it is started by the fork server's start, and unblocks SIGINT there.
-            _start_tracker()
+    context = helper_context()
     lifeline, held = context.Pipe(duplex=False)
-    executor = process_pool(workers, context, _start_worker, lifeline)
-    return Crew(executor, held.close, (None, _spare_core(workers)))
-
-
-def _start_tracker() -> None:
-    """Start the process that clears up after us. When we are killed it would say so in the user's shell, in a warning
-    about its own business."""
-    sys.warnoptions.append(_QUIET_TRACKER)  # it is started with these
-    try:
-        resource_tracker.ensure_running()
-    finally:
-        sys.warnoptions.remove(_QUIET_TRACKER)
-
-
-def _start_worker(lifeline: Connection) -> None:
-    for number in FOR_ALL:
-        signal.signal(number, signal.SIG_IGN)  # Ctrl-C reaches everybody; what it means, the coordinator decides
-    threading.Thread(target=_exit_at_end_of, args=(lifeline,), name="lifeline", daemon=True).start()
-
-
-def _exit_at_end_of(lifeline: Connection) -> None:
-    with contextlib.suppress(EOFError, OSError):
-        lifeline.recv_bytes()
-    os._exit(1)
+    executor = process_pool(workers, context, live_by, lifeline)
+    return Crew(executor, held.close, build_part, (None, _spare_core(workers)), alone=(None, _spare_core(1)))

@@ -8,17 +8,23 @@ and a ``queue.py`` or ``random.py`` lying in a folder of data would be run as co
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import queue
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import partial
-from multiprocessing import spawn, util
+from multiprocessing import resource_tracker, spawn, util
+from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
+
+from driveshard.core.model import Part
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -27,6 +33,22 @@ T = TypeVar("T")
 FOR_ALL = {getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name)}
 _UNKNOWN = 255  # what multiprocessing says when two threads asked at once, or the fork server is gone
 _MOST_ON_WINDOWS = 61  # processes one thread can wait for there
+_QUIET_TRACKER = "ignore::UserWarning:multiprocessing.resource_tracker"
+_PRELOAD = ["driveshard.upload.pack.engine", "driveshard.sources.folder"]
+
+
+@dataclass(frozen=True)
+class Crew:
+    """A running executor. ``build`` is called as ``build_part`` is, with ``arguments`` after the first four, ``alone``
+    in their place where no other part is built meanwhile; ``stop`` ends running builds at once. ``prove`` says that a
+    first worker has to be waited for, to see that it starts."""
+
+    executor: Executor
+    stop: Callable[[], None]
+    build: Callable[..., Part]
+    arguments: tuple[Any, ...] = ()
+    prove: bool = True
+    alone: tuple[Any, ...] = ()
 
 
 class _Bare(threading.local):
@@ -217,3 +239,39 @@ class DaemonThreads(Executor):
             self._jobs.put(None)
         for thread in self._threads if wait else ():
             thread.join()
+
+
+def helper_context() -> BaseContext:
+    """How processes are started, so that nothing of this one's state goes along."""
+    # Forking this process would copy its threads' locks as they happen to be; the fork server has no threads.
+    server = "forkserver" in multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if server else "spawn")
+    if server:
+        context.set_forkserver_preload(_PRELOAD)
+        with not_interrupted():
+            # Else it is started by the fork server's start, and unblocks SIGINT there.
+            _start_tracker()
+    return context
+
+
+def _start_tracker() -> None:
+    """Start the process that clears up after us. When we are killed it would say so in the user's shell, in a warning
+    about its own business."""
+    sys.warnoptions.append(_QUIET_TRACKER)  # it is started with these
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.remove(_QUIET_TRACKER)
+
+
+def live_by(lifeline: Connection) -> None:
+    """A worker's first step: it ends when the writing end of ``lifeline`` is closed, for whatever reason."""
+    for number in FOR_ALL:
+        signal.signal(number, signal.SIG_IGN)  # Ctrl-C reaches everybody; what it means, the coordinator decides
+    threading.Thread(target=_exit_at_end_of, args=(lifeline,), name="lifeline", daemon=True).start()
+
+
+def _exit_at_end_of(lifeline: Connection) -> None:
+    with contextlib.suppress(EOFError, OSError):
+        lifeline.recv_bytes()
+    os._exit(1)

@@ -18,7 +18,6 @@ from typing import Any
 import psutil
 import pytest
 
-from driveshard.config.values import ENGINES
 from driveshard.core.errors import Interrupted, PartTooLarge, SourceMissing, UsageError, WorkersKilled
 from driveshard.core.model import FileList, PartSpec, SampleRange, Selection
 from driveshard.sources.base import MemberWriter, Packed
@@ -99,7 +98,7 @@ def notes(tmp_path: Path) -> Path:
     return tmp_path / "notes"
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=["processes", "threads", "serial"])
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     with open_engine(request.param, 2) as made:
         yield made

@@ -1,0 +1,263 @@
+"""Parts built by workers that are not ours: any executor, and a dask cluster, which may lose some."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+import driveshard
+from driveshard.config.options import FLAGS, PUSH, in_file, read_values
+from driveshard.core.errors import (
+    ConfigError,
+    DriveshardError,
+    PartTooLarge,
+    TempLost,
+    Unreachable,
+    WorkersKilled,
+)
+from driveshard.emulator import Emulator
+from driveshard.upload.pack import apart
+from driveshard.upload.pack.apart import Mark
+from driveshard.upload.pack.engine import Engine, WorkerLost, open_engine, workers_of
+from driveshard.upload.spool import Spool
+from tests.rig import Rig, Shelf, environment, fill
+from tests.upload.pack.test_engine import PLENTY, SPEC, Play, alive, note_pids, until
+
+needs_dask = pytest.mark.skipif(
+    importlib.util.find_spec("distributed") is None, reason="dask is not installed: pip install 'driveshard[dask]'"
+)
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    (tmp_path / "notes").mkdir()
+    return tmp_path / "notes"
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Path:
+    (tmp_path / "spool").mkdir()
+    return tmp_path / "spool"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Three workers, reached by their address as any cluster is: whatever needs their keys finds them in dask's own
+    configuration."""
+    import dask
+
+    from driveshard.upload.pack.local_cluster import start_cluster
+
+    made = start_cluster(3)
+    keys = made.security
+    tls = {"ca-file": keys.tls_ca_file, "client.cert": keys.tls_client_cert, "client.key": keys.tls_client_key}
+    with dask.config.set({f"distributed.comm.tls.{name}": value for name, value in tls.items()}):
+        yield made
+    made.end()
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(2) as made:
+        yield made
+        assert made.submit(int, "7").result(timeout=5) == 7, "it was shut down, and is not ours"
+
+
+def complete(rig: Rig, **options: Any) -> dict[str, str]:
+    result = rig.push(**options)
+    if result.error is not None:
+        raise result.error
+    assert rig.in_temp() == []
+    return {
+        one["name"]: one["sha256Checksum"] for one in Shelf(rig.url).files if one["name"].startswith(f"{rig.name}-")
+    }
+
+
+@pytest.fixture
+def rig(tmp_path: Path, emulator: Emulator) -> Rig:
+    fill(tmp_path / "source", 60, 20_000)
+    return Rig(tmp_path, emulator.url, part_size=100_000)
+
+
+# -- any executor ----------------------------------------------------------------------------------------------------
+
+
+def test_an_executor_makes_the_same_parts_and_is_left_alone(rig: Rig, pool: ThreadPoolExecutor) -> None:
+    assert complete(rig, engine=pool) == rig.expected()
+
+
+def test_the_function_takes_an_executor(tmp_path: Path, pool: ThreadPoolExecutor) -> None:
+    fill(tmp_path / "source", 9, 300)
+    for engine in (pool, "serial"):
+        to = tmp_path / str(engine)[:6]
+        driveshard.push(tmp_path / "source", name="t", to=f"file:{to}", engine=engine, temp=tmp_path / "temp")
+    first, second = ([path.read_bytes() for path in tmp_path.glob(f"{name}*/t/*.zip")] for name in ("<concu", "serial"))
+    assert first == second != []
+
+
+def test_what_an_executor_runs_is_stopped_with_the_run(pool: ThreadPoolExecutor, spool: Path, notes: Path) -> None:
+    engine = open_engine(pool, 2, spool=spool)
+    futures = [engine.submit(SPEC, Play(notes, "never end"), spool / ".building-0", PLENTY) for _ in range(3)]
+    until(lambda: os.listdir(notes), 10)
+    engine.close(cancel=True)
+    assert all(isinstance(future.exception(timeout=5), Exception) for future in futures)
+    assert os.listdir(spool) == []
+
+
+def test_an_executor_that_takes_nothing_is_told(spool: Path, notes: Path) -> None:
+    pool = ThreadPoolExecutor(1)
+    pool.shutdown()
+    with pytest.raises(WorkersKilled, match=r"that was given takes no more work: .*after shutdown"):
+        open_engine(pool, 1, spool=spool).submit(SPEC, Play(notes, "add three"), spool / "a", PLENTY)
+
+
+def test_how_many_work_there(pool: ThreadPoolExecutor) -> None:
+    assert (workers_of(pool, None), workers_of(pool, 5), workers_of("serial", 3)) == (2, 5, 3)
+
+
+def test_a_worker_that_does_not_see_the_temp_folder_says_so(
+    spool: Path, notes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apart, "_SEEN_WITHIN", 0.0)
+    mark = Mark(spool / "mark")
+    build = lambda mark: apart.build_apart(SPEC, Play(notes, "add three"), spool / "a", PLENTY, mark)  # noqa: E731
+    with pytest.raises(ConfigError, match=f"does not see the temp folder {spool}") as caught:
+        build(mark)
+    assert "--temp DIR" in caught.value.advice
+    assert isinstance(mark.mend(caught.value), TempLost), "nobody sees it: it was emptied"
+    mark.set()
+    assert mark.mend(caught.value) is caught.value
+    assert build(mark).files == 3
+    with pytest.raises(ConfigError, match=r"has driveshard .*, and this is 0\.0"):
+        build(replace(mark, version="0.0"))
+
+
+def test_what_a_lost_worker_wrote_is_swept_away(rig: Rig, spool: Path) -> None:
+    held = Spool(spool, PLENTY, rig.settings().clock)
+    held.reserve(3, 1)
+    built, zombie = (held.building(3).with_name(f"{held.building(3).name}-{end}") for end in "ab")
+    other = held.building(30)
+    for path in (built, zombie, other):
+        path.write_bytes(b"x")
+    held.commit(3, "t-00003.zip", 1, built.name)
+    assert sorted(os.listdir(spool)) == [other.name, "t-00003.zip"]
+
+
+# -- dask ------------------------------------------------------------------------------------------------------------
+
+
+def test_without_dask_the_option_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    for origin, code in ((FLAGS, 64), (in_file(tmp_path / "config.toml"), 78)):
+        with pytest.raises(DriveshardError, match="dask is not installed") as caught:
+            read_values({"engine": "dask:tcp://a:1"}, PUSH, origin)
+        assert (caught.value.exit_code, "driveshard[dask]" in caught.value.advice) == (code, True)
+
+
+@needs_dask
+def test_a_cluster_makes_the_same_parts(rig: Rig, cluster: Any) -> None:
+    assert complete(rig, engine=f"dask:{cluster.address}") == rig.expected()
+    assert workers_of(f"dask:{cluster.address}", None) == 3
+
+
+@needs_dask
+def test_a_client_of_ones_own_is_an_executor_too(rig: Rig, cluster: Any) -> None:
+    from distributed import Client
+
+    with Client(cluster.address, set_as_default=False) as client, client.get_executor() as executor:
+        assert complete(rig, engine=executor, workers=3) == rig.expected()
+        assert executor.submit(int, "7").result(timeout=10) == 7
+
+
+@pytest.fixture
+def engine(cluster: Any, spool: Path) -> Iterator[Engine]:
+    with open_engine(f"dask:{cluster.address}", 3, spool=spool) as made:
+        yield made
+
+
+@needs_dask
+def test_a_killed_worker_costs_its_part_one_more_try(engine: Engine, spool: Path, notes: Path) -> None:
+    source, target = Play(notes, "die once"), spool / ".building-0"
+    with pytest.raises(WorkerLost):
+        engine.submit(SPEC, source, target, PLENTY).result(timeout=30)
+    part = engine.submit(SPEC, source, target, PLENTY).result(timeout=30)
+    assert (part.files, len(note_pids(notes))) == (3, 2)
+    assert part.place in os.listdir(spool)
+
+
+@needs_dask
+def test_workers_killed_again_and_again_are_given_up(engine: Engine, spool: Path, notes: Path) -> None:
+    for _ in range(5):
+        with pytest.raises(WorkerLost):
+            engine.submit(SPEC, Play(notes, "die"), spool / ".building-0", PLENTY).result(timeout=30)
+    with pytest.raises(WorkersKilled, match=r"was killed 5 times while x.zip was built"):
+        engine.submit(SPEC, Play(notes, "die"), spool / ".building-0", PLENTY)
+
+
+@needs_dask
+def test_a_stop_ends_what_the_cluster_builds_and_leaves_the_cluster(engine: Engine, spool: Path, notes: Path) -> None:
+    futures = [engine.submit(SPEC, Play(notes, "never end"), spool / f".building-{at}", PLENTY) for at in range(5)]
+    until(lambda: len(os.listdir(notes)) == 3, 20)
+    engine.close(cancel=True)
+    assert all(future.exception(timeout=5) for future in futures)
+    until(lambda: not os.listdir(spool), 3)
+    assert alive(note_pids(notes)) == note_pids(notes)
+
+
+@needs_dask
+def test_errors_come_out_of_the_cluster_whole(engine: Engine, spool: Path, notes: Path) -> None:
+    with pytest.raises(PartTooLarge) as caught:
+        engine.submit(SPEC, Play(notes, "add three"), spool / ".building-0", 200).result(timeout=30)
+    assert (caught.value.limit, caught.value.exit_code) == (200, 73)
+
+
+@needs_dask
+def test_a_cluster_that_does_not_answer_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("driveshard.upload.pack.dask._ANSWERS_WITHIN", 0.3)
+    for address in ("tcp://127.0.0.1:1", "nonsense", str(tmp_path / "scheduler.json")):
+        with pytest.raises(Unreachable, match=f"No dask scheduler answers at {address}: "):
+            workers_of(f"dask:{address}", None)
+
+
+@needs_dask
+def test_a_cluster_of_ones_own_ends_with_its_run(tmp_path: Path, notes: Path) -> None:
+    """And with its coordinator, though that is killed; the script that started it has no ``if __name__`` guard."""
+    script = tmp_path / "coordinator.py"
+    script.write_text(textwrap.dedent(COORDINATOR))
+    tests = Path(__file__).parent
+    coordinator = subprocess.Popen([sys.executable, script, tests, notes, tmp_path], env=environment())
+    try:
+        until(lambda: len(os.listdir(notes)) == 2, 30)
+        family = {child.pid for child in psutil.Process(coordinator.pid).children(recursive=True)}
+        assert note_pids(notes) <= family
+    finally:
+        coordinator.kill()
+        coordinator.wait()
+    until(lambda: not alive(family), 3)
+
+
+COORDINATOR = """
+    import sys
+    from pathlib import Path
+    sys.path.insert(0, sys.argv[1])
+    from test_engine import SPEC, PLENTY, Play
+    from driveshard.upload.pack.engine import open_engine
+
+    notes, temp = Path(sys.argv[2]), Path(sys.argv[3])
+    with open_engine("dask", 2, spool=temp) as engine:
+        engine.submit(SPEC, Play(notes, "add three"), temp / "first", PLENTY).result(timeout=60)
+        (notes / next(notes.iterdir()).name).unlink()
+        futures = [engine.submit(SPEC, Play(notes, "never end"), temp / str(at), PLENTY) for at in range(2)]
+        futures[0].result()
+"""

@@ -42,7 +42,7 @@ def test_names_options_and_values_are_completed(environment: dict[str, str]) -> 
     def bash(line: str) -> list[str]:
         return asked(environment, "bash", COMP_WORDS=line, COMP_CWORD=str(len(line.split(" ")) - 1))
 
-    assert bash("driveshard sta") == ["plain,status"]
+    assert bash("driveshard statu") == ["plain,status"]
     assert bash("driveshard status pho") == ["plain,phones", "plain,photos"]
     assert bash("driveshard share pho") == ["plain,phones", "plain,photos"]
     assert bash("driveshard push photos --part-s") == ["plain,--part-size", "plain,--part-samples"]

@@ -47,7 +47,9 @@ def link(shell: Shell) -> str:
         (folder / f"{number:03d}.image.png").write_bytes(buffer.getvalue() if number != 7 else b"none")
         (folder / f"{number:03d}.json").write_text(json.dumps({"class": "cat" if number % 4 else "dog"}))
         (folder / f"{number:03d}.raw").write_bytes(dice.randbytes(100_000))
-    return str(shell.json("push", "scenes", "--share", "anyone", "--part-size", "512K")["link"])
+    return str(
+        shell.json("push", "scenes", "--share", "anyone", "--part-size", "512K", "--writes-per-second", "1000")["link"]
+    )
 
 
 @pytest.fixture

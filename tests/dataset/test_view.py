@@ -186,6 +186,27 @@ def test_what_is_kept_is_bounded_and_what_failed_is_tried_again(tmp_path: Path) 
     samples.close()
 
 
+@pytest.mark.parametrize(("at_once", "requests"), [(1, 1), (2, 3)])
+def test_a_place_that_takes_one_request_at_a_time_is_asked_for_more(
+    tmp_path: Path, at_once: int, requests: int
+) -> None:
+    files = {f"{number:02d}.bin": bytes([number]) * (100_000 if number % 2 else 100) for number in range(5)}
+    directory = zipped(tmp_path / "set", files)
+    samples = open_samples(str(directory))
+    reads: list[int] = []
+
+    def read(number: int, start: int, length: int) -> bytes:
+        reads.append(length)
+        return (directory / "a.zip").read_bytes()[start : start + length]
+
+    bodies = Bodies(samples.index, read, at_once)
+    bodies.begin([4, 0, 2])
+    assert [bodies.get(member) for member in (0, 2, 4)] == [files[f"{number:02d}.bin"] for number in (0, 2, 4)]
+    assert len(reads) == requests
+    bodies.close()
+    samples.close()
+
+
 # -- what a field is shown as ----------------------------------------------------------------------------------------
 
 

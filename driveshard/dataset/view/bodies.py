@@ -18,7 +18,8 @@ from driveshard.dataset.parts import ADVICE
 Read = Callable[[int, int, int], bytes]
 """(part's number, start, length) -> bytes of it, fewer at its end; called from several threads."""
 
-_GAP = 64 * 1024  # bytes between two members that are sooner read than left out by a request more
+_GAP = 64 * 1024  # bytes between two members that are sooner read than left out by a request more,
+_GAP_ALONE = 512 * 1024  # and where each request waits for the one before: a third of a second is worth that much
 _RUN = 4 << 20  # bytes read at once, for the first of them has to wait for the last
 _KEPT = 64 << 20
 
@@ -31,6 +32,7 @@ class Bodies:
         self._index = index
         self._read = read
         self._limit = limit
+        self._gap = _GAP if at_once > 1 else _GAP_ALONE
         self._pool = ThreadPoolExecutor(at_once, "view")
         self._lock = threading.Lock()
         self._kept: OrderedDict[int, Future[bytes]] = OrderedDict()
@@ -87,7 +89,7 @@ class Bodies:
         first = 0
         for at in range(1, len(found) + 1):
             if at < len(found):
-                near = part[at] == part[at - 1] and 0 <= begin[at] - end[at - 1] <= _GAP
+                near = part[at] == part[at - 1] and 0 <= begin[at] - end[at - 1] <= self._gap
                 if near and end[at] - begin[first] <= _RUN:
                     continue
             yield found[first:at]

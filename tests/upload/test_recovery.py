@@ -129,8 +129,8 @@ def test_lost_temp_parts_are_built_again_and_go_on(state: str, lost: str, rig: R
 def test_half_done_sessions_go_on_at_their_offset(rig: Rig, drive: Emulator) -> None:
     cut_off(rig, drive, "503:chunk@3*")  # a part takes three
     shutil.rmtree(rig.temp)
-    sessions = {one["id"]: one["stored"] for one in drive.stats()["sessions"]}
-    assert any(sessions.values())
+    sessions = {one["id"]: one["stored"] for one in drive.stats()["sessions"] if one["state"] == "open"}
+    assert sessions  # one part may be through in three chunks, before the next one is packed
     since = len(drive.log())
     complete(rig)
     chunks = [entry for entry in drive.log(since) if "chunk" in entry["kinds"]]

@@ -28,6 +28,7 @@ from driveshard.storage.drive.destination import DriveDestination
 from driveshard.storage.folder.taking_away import empty
 from driveshard.storage.registry import open_destination
 from driveshard.upload.compact import Compacted, Sizes, compact
+from driveshard.upload.lease import Claim
 from driveshard.upload.ledger.ledger import Ledger
 from driveshard.upload.ledger.lock import hold
 from driveshard.upload.leftovers import forget
@@ -78,6 +79,22 @@ def test_small_parts_become_one(tmp_path: Path, emulator: Emulator, on_drive: bo
     assert (after.sent_bytes, after.parts, after.files, after.gone, after.changed) == (0, 1, 8, 0, 0)
     bench.write(d0__0000_bin=b"newest", d1__0001_bin=b"back")
     assert (bench.push().changed, bench.read()) == (1, bench.on_disk())
+
+
+def test_a_machine_that_pushes_keeps_a_compaction_out_and_one_that_did_comes_first(bench: Bench) -> None:
+    """Nothing is merged of what somebody else changes, nor before this home knows what he changed."""
+    with closing(open_destination("drive:", bench.rig.settings())) as destination:  # type: ignore[type-var]
+        folder_id, now = compacted(bench, dry_run=True).folder_id or "", int(destination.time())
+        claim = Claim("0" * 16, now, now + 300, "the other one")
+        destination.set_properties(folder_id, {claim.key: claim.value})
+        with pytest.raises(Busy, match="being pushed from the other one since"):
+            compacted(bench)
+        destination.set_properties(folder_id, {claim.key: None, "pushed": f"{claim.home} {now}"})
+    with pytest.raises(ComeBackLater, match="was pushed from elsewhere meanwhile"):
+        compacted(bench)
+    assert len(bench.stored()) == 4
+    bench.push()
+    assert compacted(bench).made == 1
 
 
 def test_the_command_answers_in_json(bench: Bench) -> None:

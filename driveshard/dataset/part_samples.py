@@ -100,11 +100,12 @@ class PartSamples:
         with self._damage_told():
             order = self._order(at)
         part = self._parts.parts[at]
+        near = order.reach <= _FAR
         with ExitStack() as stack:
             stream = stack.enter_context(PartStream(part.name, self._reader(at), part.size, self._pool))
-            take = stream.take if order.reach <= _FAR else self._anywhere(stack, stream, at)
+            take = stream.take if near else self._anywhere(stack, stream, at)
             for begin in range(0, len(order.samples), size):
-                if order.reach <= _FAR:
+                if near:
                     stream.let_go(int(order.begins[begin]))
                 with self._damage_told():
                     found = self._read(take, at, order.samples[begin : begin + size])
@@ -112,9 +113,14 @@ class PartSamples:
             stream.prove(part.sha256)
 
     def few(self, at: int, count: int) -> list[Sample]:
-        """The first ``count`` samples of the ``at``-th part."""
+        """The first ``count`` samples of the ``at``-th part; by one read, if they lie near each other."""
         with self._damage_told():
-            return self._read(self._reader(at), at, self._order(at).samples[:count])
+            order = self._order(at)
+            read, begin, end = self._reader(at), int(order.begins[0]), int(order.ends[:count].max())
+            if end - begin > _BLOCK:
+                return self._read(read, at, order.samples[:count])
+            data = read(begin, end - begin)
+            return self._read(lambda at, length: data[at - begin : at - begin + length], at, order.samples[:count])
 
     def _order(self, at: int) -> _Order:
         arrays = self._dataset.index.arrays
@@ -127,8 +133,7 @@ class PartSamples:
         lowest = np.minimum.reduceat(np.where(here, begins, np.iinfo(np.int64).max), firsts) if len(samples) else begins
         highest = np.maximum.reduceat(np.where(here, ends, 0), firsts) if len(samples) else ends
         order = np.argsort(lowest, kind="stable")
-        reach = int((highest - lowest).max()) if len(samples) else 0
-        return _Order(samples[order], lowest[order], reach)
+        return _Order(samples[order], lowest[order], highest[order])
 
     def _read(self, take: Read, at: int, samples: NDArray[np.int64]) -> list[Sample]:
         """Samples whose members in that part come from ``take``, in the order in which they lie."""
@@ -175,12 +180,16 @@ class PartSamples:
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """Samples in the order in which they lie in a part, where each one begins there, and over how many bytes of it the
-    most scattered one reaches."""
+    """Samples in the order in which they lie in a part, and where each one begins and ends there."""
 
     samples: NDArray[np.int64]
     begins: NDArray[np.int64]
-    reach: int
+    ends: NDArray[np.int64]
+
+    @property
+    def reach(self) -> int:
+        """Bytes over which the most scattered one reaches."""
+        return int((self.ends - self.begins).max()) if len(self.samples) else 0
 
 
 _kept: dict[str, PartSamples] = {}

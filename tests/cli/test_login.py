@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import re
 import socket
@@ -147,6 +148,13 @@ def test_a_login_is_used_till_it_is_a_week_old(desk: Desk) -> None:
         f"{desk.emulator.url}/_emulator/clock", json.dumps({"advance": 8 * 86_400}).encode(), method="POST"
     )
     urllib.request.urlopen(clock, timeout=10).close()
+    _, err = desk.run("push", "photos", code=77)
+    assert "the login of owner@emulator.invalid is no longer valid" in err
+    assert "Publish app" not in err, "by this machine's clock it is new, so Testing is not why it ended"
+    token = desk.home / "token.json"
+    stored = json.loads(token.read_text())
+    begun = datetime.datetime.fromisoformat(stored["since"]) - datetime.timedelta(days=8)
+    token.write_text(json.dumps({**stored, "since": begun.strftime("%Y-%m-%dT%H:%M:%SZ")}))
     _, err = desk.run("push", "photos", code=77)
     assert "the login of owner@emulator.invalid is no longer valid" in err and "Publish app" in err
 

@@ -16,6 +16,7 @@ from driveshard.sources.composite.source import CompositeSource
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'driveshard[torch]'")
 
+torch.set_num_threads(1)  # threads that wait for each other beside other tests' take a minute for a second's work
 SCRIPT = Path(__file__).parents[2] / "examples" / "train_unet.py"
 
 

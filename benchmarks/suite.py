@@ -24,6 +24,7 @@ SCRIPTS = (
     "loose_files",
     "pull",
     "growth",
+    "many_parts",
     "scale",
     "full_job",
 )

@@ -69,12 +69,12 @@ class _Column:
         # Hashes lie evenly, so it is known about how many there are.
         due = self.left if until >= _HASHES else self.left * (until - self._before) // (_HASHES - self._before)
         self._before = until
-        pieces = []
+        pieces: list[Pairs] = []
         with self._ledger.open_column(self.number, self._which) as blob:
             blob.seek(self._at * PAIR_BYTES)
             count = due + _MORE
             while count and (not pieces or int(pieces[-1]["fold"][-1]) < until):
-                count = min(count, self.left - sum(map(len, pieces)))
+                count = min(count, self.left - sum(len(piece) for piece in pieces))
                 if count:
                     pieces.append(np.frombuffer(blob.read(count * PAIR_BYTES), PAIR))
         entries = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)

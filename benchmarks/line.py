@@ -225,7 +225,7 @@ def _other(name: str, root: Path) -> list[harness.Ratio]:
     if name == "small":
         return small(root)
     if name == "kill":
-        large = Case(1024, 4, 20_000_000, 100)
+        large = CASES[-1]
         return [killed(root / "kept", large, "", 5, 10.0), killed(root / "lost", large, "keep-nothing*", 5, 25.0)]
     if name == "tenth":
         return [failing(root, WORST, "", {"factor": 0.1}, 9.0)]

@@ -73,6 +73,7 @@ def pixels(data: bytes) -> Any:
 
 
 def write_zips(directory: Path, samples: Iterator[Sample], count: int) -> None:
+    """``count`` of the samples in PARTS parts of the same number, ``set-00000.zip`` and so on, in a new directory."""
     directory.mkdir()
     for part in range(PARTS):
         with ZipWriter(directory / f"set-{part:05d}.zip") as writer:
@@ -177,6 +178,8 @@ def by_zipfile(archives: list[zipfile.ZipFile], names: list[tuple[int, str]]) ->
 
 
 def by_webdataset(urls: list[str]) -> Part:
+    """Reads as many samples as it is told, one after another, from the tars, and from their start again after their
+    end. Raises ImportError without webdataset."""
     import webdataset
 
     endless = iter(webdataset.WebDataset(urls, shardshuffle=False, empty_check=False).repeat())

@@ -15,14 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from driveshard import errors, events
-    from driveshard.api import Shared, cat, ls, open, push, share, status, verify  # noqa: A004
+    from driveshard.api import Shared, cat, derive, ls, open, push, share, status, verify  # noqa: A004
     from driveshard.core.errors import DriveshardError
     from driveshard.core.model import Sample
     from driveshard.dataset.dataset import Dataset
     from driveshard.dataset.preview import Preview, preview
     from driveshard.dataset.pull import PullResult, pull
     from driveshard.dataset.reader import Member, Reading
+    from driveshard.dataset.stats.result import Stats
+    from driveshard.dataset.stats.stats import stats
     from driveshard.dataset.verify import Proof
+    from driveshard.dataset.view.view import View, view
     from driveshard.upload.ledger.reader import Record
     from driveshard.upload.result import PushResult
 
@@ -39,8 +42,11 @@ __all__ = [
     "Record",
     "Sample",
     "Shared",
+    "Stats",
+    "View",
     "__version__",
     "cat",
+    "derive",
     "errors",
     "events",
     "ls",
@@ -49,8 +55,10 @@ __all__ = [
     "pull",
     "push",
     "share",
+    "stats",
     "status",
     "verify",
+    "view",
 ]
 
 _HOMES = {
@@ -65,15 +73,20 @@ _HOMES = {
     "Record": "driveshard.upload.ledger.reader",
     "Sample": "driveshard.core.model",
     "Shared": "driveshard.api",
+    "View": "driveshard.dataset.view.view",
+    "Stats": "driveshard.dataset.stats.result",
     "cat": "driveshard.api",
+    "derive": "driveshard.api",
     "ls": "driveshard.api",
     "open": "driveshard.api",
     "preview": "driveshard.dataset.preview",
     "pull": "driveshard.dataset.pull",
     "push": "driveshard.api",
     "share": "driveshard.api",
+    "stats": "driveshard.dataset.stats.stats",
     "status": "driveshard.api",
     "verify": "driveshard.api",
+    "view": "driveshard.dataset.view.view",
 }
 _MODULES = ("errors", "events", "torch")
 """``torch`` is not in ``__all__``, for it needs what is not always installed."""

@@ -13,13 +13,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from driveshard.config.options import KEYWORDS, PUSH, WITH, read_values
+from driveshard.config.options import DERIVE, KEYWORDS, PUSH, WITH, read_values
 from driveshard.config.settings import settings_from
 from driveshard.core.events import Emit, ignore
 from driveshard.dataset.reader import Member, Reading, open_reading
 from driveshard.dataset.verify import Proof
 from driveshard.upload.ledger.reader import Record
-from driveshard.upload.push import prepare, prepare_object
+from driveshard.upload.push import Task, prepare, prepare_object
 from driveshard.upload.result import PushResult
 
 
@@ -55,6 +55,8 @@ def push(
     engine: str | Executor | None = None,
     recreate: bool | None = None,
     checksum: bool | None = None,
+    changed: str | None = None,
+    deleted: str | None = None,
     other_file_systems: bool | None = None,
     yes: bool | None = None,
     dry_run: bool | None = None,
@@ -94,6 +96,10 @@ def push(
             machine), ``"dask:ADDRESS"``, or any ``concurrent.futures.Executor``, which is used and not shut down.
         recreate: If the dataset's folder was deleted, begin anew in a new one.
         checksum: Read every file again and pack those whose content changed, also where size and dates say it did not.
+        changed: What becomes of files that changed since they were packed: ``"add"`` packs them again, into a new part
+            that readers prefer (default), ``"ignore"`` leaves the dataset as it is; ``result.ignored`` counts them.
+        deleted: What becomes of files that the source has no more: ``"keep"`` (default; ``result.gone`` counts them) or
+            ``"drop"``: readers see them no more. Most of a dataset is dropped only with ``yes``.
         other_file_systems: Pack also what is mounted below the folder (without it: one file system).
         yes: Push also a home folder, the whole system, or a folder with mounts below it; else that raises.
         dry_run: Say what would be packed (``state`` is then ``"planned"``), and send nothing.
@@ -113,6 +119,11 @@ def push(
     options = read_values(given, PUSH, KEYWORDS)
     named = isinstance(source, str | os.PathLike)
     task = prepare(os.fspath(source), options) if named else prepare_object(source, options)
+    return _run(task, task.source, progress, on_event)
+
+
+def _run(task: Task, given: object, progress: bool | None, on_event: Emit) -> PushResult:
+    """Run it to its end, and let go of what was ``given``. Raises the run's error."""
     from driveshard.cli.progress.python import watched
     from driveshard.sources.python.given import forget
 
@@ -120,10 +131,51 @@ def push(
         with watched(progress, on_event, task.settings.home) as emit:
             result = task.run(emit)
     finally:
-        forget(task.source)
+        forget(given)
     if result.error is not None:
         raise result.error
     return result
+
+
+def derive(
+    what: str | os.PathLike[str],
+    function: Any,
+    *,
+    name: str | None = None,
+    batch: int = 64,
+    decode: str | None = None,
+    progress: bool | None = None,
+    on_event: Emit = ignore,
+    **options: Any,
+) -> PushResult:
+    """Run ``function`` over every sample of a dataset, and push what it returns as a new dataset with the same keys in
+    parts of the same numbers; the same call again finishes the job, or adds what is new.
+
+    Args:
+        what: A folder's link or id, the name of a dataset pushed from here, or a directory with parts.
+        function: ``"package.module:callable"``, ``"file.py:callable"`` or the callable itself. It gets a list of
+            samples, ``{"__key__": "a/0007", "image.jpg": ..., ...}``, and returns a list of as many mappings of new
+            fields: bytes, text, PIL images, arrays (uint16 of one channel under ``png`` is a PNG of 16 bits), or
+            anything JSON can hold. A class is made once in each process, and its object is called.
+        name: The new dataset's name (default: of both, ``depth-of-photos``).
+        batch: Samples that the function gets at a time; fewer at the end of a part.
+        decode: ``"pil"`` or ``"numpy"``, as for ``Dataset``; None for bytes.
+        progress: As for ``push``.
+        on_event: As for ``push``.
+        options: Those of ``push``, but for what says how parts are cut and files are chosen.
+
+    Returns:
+        As ``push``; in ``failed`` are the keys of samples for which the function raised.
+
+    Raises:
+        driveshard.errors.DriveshardError: The dataset is not complete; the text says why, and what to do next.
+    """
+    from driveshard.dataset.derive import derived_source
+
+    given = {key: _plain(value) for key, value in {"name": name, **options}.items() if value is not None}
+    read = read_values(given, DERIVE, KEYWORDS)
+    source = derived_source(what, function, batch=batch, decode=decode)
+    return _run(prepare_object(source, read), source.function, progress, on_event)
 
 
 def _plain(value: Any) -> Any:

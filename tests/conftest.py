@@ -13,6 +13,7 @@ from driveshard.core.clock import Clock
 from driveshard.emulator import Emulator
 from driveshard.storage.drive.client import DriveClient
 from driveshard.storage.drive.credentials import EmulatorCredentials
+from tests.browser import BROWSER, DRIVER, Chromium
 from tests.wires import Wire
 
 MakeTree = Callable[..., Path]
@@ -83,3 +84,13 @@ def client() -> Iterator[Callable[..., DriveClient]]:
     yield make
     for one in made:
         one.close()
+
+
+@pytest.fixture
+def chromium(tmp_path: Path) -> Iterator[Chromium]:
+    """A browser; skipped where there is none."""
+    if DRIVER is None or BROWSER is None:
+        pytest.skip("no chromium with its chromedriver on this machine (Debian: chromium chromium-driver)")
+    browser = Chromium(tmp_path)
+    yield browser
+    browser.close()

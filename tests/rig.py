@@ -39,7 +39,7 @@ from driveshard.upload.run import push
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 UNIT = 256 * 1024
-QUICK = Patience(attempts=12, first=0.02, longest=0.1, throttled=3.0)
+QUICK = Patience(attempts=12, first=0.01, longest=0.03, throttled=1.0)
 PLENTY = 1 << 40
 LISTS = 4  # the emulator's lists lag by three
 BESIDE = ("README.md", "index.npz", "manifest.json", "preview.jpg")
@@ -205,7 +205,7 @@ class Rig:
     directory: Path
     url: str
     part_size: int = 1_000_000
-    list_lag: float = 0.5
+    list_lag: float = 0.2
     timeout: float = 1.0
     name: str = "t"
     events: list[Event] = field(default_factory=list)

@@ -140,7 +140,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def test_what_is_there_is_told_in_types(drive: Emulator, photos: Path) -> None:
-    link = driveshard.push(photos, part_size=4096).link
+    link = driveshard.push(photos, part_size=4096, writes_per_second=1000).link
     assert [member.path for member in driveshard.ls("photos", "0*")] == [b"%02d.bin" % number for number in range(10)]
     assert driveshard.cat(str(link), "03.bin") == b"\x03" * 500
     with driveshard.open("photos") as reading:

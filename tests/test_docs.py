@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import runpy
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from driveshard.cli.main import driveshard
+from driveshard.config.source_argument import open_source
 from driveshard.core import errors
+from driveshard.sources.composite.source import CompositeSource
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -54,6 +57,18 @@ def test_the_transcript_is_what_the_demo_says() -> None:
     source = Path(demo.__file__).read_text(encoding="utf-8")
     for phrase in ("Packed and uploaded", "Verified:", "Shared with anyone who has the link", "Pulled it"):
         assert phrase in shown[1] and phrase in source
+
+
+def test_the_generators_page_has_every_key_and_its_example_is_a_job(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "generator.md").read_text(encoding="utf-8")
+    told = {key for row in re.findall(r"^\| (`.*?) \|", page, re.M) for key in re.findall(r"`([a-z_]+)`", row)}
+    fields = {field.name for field in dataclasses.fields(CompositeSource)}
+    assert fields - {"min_scale", "max_scale"} | {"scale"} == told
+    example = re.search(r"```toml\n(.*?)```", page, re.S)
+    assert example is not None
+    (tmp_path / "job.toml").write_text(example[1])
+    source = open_source(str(tmp_path / "job.toml"))
+    assert isinstance(source, CompositeSource) and source.mask_threshold == 127
 
 
 def test_the_fault_words_of_the_help_are_those_of_the_docs() -> None:

@@ -22,21 +22,25 @@ _PAPER = "#f3f4f6"
 _CARD = "#ffffff"
 _RIM = "#d8dce3"
 _INK = "#3d4655"
+_PALE = "#6b7484"
 _GAP = 14
 _PAD = 6
 _ROUND = 6
 _FINER = 4  # cards and their corners are drawn this much larger, since Pillow's drawing has no smooth edges
 _CAPTION = 11  # size of the caption's letters in pixels
+_NAME = 16  # pixels that the line of names takes
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One sample: its caption, its encoded image, its encoded mask if it has one, and what other images it has."""
+    """One sample: its caption, its encoded image, its encoded mask if it has one, and what other images it has.
+    ``names`` are what each of ``pictures`` is called; without them nothing is written below them."""
 
     label: str
     image: bytes
     mask: bytes | None = None
     others: tuple[bytes, ...] = ()
+    names: tuple[str, ...] = ()
 
     @property
     def pictures(self) -> tuple[bytes | None, ...]:
@@ -48,34 +52,49 @@ def contact_sheet(tiles: Sequence[Tile], *, columns: int = 6, tile: int = 160, f
     """The samples as cards on one sheet, encoded as ``format`` (``JPEG`` or ``PNG``).
 
     Each image is shown whole, in a square of ``tile`` pixels, with its mask and its other images beside it when any
-    sample has such. What cannot be decoded is left out; at most MOST_TILES samples are shown. No sample gives a sheet
-    that says so. The same tiles give the same bytes.
+    sample has such, and each one's name below it. What cannot be decoded is left out; at most MOST_TILES samples are
+    shown. No sample gives a sheet that says so. The same tiles give the same bytes.
     """
     shown = [decoded for one in tiles[:MOST_TILES] if (decoded := _decode(one, tile)) is not None]
-    masks = any(pictures[1] is not None for _, pictures in shown)
+    masks = any(one.pictures[1] is not None for one in shown)
     if not masks:
-        shown = [(label, [pictures[0], *pictures[2:]]) for label, pictures in shown]
-    beside = max((len(pictures) for _, pictures in shown), default=1)
-    card = Image.new("RGB", (beside * (tile + _PAD) + _PAD, tile + 2 * _PAD + _CAPTION + 8), _PAPER)
+        shown = [one.without_mask() for one in shown]
+    beside = max((len(one.pictures) for one in shown), default=1)
+    # One image alone needs no name.
+    names = _NAME if beside > 1 and any(one.names for one in shown) else 0
+    card = Image.new("RGB", (beside * (tile + _PAD) + _PAD, tile + names + 2 * _PAD + _CAPTION + 8), _PAPER)
     across = max(1, min(columns, MOST_COLUMNS, len(shown)))
     down = max(1, -(-len(shown) // across))
     sheet = Image.new("RGB", (across * (card.width + _GAP) + _GAP, down * (card.height + _GAP) + _GAP), _PAPER)
     _draw_card(card)
-    for number, (label, pictures) in enumerate(shown):
+    for number, one in enumerate(shown):
         row, column = divmod(number, across)
         corner = (_GAP + column * (card.width + _GAP), _GAP + row * (card.height + _GAP))
-        sheet.paste(_filled(card, label, pictures, tile), corner)
+        sheet.paste(_filled(card, one, tile, named=names > 0), corner)
     if not shown:
         ImageDraw.Draw(sheet).text((_GAP + _PAD, _GAP + _PAD), "no images", fill=_INK, font=_font())
     return _encode(sheet, format)
 
 
-def _decode(tile: Tile, edge: int) -> tuple[str, list[Image.Image | None]] | None:
-    """The tile's label and pictures at their size on the sheet; None when its image cannot be decoded."""
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """A tile with its pictures at their size on the sheet."""
+
+    label: str
+    pictures: list[Image.Image | None]
+    names: tuple[str, ...]
+
+    def without_mask(self) -> _Decoded:
+        return _Decoded(self.label, [self.pictures[0], *self.pictures[2:]], self.names[:1] + self.names[2:])
+
+
+def _decode(tile: Tile, edge: int) -> _Decoded | None:
+    """None when its image cannot be decoded."""
     image = _open(tile.image, edge)
     if image is None:
         return None
-    return tile.label, [image, *(None if one is None else _open(one, edge) for one in tile.pictures[1:])]
+    pictures = [image, *(None if one is None else _open(one, edge) for one in tile.pictures[1:])]
+    return _Decoded(tile.label, pictures, tile.names)
 
 
 def _open(data: bytes, edge: int) -> Image.Image | None:
@@ -104,14 +123,18 @@ def _draw_card(card: Image.Image) -> None:
     card.paste(_CARD, (0, 0), large.reduce(_FINER))
 
 
-def _filled(card: Image.Image, label: str, pictures: Sequence[Image.Image | None], tile: int) -> Image.Image:
+def _filled(card: Image.Image, decoded: _Decoded, tile: int, *, named: bool) -> Image.Image:
     filled = card.copy()
-    for place, picture in enumerate(pictures):
-        if picture is not None:
-            x = _PAD + place * (tile + _PAD) + (tile - picture.width) // 2
-            filled.paste(picture, (x, _PAD + (tile - picture.height) // 2), picture)
     draw = ImageDraw.Draw(filled)
-    caption = _shortened(label, filled.width - 2 * _PAD, draw)
+    for place, picture in enumerate(decoded.pictures):
+        left = _PAD + place * (tile + _PAD)
+        if picture is not None:
+            corner = (left + (tile - picture.width) // 2, _PAD + (tile - picture.height) // 2)
+            filled.paste(picture, corner, picture)
+        if named and picture is not None and place < len(decoded.names):
+            name = _shortened(decoded.names[place], tile, draw)
+            draw.text((left + tile / 2, _PAD + tile + _NAME / 2), name, fill=_PALE, font=_font(), anchor="mm")
+    caption = _shortened(decoded.label, filled.width - 2 * _PAD, draw)
     draw.text((filled.width / 2, filled.height - _PAD - 5), caption, fill=_INK, font=_font(), anchor="mm")
     return filled
 
@@ -143,12 +166,12 @@ IMAGES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".t
 """What the name of a member that is an image ends in."""
 
 
-def tiles_of(data: bytes) -> list[Tile]:
-    """The image samples that lie whole in some bytes of a part."""
+def tiles_of(data: bytes, deleted: frozenset[bytes] = frozenset()) -> list[Tile]:
+    """The image samples that lie whole in some bytes of a part; members of the paths ``deleted`` are not looked at."""
     samples: dict[str, dict[str, bytes]] = {}
     for path, content in whole_members(data):
         name = path.decode("utf-8", "replace")
-        if name.lower().endswith(IMAGES):
+        if name.lower().endswith(IMAGES) and path not in deleted:
             key = sample_key(name)
             samples.setdefault(key, {}).setdefault(name[len(key) :].lower(), content)
     return [tile for key, pictures in samples.items() if (tile := _tile(key, pictures)) is not None]
@@ -157,9 +180,11 @@ def tiles_of(data: bytes) -> list[Tile]:
 def _tile(key: str, pictures: Mapping[str, bytes]) -> Tile | None:
     """``pictures`` by what follows the key in their names, the one that is called an image first. A sample of masks
     alone is none."""
-    masks = [content for field, content in pictures.items() if "mask" in field]
-    named = sorted(pictures.items(), key=lambda one: "image" not in one[0])
-    images = [content for field, content in named if "mask" not in field]
+    masks = [field for field in pictures if "mask" in field]
+    images = [field for field in sorted(pictures, key=lambda one: "image" not in one) if "mask" not in field]
     if not images:
         return None
-    return Tile(key, images[0], masks[0] if masks else None, (*images[1:], *masks[1:])[:MOST_BESIDE])
+    others = (*images[1:], *masks[1:])[:MOST_BESIDE]
+    names = tuple(field.removeprefix(".") for field in (images[0], masks[0] if masks else "", *others))
+    mask = pictures[masks[0]] if masks else None
+    return Tile(key, pictures[images[0]], mask, tuple(pictures[field] for field in others), names)

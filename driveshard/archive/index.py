@@ -22,6 +22,9 @@ Arrays, with S samples and M members in P parts:
     size     uint32/64 (M,) bytes once unpacked
     crc      uint32   (M,) CRC-32 of them
     method   uint8    (M,) 0 stored, 8 deflated
+
+Where files were deleted from the dataset there is also ``hidden`` (uint8), a checksum of their paths as hex: their
+members are left out.
 """
 
 from __future__ import annotations
@@ -44,6 +47,7 @@ from driveshard.archive.hashes import hash_of
 _ALIGNED = 64
 _PADDING = 0xD935  # the extra field that other aligned zips use for their padding
 COLUMNS = ("part", "field", "begin", "stored", "size", "crc", "method")
+HIDDEN = "hidden"
 _ARRAYS = ("parts", "fields", "keys", "key_ends", "hashes", "rows", "firsts", *COLUMNS)
 
 
@@ -82,6 +86,9 @@ class Index:
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         self.arrays = {name: _checked(name, arrays) for name in _ARRAYS}
+        if HIDDEN in arrays:
+            self.arrays[HIDDEN] = _checked(HIDDEN, arrays)
+        self.hidden = self.arrays[HIDDEN].tobytes().decode("ascii", "replace") if HIDDEN in arrays else ""
         self.parts = [_part(row) for row in json.loads(self.arrays["parts"].tobytes())]
         self.fields: list[str] = json.loads(self.arrays["fields"].tobytes())
         if not isinstance(self.fields, list) or not all(isinstance(field, str) for field in self.fields):
@@ -166,7 +173,7 @@ def _checked(name: str, arrays: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
     array = arrays.get(name)
     if array is None:
         raise BrokenIndex(f"it has no {name}")
-    kinds = {"parts": "B", "fields": "B", "keys": "B", "hashes": "L Q", "crc": "I"}.get(name, "B H I L Q")
+    kinds = {"parts": "B", "fields": "B", "keys": "B", HIDDEN: "B", "hashes": "L Q", "crc": "I"}.get(name, "B H I L Q")
     array = np.asarray(array, array.dtype.newbyteorder("="))
     if array.ndim != 1 or array.dtype.char not in kinds.split():
         raise BrokenIndex(f"{name} is not what it should be")
@@ -191,7 +198,7 @@ def _part(row: Any) -> IndexedPart:
 def save_index(index: Index, stream: BinaryIO) -> None:
     """Write it: the same index gives the same bytes."""
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
-        for name in _ARRAYS:
+        for name in index.arrays:
             _save_array(archive, stream, f"{name}.npy", np.ascontiguousarray(index.arrays[name]))
 
 

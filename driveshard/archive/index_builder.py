@@ -11,20 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driveshard.archive.directory import Directory, gathered
-from driveshard.archive.hashes import hashes_of
-from driveshard.archive.index import COLUMNS, Index, IndexedPart
+from driveshard.archive.hashes import hash_of, hashes_of
+from driveshard.archive.index import COLUMNS, HIDDEN, Index, IndexedPart
 
 _ROWS = 1 << 16  # names compared together
 
 
-def build_index(parts: Sequence[tuple[IndexedPart, Directory]]) -> Index:
-    """The index of these parts, oldest first. A member of a later part replaces one of the same path."""
+def build_index(
+    parts: Sequence[tuple[IndexedPart, Directory]], deleted: frozenset[bytes] = frozenset(), hidden: str = ""
+) -> Index:
+    """The index of these parts, oldest first. A member of a later part replaces one of the same path; those whose paths
+    are ``deleted`` are left out, and ``hidden`` tells which these are (see ``Manifest.hidden``)."""
     fields = _Fields()
     columns: dict[str, list[NDArray[Any]]] = {name: [] for name in COLUMNS}
     keys: list[NDArray[np.uint8]] = []
     lengths: list[NDArray[np.int64]] = []
     for number, (_, whole) in enumerate(parts):
-        directory = _files_of(whole)
+        directory = without(_files_of(whole), deleted)
         begins = _begins(directory)
         cuts = _cuts(directory.names, begins, directory.ends)
         keys.append(gathered(directory.names, begins, cuts - begins))
@@ -40,7 +43,8 @@ def build_index(parts: Sequence[tuple[IndexedPart, Directory]]) -> Index:
         ):
             columns[name].append(column)
     joined = {name: _joined(found) for name, found in columns.items()}
-    return _grouped(_joined(keys, np.uint8), _joined(lengths), joined, [part for part, _ in parts], fields.names)
+    found = _grouped(_joined(keys, np.uint8), _joined(lengths), joined, [part for part, _ in parts], fields.names)
+    return Index({**found.arrays, HIDDEN: np.frombuffer(hidden.encode(), np.uint8)}) if hidden else found
 
 
 def regrouped(index: Index, split: Callable[[str], tuple[str, str] | None]) -> Index:
@@ -78,8 +82,24 @@ def _files_of(directory: Directory) -> Directory:
     begins = _begins(directory)
     kept = directory.ends == begins
     kept[~kept] = directory.names[directory.ends[~kept] - 1] != ord("/")
-    if kept.all():
+    return directory if kept.all() else _rows_of(directory, kept)
+
+
+def without(directory: Directory, paths: frozenset[bytes]) -> Directory:
+    """The directory without the members of these paths. Hashes find them, a comparison proves it."""
+    if not paths or not len(directory):
         return directory
+    begins = _begins(directory)
+    wanted = np.array([hash_of(path) for path in paths], np.uint64)
+    kept = np.ones(len(directory), np.bool_)
+    for row in np.flatnonzero(np.isin(hashes_of(directory.names, directory.ends - begins), wanted)).tolist():
+        kept[row] = directory.names[begins[row] : directory.ends[row]].tobytes() not in paths
+    return directory if kept.all() else _rows_of(directory, kept)
+
+
+def _rows_of(directory: Directory, kept: NDArray[np.bool_]) -> Directory:
+    """Some of its entries."""
+    begins = _begins(directory)
     lengths = (directory.ends - begins)[kept]
     columns = {
         one: getattr(directory, one)[kept] for one in ("headers", "begins", "stored", "sizes", "crcs", "methods")

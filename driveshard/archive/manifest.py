@@ -5,6 +5,7 @@ The same dataset gives the same bytes: no clock and no machine is in it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -19,7 +20,8 @@ from driveshard.core.formatting import shown
 NAME = "manifest.json"
 INDEX = "index.npz"
 FORMAT = "driveshard"
-VERSION = 1
+VERSION = 2
+"""Of a manifest with deleted files, which must not be read as if it had none; without any it is of version 1."""
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 # Nothing that leads elsewhere, no name of a device (Windows), nothing that moves a cursor.
@@ -51,7 +53,9 @@ _SLOTS = ManifestPart.__slots__
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """``samples`` and ``files`` count a member that a newer part replaces once; newer parts have higher numbers."""
+    """``samples`` and ``files`` count a member that a newer part replaces once; newer parts have higher numbers.
+    ``deleted`` are paths of members that are the dataset's no more, whatever part holds them, in order; what is not
+    UTF-8 in them stands as lone surrogates (``surrogateescape``)."""
 
     name: str
     job: str
@@ -59,6 +63,18 @@ class Manifest:
     samples: int
     files: int
     parts: tuple[ManifestPart, ...]
+    deleted: tuple[str, ...] = ()
+
+    @property
+    def deleted_paths(self) -> frozenset[bytes]:
+        """``deleted`` as the bytes that the parts have."""
+        return frozenset(path.encode("utf-8", "surrogateescape") for path in self.deleted)
+
+    @property
+    def hidden(self) -> str:
+        """What tells one set of deleted paths from another; empty for none."""
+        joined = "\0".join(sorted(self.deleted)).encode("utf-8", "surrogateescape")
+        return hashlib.sha256(joined).hexdigest() if self.deleted else ""
 
     @property
     def size(self) -> int:
@@ -69,7 +85,7 @@ class Manifest:
         """As indented JSON: people read it, too."""
         document = {
             "format": FORMAT,
-            "version": VERSION,
+            "version": VERSION if self.deleted else 1,
             "name": self.name,
             "job": self.job,
             "source": dict(self.source),
@@ -78,6 +94,8 @@ class Manifest:
             "bytes": self.size,
             "parts": [{slot: getattr(part, slot) for slot in _SLOTS} for part in self.parts],
         }
+        if self.deleted:
+            document["deleted"] = list(self.deleted)
         return json.dumps(document, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
     @classmethod
@@ -96,7 +114,7 @@ class Manifest:
             _check(body.parts)
         except (ValueError, RecursionError) as error:  # msgspec's own error is a ValueError
             raise Mismatch(f"manifest.json cannot be read ({type(error).__name__}: {shown(str(error))})") from error
-        return cls(body.name, body.job, body.source, body.samples, body.files, tuple(body.parts))
+        return cls(body.name, body.job, body.source, body.samples, body.files, tuple(body.parts), tuple(body.deleted))
 
 
 class _Head(msgspec.Struct):
@@ -111,6 +129,7 @@ class _Body(msgspec.Struct):
     samples: Count
     files: Count
     parts: list[ManifestPart]
+    deleted: list[str] = []
 
 
 def _check(parts: list[ManifestPart]) -> None:

@@ -150,7 +150,7 @@ class ZipWriter:
             self._begin(path, size, crc)
         if size >= _BLOCK:
             self._flush()
-            self._emit(data)
+            self._emit(data, given=type(data) is bytes)
         else:
             buffer += data
             if len(buffer) >= _BLOCK:

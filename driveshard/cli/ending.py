@@ -12,7 +12,7 @@ from driveshard.cli.watch import summary_line
 from driveshard.core.errors import Interrupted
 from driveshard.core.formatting import human_seconds, human_size, plural
 from driveshard.upload.forecast import Forecast
-from driveshard.upload.result import PushResult, gone_line, not_shared, readers_line
+from driveshard.upload.result import PushResult, dropped_line, gone_line, ignored_line, not_shared, readers_line
 
 """What ``--print`` prints, by the result's field."""
 
@@ -115,6 +115,8 @@ def _summary(result: PushResult) -> list[str]:
 def _differences(result: PushResult) -> list[str]:
     """How the dataset is another than its source is now, or was."""
     lines = [gone_line(result.gone)] if result.gone else []
+    lines += [dropped_line(result.dropped)] if result.dropped else []
+    lines += [ignored_line(result.ignored)] if result.ignored else []
     if result.changed:
         what = (
             "a file that changed since is"

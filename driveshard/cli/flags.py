@@ -107,9 +107,9 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def push_flags(command: Callable[..., Any]) -> Callable[..., Any]:
+def push_flags(command: Callable[..., Any], table: Iterable[Option] = PUSH) -> Callable[..., Any]:
     """Adds the options of the table; their values come as they were typed, None when they were not."""
-    for option in reversed((*PUSH, *RUN)):
+    for option in reversed((*table, *RUN)):
         command = click.option(f"--{option.name}", option.field, **_form(option))(command)
     return command
 

@@ -9,6 +9,7 @@ import errno
 import importlib
 import os
 import sys
+import warnings
 from functools import partial
 
 import click
@@ -32,7 +33,11 @@ COMMANDS = {
     "verify": "Prove that a dataset is whole.",
     "ls": "List the members of a dataset.",
     "cat": "Write one member of a dataset to stdout.",
+    "compact": "Merge a dataset's small parts into large ones.",
     "preview": "Write a contact sheet of a dataset's images.",
+    "view": "Browse a dataset's samples on a page of this machine.",
+    "stats": "Counts, sizes, labels, and mean and std of images.",
+    "derive": "Make a new dataset from one, by a function over its samples.",
     "forget": "Forget a dataset: its ledger and waiting parts here.",
     "clean": "Remove what runs left on this machine.",
     "login": "Allow driveshard to use your Drive.",
@@ -76,6 +81,7 @@ class _Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does; UsageError for a word that is none offers the command it is near to."""
         wanted = args[0]
         if wanted not in COMMANDS and not wanted.startswith("-"):
             close = near(wanted, COMMANDS)
@@ -123,6 +129,8 @@ def main(arguments: list[str] | None = None) -> int:
     from driveshard.cli.error_messages import defect
 
     manner.reset()
+    # What Google's libraries think of this Python's age is nothing that a user of driveshard can mend.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.")
     if "_DRIVESHARD_COMPLETE" in os.environ:
         from driveshard.cli.completion import complete
 

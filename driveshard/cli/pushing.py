@@ -6,8 +6,9 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from driveshard.cli.console import Manner, confirmed, leave, streams_kept
@@ -46,19 +47,26 @@ def run_push(
     manner: Manner,
     watching: Mapping[str, Any] | None = None,
     wanted: str | None = None,
+    prepared: Callable[[], Task] | None = None,
 ) -> int:
     """The whole command; returns its exit code. ``watching`` are the flags of how the run is watched, ``wanted`` is the
-    one thing to print."""
+    one thing to print; ``prepared`` makes the task of what is no SOURCE, each time that it is pushed."""
     before = set(threading.enumerate())
+    prepared = prepared or partial(prepare, source, flags)
     with streams_kept():
-        code, stopped = _push_often(source, flags, manner, watching or {}, wanted)
+        code, stopped = _push_often(source, flags, manner, watching or {}, wanted, prepared)
         if stopped or _goes_on(set(threading.enumerate()) - before):
             leave(code)
     return code
 
 
 def _push_often(
-    source: str, flags: Mapping[str, Any], manner: Manner, watching: Mapping[str, Any], wanted: str | None
+    source: str,
+    flags: Mapping[str, Any],
+    manner: Manner,
+    watching: Mapping[str, Any],
+    wanted: str | None,
+    prepared: Callable[[], Task],
 ) -> tuple[int, bool]:
     """Once, or every so often; the last exit code, and whether a signal came."""
     try:
@@ -70,7 +78,7 @@ def _push_often(
 
     def once() -> tuple[int, bool]:
         nonlocal name
-        code, stopped, name = _push_and_tell(source, flags, manner, watching, wanted)
+        code, stopped, name = _push_and_tell(source, flags, manner, watching, wanted, prepared)
         return code, stopped
 
     def resting(until: float) -> contextlib.AbstractContextManager[None]:
@@ -97,7 +105,12 @@ def _goes_on(threads: set[threading.Thread]) -> bool:
 
 
 def _push_and_tell(
-    source: str, flags: Mapping[str, Any], manner: Manner, watching: Mapping[str, Any], wanted: str | None
+    source: str,
+    flags: Mapping[str, Any],
+    manner: Manner,
+    watching: Mapping[str, Any],
+    wanted: str | None,
+    prepared: Callable[[], Task],
 ) -> tuple[int, bool, str]:
     """The exit code, whether a signal came, and the dataset's name."""
     tally = Tally()
@@ -108,7 +121,7 @@ def _push_and_tell(
     try:
         options = options_for(source, watching)
         watch = Watch(options, home_folder(os.environ), verbose=manner.verbose)
-        task = prepare(source, flags)
+        task = prepared()
         dry = task.options.dry_run
         _ask(task)
         quiet = manner.quiet or options.summary

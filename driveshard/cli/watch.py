@@ -29,6 +29,7 @@ from driveshard.upload.result import PushResult
 _LOG_BYTES, _LOGS = 5 << 20, 5
 _FREQUENT = (BytesSent, Planned, Scanned, PackStarted)  # too many for a file that is to be read
 _HOOK_SECONDS = 600.0
+_LOOK_EVERY = 1.0  # seconds
 _LAST_SECONDS = 5.0  # from the end of patience to the end of the process
 _RUNS_KEPT, _RUNS_BYTES = 1000, 1 << 19
 _NICE = 10
@@ -81,12 +82,15 @@ class Watch:
         self._log = LogFile(options.log_file) if options.log_file else None
         self._lines = JsonLines(self._log) if self._log else None
         self._until = time.monotonic() + (options.stall_after or 0.0)
+        self._open_end = False
         self._ended = threading.Event()
         self.stalled = False
 
     def take(self, event: Event) -> None:
         """One event of the run, from any thread."""
         if self._options.stall_after:
+            # A wait without a known end, as for another run, lasts until something else is heard.
+            self._open_end = isinstance(event, Waiting) and not event.seconds and not event.calm
             expected = event.seconds if isinstance(event, Waiting) else 0.0
             self._until = max(self._until, time.monotonic() + expected + self._options.stall_after)
         if self._lines and not isinstance(event, _FREQUENT):
@@ -109,8 +113,8 @@ class Watch:
                 self._ended.set()
 
     def _guard(self) -> None:
-        while (left := self._until - time.monotonic()) > 0:
-            if self._ended.wait(left):
+        while (left := self._until - time.monotonic()) > 0 or self._open_end:
+            if self._ended.wait(max(left, _LOOK_EVERY)):
                 return
         self.stalled = True
         with contextlib.suppress(OSError):

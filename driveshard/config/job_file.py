@@ -46,13 +46,31 @@ class JobFile:
         from driveshard.sources.composite.source import CompositeSource
 
         known = [field.name for field in dataclasses.fields(CompositeSource)]
-        given = self._checked(known)
+        given = self._with_scale(self._checked([*known, "scale"]))
         for folder in ("backgrounds", "foregrounds"):
             given[folder] = self._path(folder)
         try:
             return CompositeSource(**given)
         except ConfigError as error:
             raise ConfigError(f"{self.path}: [source] {error}", advice=error.advice) from error
+
+    def _with_scale(self, given: dict[str, Any]) -> dict[str, Any]:
+        """``scale = [0.3, 0.7]`` as the two bounds that it is short for."""
+        if "scale" not in given:
+            return given
+        scale = given.pop("scale")
+        beside = [name for name in ("min_scale", "max_scale") if name in given]
+        if beside:
+            raise ConfigError(
+                f"{self.path}: [source] scale and {' and '.join(beside)} are given, and mean the same",
+                advice="Keep scale, or min_scale and max_scale.",
+            )
+        if not isinstance(scale, list) or len(scale) != 2:
+            raise ConfigError(
+                f"{self.path}: [source] scale: {as_toml(scale)} is not a smallest and a largest scale",
+                advice="Write them as in scale = [0.3, 0.7]; for one scale alone, scale = [0.5, 0.5].",
+            )
+        return given | {"min_scale": scale[0], "max_scale": scale[1]}
 
     def _python(self) -> Source:
         from driveshard.sources.python.source import PythonSource

@@ -20,6 +20,7 @@ from driveshard.config.values import (
     folder,
     globs,
     number,
+    one_of,
     profile,
     rate,
     size,
@@ -253,6 +254,22 @@ class PushOptions:
         WHAT,
         "Read every file again and pack those whose content changed, also where size and dates say it did not",
     )
+    changed: str = _set(
+        "add",
+        one_of("add", "ignore"),
+        "HOW",
+        WHAT,
+        "Files that changed since they were packed: add them again, in a new part that readers prefer (the default), or"
+        " ignore them, which leaves the dataset as it is and tells how many",
+    )
+    deleted: str = _set(
+        "keep",
+        one_of("keep", "drop"),
+        "HOW",
+        WHAT,
+        "Files that the source has no more: keep them in the dataset and tell how many (the default), or drop them:"
+        " readers see them no more, and parts of nothing else go to the trash",
+    )
     other_file_systems: bool = _set(
         False,
         switch,
@@ -308,6 +325,11 @@ def _table(kind: type[PushOptions | RunOptions]) -> tuple[Option, ...]:
 
 PUSH = _table(PushOptions)
 """The options of ``push``, from its dataclass: the one table."""
+
+_OF_A_SOURCE = frozenset(("part_size", "part_samples", "include", "exclude", "checksum", "other_file_systems", "yes"))
+
+DERIVE = tuple(option for option in PUSH if option.field not in _OF_A_SOURCE)
+"""Those of ``derive``, whose parts are cut, and whose samples are chosen, where the dataset was made."""
 
 RUN = _table(RunOptions)
 """Those of the command alone."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -149,7 +150,10 @@ def require_home(home: Path) -> None:
     """Make the home folder. Raises ConfigError when it cannot be, or cannot be written."""
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        why = "" if os.access(home, os.W_OK) else "permission denied"
+        why = ""
+        if not os.access(home, os.W_OK):
+            with tempfile.TemporaryFile(dir=home):  # which says why not: its rights, or a disk that is read-only
+                pass
     except OSError as error:
         why = error.strerror or str(error)
     if why:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import re
+from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,17 @@ def engine(value: Any) -> str | Executor:
     if name == "dask" and importlib.util.find_spec("distributed") is None:
         raise UsageError("dask is not installed", advice="Install it beside driveshard: pip install 'driveshard[dask]'")
     return value
+
+
+def one_of(*names: str) -> Callable[[Any], str]:
+    """A parser of one of these words."""
+
+    def parse(value: Any) -> str:
+        if value not in names:
+            raise ValueError(f"one of {', '.join(names)}")
+        return str(value)
+
+    return parse
 
 
 def where(value: Any) -> str:

@@ -6,8 +6,8 @@ import contextlib
 import errno
 import hashlib
 import os
+import secrets
 import stat
-import tempfile
 from pathlib import Path
 
 # What a file system answers that cannot sync a directory, or not open one: some FUSE, 9p and SMB mounts. Whatever it
@@ -19,9 +19,12 @@ _CANNOT = {
 }
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write ``path`` in one step, readable by its owner only: a temporary file beside it, fsync, rename."""
-    handle, temporary = tempfile.mkstemp(prefix=".new-", dir=path.parent)
+def write_whole(path: Path, data: bytes, *, private: bool = True) -> None:
+    """Write ``path`` in one step: a temporary file beside it, fsync, rename. Readable by its owner only, or if not
+    ``private`` by whoever may read new files here. Raises OSError."""
+    temporary = path.with_name(f".new-{secrets.token_hex(8)}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    handle = os.open(temporary, flags, 0o600 if private else 0o666)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)

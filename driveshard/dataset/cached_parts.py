@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import queue
 import shutil
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 
 from driveshard.archive.index import IndexedPart
 from driveshard.archive.manifest import ManifestPart
-from driveshard.core.errors import DriveshardError, Mismatch, TempFull
+from driveshard.core.errors import DriveshardError, TempFull
 from driveshard.core.formatting import human_size
 
 try:
@@ -24,10 +25,18 @@ try:
 except ImportError:  # Windows, which does not remove a file that is open anyway
     fcntl = None  # type: ignore[assignment]
 
-Reader = Callable[[ManifestPart, int, int], bytes]
-"""(part, start, length) -> bytes of it where it lies, fewer at its end. Picklable, for any thread and process."""
 
-_BLOCK = 8 * 1024 * 1024
+class Reader(Protocol):
+    """Reads parts where they lie. Picklable, for any thread and process."""
+
+    def __call__(self, part: ManifestPart, start: int, length: int) -> bytes:
+        """Bytes of it, fewer at its end."""
+
+    def fetch(self, part: ManifestPart, path: Path) -> None:
+        """All of it to ``path``, which is there only when size, md5 and sha256 agree; what a killed process has of it
+        is gone on with. Raises Mismatch, TempFull."""
+
+
 _STALE = 24 * 3600  # seconds after which what a killed process left is removed
 _MOST_OPEN = 16
 
@@ -126,46 +135,18 @@ class CachedParts:
         for _, length, path in kept:
             if total <= self.limit:
                 break
-            if _remove_unless_used(path):
+            if remove_unless_used(path):
                 total -= length
         return total <= self.limit
 
     def _download(self, number: int, path: Path) -> None:
         part = self.manifest_parts[number]
-        temporary = path.with_name(f".new-{os.getpid()}-{threading.get_ident()}-{path.name}")
-        try:
-            if shutil.disk_usage(self.directory).free < part.size:
-                raise TempFull(
-                    f"{self.directory} has no room for the {human_size(part.size)} of {part.name}",
-                    advice="Give a cache_limit, or another cache.",
-                )
-            with temporary.open("wb") as stream:
-                self._copy(part, stream)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    def _copy(self, part: ManifestPart, stream: BinaryIO) -> None:
-        """The part's bytes, proved. Raises Mismatch."""
-        md5, sha256, at = hashlib.md5(usedforsecurity=False), hashlib.sha256(), 0
-        while at < part.size:
-            block = self.reader(part, at, min(_BLOCK, part.size - at))
-            if not block:
-                break
-            for digest in (md5, sha256):
-                digest.update(block)
-            stream.write(block)
-            at += len(block)
-        for what, found, meant in (
-            ("size", at, part.size),
-            ("md5", md5.hexdigest(), part.md5.lower() or md5.hexdigest()),
-            ("sha256", sha256.hexdigest(), part.sha256.lower() or sha256.hexdigest()),
-        ):
-            if found != meant:
-                raise Mismatch(
-                    f"{part.name} has another {what} than the manifest",
-                    advice="Open the dataset anew: it may have been published again. `driveshard verify` tells.",
-                )
+        if shutil.disk_usage(self.directory).free < part.size:
+            raise TempFull(
+                f"{self.directory} has no room for the {human_size(part.size)} of {part.name}",
+                advice="Give a cache_limit, or another cache.",
+            )
+        self.reader.fetch(part, path)
 
 
 def _fetch_ahead(cache: weakref.ref[CachedParts], wanted: queue.SimpleQueue[int | None]) -> None:
@@ -196,7 +177,7 @@ def _kept(directory: Path) -> Iterator[tuple[float, int, Path]]:
                 yield status.st_mtime, status.st_size, path
 
 
-def _remove_unless_used(path: Path) -> bool:
+def remove_unless_used(path: Path) -> bool:
     """Whether it could be removed: it is not while anybody has it open."""
     try:
         with path.open("rb") as stream:
@@ -211,7 +192,7 @@ def _remove_unless_used(path: Path) -> bool:
 
 def _sweep(directory: Path) -> None:
     """Remove what processes left that were killed in the middle of a part."""
-    for path in directory.glob(".new-*"):
+    for path in itertools.chain(directory.glob(".new-*"), directory.glob(".*.part")):
         with contextlib.suppress(OSError):
             if path.stat().st_mtime < time.time() - _STALE:
                 path.unlink()

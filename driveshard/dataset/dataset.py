@@ -57,7 +57,7 @@ class Dataset:
         from driveshard.dataset.places import open_place
 
         place = open_place(os.fspath(where), cache, cache_limit)
-        self._name = place.name
+        self.name = place.name
         self._check = check
         self._decode = decode
         self._order: NDArray[np.int64] | None = None
@@ -139,7 +139,7 @@ class Dataset:
                 return body_of(self._parts, self._members.columns, member, self._check)
         except _DAMAGE as error:
             self._lied(error)
-        raise SourceMissing(f"{self._name} has no member {name}", advice="See its keys.")
+        raise SourceMissing(f"{self.name} has no member {name}", advice="See its keys.")
 
     @property
     def keys(self) -> Keys:
@@ -209,6 +209,11 @@ class Dataset:
         return found
 
     @property
+    def index(self) -> Index:
+        """Where the bytes of all samples of the whole dataset are."""
+        return self._samples
+
+    @property
     def parts(self) -> Parts:
         """Where its parts come from."""
         return self._parts.source
@@ -241,23 +246,23 @@ class Dataset:
         except (OSError, BrokenIndex) as error:
             raise Mismatch(f"{self._file.name} is gone or damaged: {error}", advice="Open the dataset anew.") from error
         if index.parts != list(source.parts):
-            raise Mismatch(f"{self._name} changed while it was read", advice="Open it anew.")
+            raise Mismatch(f"{self.name} changed while it was read", advice="Open it anew.")
         return index
 
     def _lied(self, error: Exception) -> NoReturn:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
             raise Mismatch(
-                f"{self._name} cannot be read: {error}", advice="Check the disk, or fetch it again."
+                f"{self.name} cannot be read: {error}", advice="Check the disk, or fetch it again."
             ) from error
-        raise Mismatch(f"the index of {self._name} is damaged", advice="Delete its index.npz.") from error
+        raise Mismatch(f"the index of {self.name} is damaged", advice="Delete its index.npz.") from error
 
     def __repr__(self) -> str:
-        return f"<Dataset {self._name}: {len(self):,} samples>"
+        return f"<Dataset {self.name}: {len(self):,} samples>"
 
     def _repr_html_(self) -> str:
         from driveshard.dataset.html import as_html
 
-        return as_html(self._name, len(self), self.fields, self.raw().__getitems__)
+        return as_html(self.name, len(self), self.fields, self.raw().__getitems__)
 
 
 def _is_meant(index: Index, sample: int, means: Callable[[str], object]) -> bool:

@@ -62,11 +62,12 @@ def index_in(directory: Path, parts: Sequence[IndexedPart], cache: Path) -> tupl
 
     Raises Mismatch when a zip is damaged."""
     places = [directory / manifests.INDEX, cache / f"{_digest(directory)}.npz"]
+    deleted, hidden = _deleted_in(directory)
     for place in places:
-        found = fitting(place, parts, _newest(directory, parts))
+        found = fitting(place, parts, _newest(directory, parts), hidden)
         if found is not None:
             return found, place
-    built = build_index([(part, _directory(directory, part)) for part in parts])
+    built = build_index([(part, _directory(directory, part)) for part in parts], deleted, hidden)
     for place in places:
         with contextlib.suppress(OSError, BrokenIndex):
             keep(built, place)
@@ -74,8 +75,17 @@ def index_in(directory: Path, parts: Sequence[IndexedPart], cache: Path) -> tupl
     return built, None
 
 
-def fitting(file: Path, parts: Sequence[IndexedPart], newest: float = 0.0) -> Index | None:
-    """The index in ``file`` if it is one of these parts and not older than ``newest`` (POSIX seconds)."""
+def _deleted_in(directory: Path) -> tuple[frozenset[bytes], str]:
+    """The paths that are deleted by the manifest there, and what tells them from others."""
+    if not (directory / manifests.NAME).is_file():
+        return frozenset(), ""
+    manifest = Manifest.decode((directory / manifests.NAME).read_bytes())
+    return manifest.deleted_paths, manifest.hidden
+
+
+def fitting(file: Path, parts: Sequence[IndexedPart], newest: float = 0.0, hidden: str = "") -> Index | None:
+    """The index in ``file`` if it is one of these parts without what is ``hidden``, and not older than ``newest``
+    (POSIX seconds)."""
     try:
         if file.stat().st_mtime < newest:
             return None
@@ -83,7 +93,7 @@ def fitting(file: Path, parts: Sequence[IndexedPart], newest: float = 0.0) -> In
     except (OSError, BrokenIndex):
         return None
     same = [(part.name, part.size) for part in found.parts] == [(part.name, part.size) for part in parts]
-    return found if same else None
+    return found if same and found.hidden == hidden else None
 
 
 def keep(index: Index, file: Path) -> None:

@@ -6,7 +6,9 @@ import contextlib
 import hashlib
 import os
 import threading
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -19,11 +21,15 @@ from driveshard.core.errors import Mismatch
 from driveshard.core.events import ignore
 from driveshard.core.model import RemoteFile
 from driveshard.dataset.cached_parts import CachedParts
+from driveshard.dataset.fetch import Ways, fetch
 from driveshard.dataset.find_index import fitting, keep
 from driveshard.dataset.locate import Shelf, find_manifest, open_shelf
 from driveshard.dataset.parts import Place
+from driveshard.dataset.selection import wanted_of
+from driveshard.storage.retry import Retry
 
 _BLOCK = 8 * 1024 * 1024
+_BLOCKS_AT_ONCE = 8
 _LARGEST_INDEX = 4 << 30
 
 
@@ -42,17 +48,27 @@ class LinkReader:
         shelf = self.shelf()
         return shelf.read(shelf.id_of(part), start, length)
 
+    def fetch(self, part: ManifestPart, path: Path) -> None:
+        """As ``cached_parts.Reader.fetch``: as ``pull`` fetches one, so that the line stays full."""
+        shelf, settings = self.shelf(), settings_from()
+        ways = Ways(settings.clock, Retry(settings.clock, settings.patience, ignore), ignore)
+        fetch(shelf, wanted_of(part, shelf.id_of(part)), path, ways)
+
     def shelf(self) -> Shelf:
         """This thread's own."""
+        return self.opened().shelf
+
+    def opened(self) -> Opened:
+        """This thread's own; whoever holds it may use its shelf in other threads, too."""
         if getattr(self._local, "process", 0) != os.getpid():
-            self._local.opened = _Opened(open_shelf(self.what, settings_from(), ignore))
+            self._local.opened = Opened(open_shelf(self.what, settings_from(), ignore))
             self._local.process = os.getpid()
-        found: Shelf = self._local.opened.shelf
+        found: Opened = self._local.opened
         return found
 
 
-class _Opened:
-    """A shelf that is closed when its thread, or the reader, is gone."""
+class Opened:
+    """A shelf that is closed when its thread, or the reader, is gone, and nobody else holds it."""
 
     def __init__(self, shelf: Shelf) -> None:
         self.shelf = shelf
@@ -72,15 +88,15 @@ def open_link(what: str, cache: Path, limit: int | None) -> Place:
     parts = CachedParts(directory, rows, reader, limit)
     # Named for what it is the index of: once the dataset is published anew, another one is kept beside it.
     file = directory / f"index-{_digest(manifest)}.npz"
-    index = fitting(file, parts.parts)
+    index = fitting(file, parts.parts, hidden=manifest.hidden)
     if index is None:
         _fetch_index(shelf, files, file)
-        index = fitting(file, parts.parts)
+        index = fitting(file, parts.parts, hidden=manifest.hidden)
     if index is None:
-        index = build_index(_directories(parts, reader))
+        index = build_index(_directories(parts, reader), manifest.deleted_paths, manifest.hidden)
         with contextlib.suppress(OSError):
             keep(index, file)
-            index = fitting(file, parts.parts) or index
+            index = fitting(file, parts.parts, hidden=manifest.hidden) or index
     return Place(manifest.name, parts, index, file if file.is_file() else None)
 
 
@@ -96,11 +112,32 @@ def _fetch_index(shelf: Shelf, files: Sequence[RemoteFile], target: Path) -> Non
     temporary = target.with_name(f".new-{os.getpid()}-{threading.get_ident()}-{target.name}")
     try:
         with temporary.open("wb") as stream:
-            for start in range(0, found[0].size, _BLOCK):
-                stream.write(shelf.read(found[0].id, start, min(_BLOCK, found[0].size - start)))
+            for block in _blocks(shelf, found[0]):
+                stream.write(block)
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _blocks(shelf: Shelf, file: RemoteFile) -> Iterator[bytes]:
+    """A file in blocks, several of them read side by side where the place takes that: an index of a million samples
+    would else wait for ten requests one after the other. A file whose size nobody tells ends where a block is short."""
+    size = file.size if file.size >= 0 else _LARGEST_INDEX
+    step = max(_BLOCK, min(2 * _BLOCK, -(-file.size // _BLOCKS_AT_ONCE)))  # all at once, if that is no more memory
+    at_once = _BLOCKS_AT_ONCE if shelf.at_once > 1 and file.size > _BLOCK else 1
+    with ThreadPoolExecutor(at_once, "index") as pool:
+        under_way: deque[tuple[int, Future[bytes]]] = deque()
+        for start in range(0, size, step):
+            length = min(step, size - start)
+            under_way.append((length, pool.submit(shelf.read, file.id, start, length)))
+            if len(under_way) < at_once:
+                continue
+            length, block = under_way.popleft()
+            yield block.result()
+            if len(block.result()) < length:
+                return
+        for _, block in under_way:
+            yield block.result()
 
 
 def _directories(parts: CachedParts, reader: LinkReader) -> list[tuple[IndexedPart, Directory]]:

@@ -82,7 +82,11 @@ class Batch:
 
 def read_batch(parts: OpenParts, index: Index, batch: Batch, check: bool) -> list[dict[str, Any]]:
     """The samples of a batch, in its order; read in the order in which they lie. Raises Mismatch, IndexError."""
-    bodies = _bodies(parts, index, batch.members, check)
+    return grouped(index, batch, _bodies(parts, index, batch.members, check))
+
+
+def grouped(index: Index, batch: Batch, bodies: list[bytes]) -> list[dict[str, Any]]:
+    """The samples of a batch from its members' bytes. Raises IndexError when the index lies."""
     names = index.fields
     fields = [names[field] for field in index.arrays["field"][batch.members].tolist()]
     keys = _keys(index, batch.samples)

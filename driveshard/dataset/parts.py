@@ -17,7 +17,7 @@ from driveshard.core.errors import Mismatch
 MOST_OPEN = 128
 """Parts of a local dataset that a process holds open; opening one again takes microseconds."""
 
-_AGAIN = 3
+_AGAIN = 12  # others may drop what was fetched before it is opened, where a cache is small and many use it
 
 
 class Parts(Protocol):

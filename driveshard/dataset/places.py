@@ -17,7 +17,7 @@ from driveshard.dataset.parts import LocalParts, Place
 def open_place(where: str, cache: str | os.PathLike[str] | None, limit: int | str | None) -> Place:
     """The place that ``where`` means. Raises SourceMissing, Mismatch, and what the way to a link raises."""
     kept = Path(cache).expanduser() if cache is not None else home_folder(os.environ) / "cache"
-    directory = Path(where.removeprefix("file:")).expanduser()
+    directory = Path(where.removeprefix("file:")).expanduser().absolute()
     if directory.is_dir() and (where.startswith("file:") or _holds_parts(directory)):
         parts = parts_in(directory)
         return Place(directory.name, LocalParts(directory.absolute(), parts), *index_in(directory, parts, kept))

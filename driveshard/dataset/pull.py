@@ -16,7 +16,15 @@ from driveshard.archive import manifest as manifests
 from driveshard.archive.manifest import Manifest, ManifestPart
 from driveshard.archive.zip_reader import member_path
 from driveshard.config.settings import Settings, settings_from
-from driveshard.core.errors import DriveshardError, Interrupted, Mismatch, SourceMissing, UsageError, defect_of
+from driveshard.core.errors import (
+    DriveshardError,
+    Interrupted,
+    Mismatch,
+    NotFound,
+    SourceMissing,
+    UsageError,
+    defect_of,
+)
 from driveshard.core.events import Emit, Notice, PartReleased, Planned, Published, Scanned, Started, ignore
 from driveshard.core.files import sync_directory
 from driveshard.core.formatting import plural, shown
@@ -120,7 +128,7 @@ class _Pull:
         with hold_directory(self._directory):
             try:
                 self._bring(wanted)
-            except Mismatch as error:
+            except (Mismatch, NotFound, SourceMissing) as error:
                 wanted = self._planned_anew(wanted, error)
                 self._bring(wanted)
         self._ways.emit(Published(None))
@@ -134,12 +142,13 @@ class _Pull:
         self._fetch(missing)
         self._publish({one.number for one in wanted} | whole)
 
-    def _planned_anew(self, before: list[Wanted], error: Mismatch) -> list[Wanted]:
-        """After a mismatch: the dataset may have been changed meanwhile, or its manifest come with a wrong bit. Raises
-        the mismatch again when nothing is planned otherwise now."""
+    def _planned_anew(self, before: list[Wanted], error: DriveshardError) -> list[Wanted]:
+        """After a mismatch, or when a part is gone: the dataset may have been changed or merged meanwhile, or its
+        manifest come with a wrong bit. Raises the error again when nothing is planned otherwise now."""
         wanted = before if self._manifest is None else self._plan(self._shelf.files())[1]
         if wanted == before:
             raise error
+        self._ways.halt.clear()
         self._ways.emit(Notice("the dataset is not what it was when this began; going on by its present manifest"))
         return wanted
 
@@ -191,7 +200,9 @@ class _Pull:
     def _holds(self, part: ManifestPart) -> bool:
         """Whether a part holds a member that is asked for; its directory is read, by a range."""
         with damage_told(part), open_part(self._shelf, part) as archive:
-            return any(self._match(os.fsdecode(member_path(info))) for info in archive.infolist())
+            paths = (member_path(info) for info in archive.infolist())
+            deleted = self._manifest.deleted_paths if self._manifest is not None else ()
+            return any(self._match(os.fsdecode(path)) for path in paths if path not in deleted)
 
     def _everything(self, wanted: list[Wanted]) -> list[Wanted]:
         """What may be here: with a manifest all of its parts, since the one that is written tells of them, too."""
@@ -303,10 +314,28 @@ class _Pull:
                 stream.write(data)
                 stream.flush()
                 os.fsync(stream.fileno())
+            self._remove_replaced(path)
             os.replace(temp, path)
             sync_directory(self._directory)
         except OSError as error:
             raise unwritable(self._directory, error) from error
+
+    def _remove_replaced(self, path: Path) -> None:
+        """Remove the parts that the manifest written by an earlier pull tells of and the dataset has no more. It is
+        still there, so that a pull after a kill knows of them, too."""
+        try:
+            before = Manifest.decode(path.read_bytes())
+        except (FileNotFoundError, Mismatch):
+            return
+        assert self._manifest is not None
+        present = {part.name for part in self._manifest.parts}
+        replaced = (
+            [part for part in before.parts if part.name not in present] if before.job == self._manifest.job else []
+        )
+        for part in replaced:
+            (self._directory / part.name).unlink(missing_ok=True)
+        if replaced:
+            self._ways.emit(Notice(f"removed {plural(len(replaced), 'part')} that the dataset has no more"))
 
     def _result(self, name: str, wanted: list[Wanted]) -> PullResult:
         sizes = [_size_of(self._path(one)) if one.size is None else one.size for one in wanted]

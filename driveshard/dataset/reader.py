@@ -39,6 +39,7 @@ class Reading:
     def __init__(self, shelf: Shelf) -> None:
         self.shelf = shelf
         self.manifest: Manifest = find_manifest(shelf, shelf.files())
+        self._deleted = self.manifest.deleted_paths
         self._kept: tuple[ManifestPart, zipfile.ZipFile, dict[bytes, zipfile.ZipInfo]] | None = None
 
     def __enter__(self) -> Self:
@@ -59,7 +60,7 @@ class Reading:
         for part in self.manifest.parts:
             old = replaced.get(part.number, frozenset())
             for member in self._part_members(part):
-                if not old or _mark(member.path) not in old:
+                if member.path not in self._deleted and (not old or _mark(member.path) not in old):
                     yield member
 
     def matching(self, patterns: Sequence[str]) -> Iterator[Member]:
@@ -142,7 +143,9 @@ class Reading:
 
     def _may_hold(self, part: ManifestPart, path: bytes) -> bool:
         """Whether the path can lie in the part, as far as its first and last paths tell. They stand in the manifest
-        with escapes for what cannot be printed, so only plain ones can be compared."""
+        with escapes for what cannot be printed, so only plain ones can be compared. What is deleted lies in none."""
+        if path in self._deleted:
+            return False
         if self.manifest.source.get("kind") not in _SORTED:
             return True
         bounds = _plain(part.first, part.last)

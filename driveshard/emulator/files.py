@@ -64,8 +64,9 @@ def get(call: Call) -> Reply:
 def update(call: Call) -> Reply:
     """`PATCH files/{id}`: metadata, trash, move."""
     mask = call.file_mask(call.query.get("fields"))
-    record = call.visible(call.ids[0])
-    changed = change_record(call.drive, record, call.metadata, call.query)
+    with call.drive.store.database.lock:  # properties of two updates at once are merged, as on Drive
+        record = call.visible(call.ids[0])
+        changed = change_record(call.drive, record, call.metadata, call.query)
     return Reply.json(apply_mask(mask, call.resource(changed)))
 
 

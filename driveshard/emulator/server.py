@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import selectors
 import signal
 import socket
 import socketserver
@@ -12,8 +13,8 @@ import sys
 import threading
 import time
 import traceback
+from email.utils import formatdate
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -64,7 +65,7 @@ class Emulator:
         """Listen and serve in threads; returns the URL. Raises OSError when the port is taken."""
         self._server = _Server(("127.0.0.1", self._port), self)
         self.drive.line.break_connections = self._server.break_others
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        self._server.serving.start()
         return self.url
 
     def stop(self) -> None:
@@ -79,9 +80,7 @@ class Emulator:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def set_faults(self, words: str, seed: int = 0) -> None:
@@ -105,6 +104,7 @@ class Emulator:
                 return error.reply()
         self.drive.line.travel()
         reply = self._logged(request)
+        reply.headers.setdefault("Date", formatdate(self.drive.clock.now(), usegmt=True))
         self.drive.line.travel()
         return reply
 
@@ -260,17 +260,28 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     block_on_close = False
     allow_reuse_address = True
     request_queue_size = 128
+    timeout = 0  # a connection that is gone by the time it is taken is not waited for
 
     def __init__(self, address: tuple[str, int], emulator: Emulator) -> None:
         self.emulator = emulator
         self._open: dict[socket.socket, threading.Thread] = {}
         self._lock = threading.Lock()
         super().__init__(address, _Connection)
+        self._woken, self._waking = socket.socketpair()
+        self.serving = threading.Thread(target=self._serve, daemon=True)
         rate = emulator.drive.line.up.rate
         if rate is not None:
             # What the kernel takes in ahead of the line would look sent to the client.
             size = int(min(4 << 20, max(1 << 17, rate / 20)))
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+
+    def _serve(self) -> None:
+        """Take connections until ``stop``, which ends it at once: serve_forever would look up only now and then."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self, selectors.EVENT_READ)
+            selector.register(self._woken, selectors.EVENT_READ)
+            while all(key.fileobj is self for key, _ in selector.select()):
+                self.handle_request()
 
     def enter(self, connection: socket.socket) -> None:
         with self._lock:
@@ -291,7 +302,9 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
     def stop(self) -> None:
         """Take no more connections, break those that are open, wait for their threads (5 s each at most)."""
-        self.shutdown()
+        self._waking.close()
+        self.serving.join()
+        self._woken.close()
         self.server_close()
         with self._lock:
             held = dict(self._open)
@@ -316,11 +329,9 @@ class _Connection(socketserver.BaseRequestHandler):
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.server.enter(self.request)
         try:
-            with self.request.makefile("rb", buffering=1 << 16) as reader:
+            with contextlib.suppress(OSError), self.request.makefile("rb", buffering=1 << 16) as reader:
                 while self._serve_one(reader):
                     pass
-        except OSError:
-            pass
         finally:
             self.server.leave(self.request)
             if self.server.emulator.drive.line.dead:
@@ -347,8 +358,7 @@ class _Connection(socketserver.BaseRequestHandler):
         if reply.drop or (drive.line.dead and not control):
             return self._reset()
         keep = request.keep_alive and request.body.finished
-        head_only = request.method == "HEAD"
-        write_reply(self.request, reply, head_only=head_only, keep_alive=keep, line=drive.line)
+        write_reply(self.request, reply, head_only=request.method == "HEAD", keep_alive=keep, line=drive.line)
         if reply.stall:
             drive.stopping.wait(STALL_SECONDS)
         if reply.stop_after is not None:

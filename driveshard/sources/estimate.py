@@ -48,7 +48,7 @@ def estimate_sample(source: SizedSource, n: int = 16) -> tuple[int, int]:
 
     The same source gives the same figure. Raises SourceMissing when none of them can be made.
     """
-    meter = _Meter()
+    meter = Meter()
     good, members = 0, 1
     why = "it is empty"
     for index in _spread(len(source), n):
@@ -70,7 +70,7 @@ def _spread(length: int, n: int) -> list[int]:
     return sorted({int(length * (((step + 1) * _GOLDEN) % 1.0)) for step in range(n)})
 
 
-class _Meter:
+class Meter:
     """A MemberWriter that only counts."""
 
     def __init__(self) -> None:

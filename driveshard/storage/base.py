@@ -78,6 +78,13 @@ class Destination(Protocol):
     def make_folder(self, file_id: str, name: str, properties: Mapping[str, str]) -> RemoteFile:
         """Make the dataset's folder. Raises IdInUse when it exists under that id."""
 
+    def set_properties(self, folder_id: str, properties: Mapping[str, str | None]) -> RemoteFile:
+        """Set some properties of the dataset's folder, take away those given as None, leave all others; two calls at
+        once lose nothing of each other. Returns the folder as it is then. Raises NotFound."""
+
+    def time(self) -> float:
+        """Now, as a POSIX time by the place's own clock, as far as it has one: the same for all who write there."""
+
     def begin(self, file_id: str, folder_id: str, name: str, size: int, properties: Mapping[str, str]) -> UploadSession:
         """Begin an upload of ``size`` bytes."""
 
@@ -102,6 +109,10 @@ class Destination(Protocol):
 
     def remove(self, file_id: str) -> None:
         """Delete a file for good; one that is not there is fine."""
+
+    def trash(self, file_id: str) -> None:
+        """Put a stored file where somebody can take it back from for 30 days; one that is not there is fine. It is not
+        found any more, and its id is not used again."""
 
     def share(self, folder_id: str, who: str, before_write: Callable[[], None] = lambda: None) -> str:
         """Set who may read: ``anyone``, ``domain:D``, ``user:EMAIL`` or ``nobody``; what is so already costs no write.

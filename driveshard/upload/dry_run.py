@@ -18,7 +18,7 @@ from driveshard.storage.registry import open_destination
 from driveshard.upload.ledger.ledger import Ledger
 from driveshard.upload.ledger.reader import open_read_only
 from driveshard.upload.naming import dataset_name, ledger_path, ledger_stem
-from driveshard.upload.plan.base import MOST, Cut
+from driveshard.upload.plan.base import MOST, Cut, Differences
 from driveshard.upload.plan.registry import planner_for
 from driveshard.upload.result import PushResult
 from driveshard.upload.same_source import check_same_source, without_own
@@ -47,14 +47,24 @@ def rehearse(options: PushOptions, source: Source, settings: Settings, emit: Emi
             known = ledger.next_number()
             most = options.temp_limit or MOST
             cut = Cut(name, min(options.part_size, most), options.part_samples, most)
-            planner = planner_for(source, ledger, cut, settings.clock, emit, checksum=options.checksum)
+            planner = planner_for(
+                source,
+                ledger,
+                cut,
+                settings.clock,
+                emit,
+                checksum=options.checksum,
+                differences=Differences.of(options),
+            )
             if planner.sequential:
                 emit(Notice(f"{source.describe()} gives samples one by one; how many is known when they are packed"))
             else:
                 for number in planner.numbers():
                     _count(ledger.spec(number), result)
+                result.samples = getattr(planner, "samples", result.samples)
                 result.failed = list(getattr(planner, "failures", []))
                 result.gone, result.changed = ledger.get("gone", 0), getattr(planner, "changed", 0)
+                result.ignored, result.dropped = getattr(planner, "ignored", 0), getattr(planner, "dropped", 0)
                 if not known and not result.parts:
                     raise SourceMissing(f"{source.describe()} has no files to push", advice="Check the path and globs.")
     result.state = "planned"

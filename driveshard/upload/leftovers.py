@@ -27,6 +27,7 @@ from driveshard.storage.retry import Retry
 from driveshard.storage.throttle import Throttle
 from driveshard.upload.ledger.lock import hold
 from driveshard.upload.ledger.reader import Record, find_record, read_record, settings_for
+from driveshard.upload.naming import work_paths
 from driveshard.upload.spool import spool_directory
 
 _SPOOL = "driveshard-"
@@ -95,11 +96,12 @@ def _trash(record: Record, settings: Settings, emit: Emit) -> None:
             advice="Leave --delete out, and delete it by hand.",
         )
     destination: Destination = open_destination(record.to, settings)
+    folder_id = record.folder_id or ""
     retry = Retry(settings.clock, settings.patience, emit)
     throttle = Throttle(settings.clock, emit, None, writes_per_second=DEFAULT_WRITES_PER_SECOND)
     try:
         throttle.write()
-        retry.call(lambda: destination.trash(record.folder_id), doing="moving the folder to the trash")  # type: ignore[attr-defined]
+        retry.call(lambda: destination.trash(folder_id), doing="moving the folder to the trash")
     finally:
         getattr(destination, "close", lambda: None)()
 
@@ -108,6 +110,7 @@ def _pieces(record: Record, settings: Settings) -> Iterator[tuple[Path, str]]:
     """The ledger last: while it is there, the same can be done again."""
     yield from ((path, "parts that wait for their upload") for path in _spools_of(record, settings))
     yield settings.anchors / f"{record.path.stem}.json", "the folder's id"
+    yield from ((path, "a compaction that is not done") for path in work_paths(record.path))
     for damaged in record.path.parent.glob(f"{_literal(record.path.name)}.damaged-*"):
         yield damaged, "a damaged ledger"
     for suffix in ("-wal", "-shm", ""):

@@ -58,3 +58,9 @@ def part_file_name(name: str, number: int) -> str:
 def settings_digest(settings: Mapping[str, Any]) -> str:
     """What a dataset's folder carries of its source's settings: 32 hex digits, the same on every machine."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def work_paths(ledger: Path) -> list[Path]:
+    """The files in which a compaction keeps how far it is, beside the dataset's ledger; the database itself last."""
+    path = ledger.with_suffix(".compacting")
+    return [path.with_name(path.name + suffix) for suffix in ("-wal", "-shm", "")]

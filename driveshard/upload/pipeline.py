@@ -17,25 +17,25 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from driveshard.core.errors import Interrupted, PartTooLarge, TempFull, TempLost, WorkersKilled
-from driveshard.core.events import Notice, PackStarted, PartDropped, PartPacked, Planned, SourceFailed, Waiting
+from driveshard.core.errors import Interrupted, TempLost, WorkersKilled
+from driveshard.core.events import Notice, PartDropped, PartPacked, Planned, SourceFailed
 from driveshard.core.files import md5_of
 from driveshard.core.formatting import error_text
-from driveshard.core.model import Failure, FileList, Part, PartSpec, PartState
+from driveshard.core.model import Failure, FileList, Part, PartState
 from driveshard.sources.base import Source
 from driveshard.sources.folder import FolderSource
 from driveshard.upload.bottleneck import TimeSpent
 from driveshard.upload.bounded_queue import Channel, Closed
-from driveshard.upload.pack.engine import Engine, WorkerLost
+from driveshard.upload.pack.builder import Builder
+from driveshard.upload.pack.engine import Engine
 from driveshard.upload.pack.workers import deaf
 from driveshard.upload.plan.base import Planner
 from driveshard.upload.send.uploader import Uploader
 from driveshard.upload.surroundings import Surroundings
 
 _PLANNED_AHEAD = 1000  # numbers only; what the parts hold is in the ledger
-_MOST_REBUILDS = 5  # of one part in one run
+_MOST_REBUILDS = 5  # of one part that was lost, in one run
 _GRACE = 2.0  # seconds that a stop leaves to requests under way
-_SLACK = 64 * 1024  # bytes that files may grow between planning and packing before a part needs more room
 
 
 class Pipeline:
@@ -56,12 +56,14 @@ class Pipeline:
         *,
         uploads: int,
     ) -> None:
+        self._around = around
         self._source = source
         self._planner = planner
         self._ledger = around.ledger
         self._spool = uploader.spool
         self._engine = engine
         self._uploader = uploader
+        self._builder = Builder(source, engine, uploader.spool, around.clock, around.emit)
         self._clock = around.clock
         self._emit = around.emit
         self._uploads = uploads
@@ -75,6 +77,8 @@ class Pipeline:
         self._on_all_begun = on_all_begun
         uploader.begun = self._look_whether_all_begun
         self._warm = False
+        # Set once a part is on its way to the line, after which parts are packed side by side.
+        self._line_served = threading.Event()
         self._rebuilds: dict[int, int] = {}
         self._unproved: set[int] = set()
         self._idle = threading.Event()
@@ -122,7 +126,7 @@ class Pipeline:
     def _rooms(self) -> Iterable[tuple[str, Callable[[], None]]]:
         yield "planner", self._plan
         for index in range(self._packers):
-            yield f"packer-{index}", self._pack_all
+            yield f"packer-{index}", self._pack_first if index == 0 else self._pack_all
         for index in range(self._uploads):
             yield f"upload-{index}", self._upload_all
 
@@ -139,6 +143,7 @@ class Pipeline:
             self._spool.halt()
         self.to_pack.close(discard=halted)
         self.to_upload.close(discard=halted)
+        self._line_served.set()
         self._engine.close(cancel=halted)
         self._join(threads)
         if any(thread.is_alive() for thread in threads):
@@ -170,6 +175,7 @@ class Pipeline:
                 self.error = error
         self.to_pack.close(discard=True)
         self.to_upload.close(discard=True)
+        self._line_served.set()
         self._idle.set()
 
     # -- counting what is open -----------------------------------------------------------------------------------
@@ -242,15 +248,28 @@ class Pipeline:
     def _warm_up(self) -> None:
         if not self._warm:
             self._warm = True
+            self._around.later(self._around.hold)  # beside the first part's packing
             self._engine.warm_up()
 
+    def _pack_first(self) -> None:
+        """The line is idle until the first part is packed. A folder's files are packed faster than a line takes them,
+        so the first of them has all cores and the whole disk; what a generator makes would only be later for it."""
+        try:
+            if not isinstance(self._source, FolderSource) or self._spool.left is not None:
+                self._line_served.set()
+            self._pack(self.to_pack.get())
+        finally:
+            self._line_served.set()
+        self._pack_all()
+
     def _pack_all(self) -> None:
+        self._line_served.wait()
         while True:
             self._pack(self.to_pack.get())
 
     def _pack(self, number: int) -> None:
         spec = self._ledger.spec(number)
-        part = self._build(spec)
+        part = self._builder.build(spec, alone=not self._line_served.is_set())
         if part.files == 0:
             self._spool.cancel(number)
             self._ledger.drop(number)
@@ -263,56 +282,6 @@ class Pipeline:
             self._finished()
         else:
             self.to_upload.put(number)
-
-    def _build(self, spec: PartSpec) -> Part:
-        """Build the part into the spool under its final name, with more room or another worker if it takes that."""
-        room = first = self._bounded(spec, spec.estimate + _SLACK)
-        tries = 0
-        while tries < _MOST_REBUILDS:
-            self._spool.reserve(spec.number, room, on_wait=self._tell_full)
-            self._emit(PackStarted(spec.number))
-            try:
-                part = self._engine.submit(spec, self._source, self._spool.building(spec.number), room).result()
-                if part.files:
-                    self._spool.commit(spec.number, spec.file_name, part.size, part.place)
-                return part
-            except WorkerLost:  # the engine says when that is enough
-                self._clock.check()
-                self._spool.cancel(spec.number)
-                continue
-            except PartTooLarge as error:
-                self._spool.cancel(spec.number)
-                if room >= self._spool.limit:
-                    return self._grown(spec, error)
-                # Nearly always enough. The whole limit would have to wait until no other part is held.
-                room = min(2 * room, self._spool.limit) if room == first else self._spool.limit
-            except TempLost:
-                self._clock.check()
-                self._spool.cancel(spec.number)
-            except TempFull as error:
-                self._spool.cancel(spec.number)
-                if not error.vanished:
-                    raise
-            except BaseException:
-                self._spool.cancel(spec.number)
-                raise
-            tries += 1
-        raise TempFull(f"{spec.file_name} could not be built in {self._spool.directory} in {_MOST_REBUILDS} tries")
-
-    def _grown(self, spec: PartSpec, error: PartTooLarge) -> Part:
-        """An empty part, so that its files are planned anew, when some of them outgrew the temp folder since they were
-        planned; these are its failures. Raises ``error`` when it is none of that."""
-        grown = self._source.grown(spec.selection) if isinstance(self._source, FolderSource) else ()
-        if not grown:
-            raise error
-        return Part(spec.number, spec.file_name, 0, "", "", 0, 0, "", "", FileList(), grown)
-
-    def _bounded(self, spec: PartSpec, room: int) -> int:
-        """The slack must not make a part that just fits look too large."""
-        return min(room, self._spool.limit) if spec.estimate <= self._spool.limit else room
-
-    def _tell_full(self) -> None:
-        self._emit(Waiting("packing is ahead of the line", 0.0, calm=True))
 
     def _note_packed(self, part: Part) -> None:
         before = self._ledger.part(part.number)

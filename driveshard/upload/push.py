@@ -113,7 +113,7 @@ def prepare_object(given: Any, flags: Mapping[str, Any], environment: Mapping[st
 
     at_hand = os.environ if environment is None else environment
     settings, config = read_settings(at_hand)
-    source, why = (given, None) if _is_source(given) else given_source(given)
+    source, why = (given, getattr(given, "unsendable", None)) if _is_source(given) else given_source(given)
     options = push_options(source.describe(), flags, {}, config, at_hand)
     _read_card(options)
 

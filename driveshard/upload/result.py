@@ -34,13 +34,24 @@ def gone_line(gone: int) -> str:
     return f"{plural(gone, 'file')} deleted at the source {'is' if gone == 1 else 'are'} still in it"
 
 
+def ignored_line(ignored: int) -> str:
+    """What changed and was not packed again, as a sentence."""
+    return f"{plural(ignored, 'file')} changed at the source {'is' if ignored == 1 else 'are'} in it as before"
+
+
+def dropped_line(dropped: int) -> str:
+    """What left the dataset, as a sentence."""
+    return f"{plural(dropped, 'file')} deleted at the source {'is' if dropped == 1 else 'are'} no longer in it"
+
+
 @dataclass
 class PushResult:
     """What ``push --json`` prints. Counts and bytes are the whole dataset's; ``sent_bytes``, ``requests`` and
     ``seconds`` this run's; ``resume_after`` is a POSIX time in seconds or None. ``shared`` says who may read now; it is
     None when sharing was asked for and refused, and ``share_refusal`` says why. ``names`` counts the member names that
     other tools and systems have trouble with, by kind (``member_names``). ``gone`` counts files that the source has no
-    more and the dataset still has, ``changed`` those that this run packed again."""
+    more and the dataset still has, ``dropped`` those that left the dataset in this run; ``changed`` those that this run
+    packed again, ``ignored`` those that changed and are in it as they were."""
 
     name: str
     state: str = "incomplete"
@@ -59,6 +70,8 @@ class PushResult:
     names: dict[str, int] = field(default_factory=dict)
     gone: int = 0
     changed: int = 0
+    dropped: int = 0
+    ignored: int = 0
     error: DriveshardError | None = None
     share_refusal: DriveshardError | None = None
     held_back_by: str | None = None

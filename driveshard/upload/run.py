@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
-from pathlib import Path
 
 from driveshard.config.settings import PushOptions, Settings
 from driveshard.core.errors import (
@@ -26,26 +25,27 @@ from driveshard.core.events import Doing, Emit, Notice, Published, Started
 from driveshard.core.formatting import plural
 from driveshard.core.model import Failure
 from driveshard.sources.base import Source
-from driveshard.storage.account_usage import AccountTally
 from driveshard.storage.base import Destination
-from driveshard.storage.rate_limits import parse_bwlimit
 from driveshard.storage.registry import open_destination
 from driveshard.storage.retry import Retry
-from driveshard.storage.throttle import Throttle
 from driveshard.upload.bottleneck import held_back_by
 from driveshard.upload.dataset_folder.find_or_create import DatasetFolder, Traces
 from driveshard.upload.dataset_folder.index_ahead import IndexAhead
 from driveshard.upload.dataset_folder.publish import Publisher, Sha256s, manifest_of
 from driveshard.upload.dataset_folder.reconcile import Reconciler
+from driveshard.upload.dataset_folder.retiring import retire_unseen, trash_retired
 from driveshard.upload.dataset_folder.settling import sentences, settle
+from driveshard.upload.lease import lease_for
 from driveshard.upload.ledger.ledger import Ledger
 from driveshard.upload.ledger.lock import hold
+from driveshard.upload.ledger.opening import open_ledger
 from driveshard.upload.ledger.reader import read_record
-from driveshard.upload.ledger.rows import LedgerDamaged
 from driveshard.upload.naming import dataset_name, ledger_path, ledger_stem
+from driveshard.upload.pace import throttle_for
 from driveshard.upload.pack.engine import open_engine, workers_of
 from driveshard.upload.pipeline import Pipeline
-from driveshard.upload.plan.base import Cut
+from driveshard.upload.plan.base import Cut, Differences
+from driveshard.upload.plan.parts import CutSource
 from driveshard.upload.plan.registry import planner_for
 from driveshard.upload.result import PushResult
 from driveshard.upload.same_source import check_same_source, where_is, without_own
@@ -56,6 +56,7 @@ from driveshard.upload.surroundings import Surroundings
 
 _PASSING = (Interrupted, Unreachable, ComeBackLater, Defect)  # after these the same push goes on, as it is
 _PARTS_IN_TEMP = 2  # beyond those being packed and uploaded
+_FEW_PARTS = 3
 
 
 def push(options: PushOptions, source: Source, settings: Settings, emit: Emit) -> PushResult:
@@ -134,10 +135,15 @@ class Run:
             hold(path.with_suffix(".lock"), self.name, self.clock, self.emit, wait=self.options.wait),
             ExitStack() as stack,
         ):
-            ledger = stack.enter_context(self._open_ledger(path))
+            ledger = stack.enter_context(open_ledger(path, self.name, self.emit))
             self.result.shared = ledger.get("shared") or "nobody"
-            throttle = stack.enter_context(self._throttle())
-            around = Surroundings(self.destination, ledger, self.retry, throttle, self.clock, self.emit)
+            throttle = stack.enter_context(
+                throttle_for(self.options, self.settings, self.destination, self.retry, self.emit)
+            )
+            lease = lease_for(
+                self.destination, self.name, self.settings, self.retry, throttle, self.emit, wait=self.options.wait
+            )
+            around = Surroundings(self.destination, ledger, self.retry, throttle, self.clock, self.emit, lease=lease)
             spool = self._spool()
             try:
                 check_same_source(ledger, self.name, self.source)
@@ -146,50 +152,20 @@ class Run:
                     with _folder_first(place):
                         self._fill(around, spool, place)
             finally:
-                if not around.settle():
+                settled = around.settle()
+                lease.release()
+                if not settled:
                     getattr(self.destination, "abort", lambda: None)()
                 self._tell(around)
 
-    def _open_ledger(self, path: Path) -> Ledger:
-        try:
-            return Ledger(path)
-        except LedgerDamaged as damage:
-            aside = _unused(path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}"))
-            for suffix in ("", "-wal", "-shm"):
-                piece = path.with_name(path.name + suffix)
-                if piece.exists():
-                    piece.rename(aside.with_name(aside.name + suffix))
-            self.emit(Notice(f"The ledger of {self.name} cannot be used ({damage}); it is kept as {aside.name}"))
-            return Ledger(path)
-
-    @contextmanager
-    def _throttle(self) -> Iterator[Throttle]:
-        account = getattr(self.destination, "account", None)
-        tally = AccountTally(self.settings.account_file, account) if account else None
-        bandwidth = self.settings.bandwidth
-        bandwidth.timetable = parse_bwlimit(self.options.bwlimit) if self.options.bwlimit else None
-        try:
-            yield Throttle(
-                self.clock,
-                self.emit,
-                tally,
-                writes_per_second=self.options.writes_per_second,
-                bwlimit=bandwidth,
-                max_transfer=self.options.max_transfer,
-                max_duration=self.options.max_duration,
-                heed=self.retry.heed,
-            )
-        finally:
-            if tally is not None:
-                tally.close()
-
     def _spool(self) -> Spool:
         options = self.options
-        self.workers = workers_of(options.engine, options.workers)
-        busy = self.workers + options.uploads + _PARTS_IN_TEMP
-        limit = options.temp_limit or max(options.part_size, 1) * busy
+        workers = self.workers = workers_of(options.engine, options.workers)
+        limit = options.temp_limit or max(options.part_size, 1) * (workers + options.uploads + _PARTS_IN_TEMP)
         directory = spool_directory(options.temp, self.settings.spools, self.stem)
-        return Spool(directory, limit, self.clock, elastic=options.temp_limit is None)
+        # Of parts that are cut elsewhere nobody chose the size: one for each worker, and one on its way.
+        parts = max(_FEW_PARTS, workers + 1) if isinstance(self.source, CutSource) else None
+        return Spool(directory, limit, self.clock, elastic=options.temp_limit is None, parts=parts)
 
     # -- the folder ----------------------------------------------------------------------------------------------
 
@@ -257,8 +233,10 @@ class Run:
         """Once all parts are proved: look at the folder again, publish, share, side by side: a part that somebody took
         away meanwhile ends this run, and the next one publishes anew."""
         ledger, sent = around.ledger, around.throttle.sent
+        retire_unseen(ledger)
         shared = around.later(lambda: self._share(publisher, sent=bool(sent)))
-        for number, count in settle(ledger).items():
+        again = settle(ledger)
+        for number, count in again.items() if not isinstance(self.source, CutSource) else ():
             why = f"the keys of {plural(count, 'sample')} are in an earlier part, too; readers see the newest"
             self.result.failed.append(Failure(ledger.part(number).file_name, why))
         if sent:
@@ -274,7 +252,9 @@ class Run:
             if ledger.parts(unfinished=True):
                 raise Mismatch("a part vanished from the folder during the run", advice="Run the same command again.")
         published.result()
+        around.let_go()
         shared.result()
+        trash_retired(around)
         publisher.refresh_card(self.result.shared or ledger.get("shared") or "nobody")
         self.result.state = "complete"
 
@@ -310,6 +290,7 @@ class Run:
             self.emit,
             measure=lambda how: engine.measure(how, self.source),
             checksum=options.checksum,
+            differences=Differences.of(options),
         )
         engine = open_engine(
             "serial" if planner.sequential else options.engine,
@@ -326,7 +307,8 @@ class Run:
             self.result.failed = [*getattr(planner, "failures", []), *pipeline.failed.values()]
             throttle = around.throttle
             pipeline.spent.paced, pipeline.spent.limited = throttle.seconds_paced, throttle.seconds_limited
-            self.result.changed = getattr(planner, "changed", 0)
+            self.result.changed, self.result.ignored = getattr(planner, "changed", 0), getattr(planner, "ignored", 0)
+            self.result.dropped = getattr(planner, "dropped", 0)
             pipeline.spent.out, pipeline.spent.slowed = self.retry.seconds_out, self.retry.seconds_slowed
             self.result.held_back_by = held_back_by(pipeline.spent)
         return uploader.heads
@@ -352,16 +334,6 @@ def _nothing(source: Source, failed: list[Failure]) -> DriveshardError:
             f"no file of {source.describe()} could be packed; {first}", advice="Mend that, and run it again."
         )
     return SourceMissing(f"no sample of {source.describe()} can be made: {first}", advice="Mend the source's code.")
-
-
-def _unused(path: Path) -> Path:
-    """That path, or one like it, at which nothing is."""
-    count = 1
-    free = path
-    while free.exists():
-        count += 1
-        free = path.with_name(f"{path.name}-{count}")
-    return free
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from driveshard.sources.folder import FolderSource
 from driveshard.storage.registry import split_where
 from driveshard.upload.ledger.ledger import Ledger
 from driveshard.upload.naming import ledger_stem
+from driveshard.upload.plan.parts import CutSource, check_parts
 from driveshard.upload.spool import spool_directory
 
 
@@ -38,6 +39,8 @@ def check_same_source(ledger: Ledger, name: str, source: Source) -> None:
     where, here = ledger.get("where"), where_is(source)
     moved = where is not None and where != here and source.kind == "folder" and Path(where).exists()
     if known == wanted and not moved:
+        if isinstance(source, CutSource):
+            check_parts(ledger, name, source)
         ledger.note(where=here)
         return
     others = sorted(key for key in known.keys() | wanted.keys() if known.get(key) != wanted.get(key))

@@ -68,12 +68,16 @@ class Spool:
     cannot be written.
 
     ``left`` is when the newest file that an earlier run left here was written (POSIX time), None when there is none.
-    ``elastic`` says that nobody asked for the limit: one part that is larger may then be here, alone.
+    ``elastic`` says that nobody asked for the limit: one part that is larger may then be here, alone. ``parts`` is how
+    many may be here at a time, whatever their size; None for as many as there is room for.
     """
 
-    def __init__(self, directory: Path, limit: int, clock: Clock, *, elastic: bool = False) -> None:
+    def __init__(
+        self, directory: Path, limit: int, clock: Clock, *, elastic: bool = False, parts: int | None = None
+    ) -> None:
         self.directory = directory
         self.limit = limit
+        self._parts = parts
         self._elastic = elastic
         self._clock = clock
         self._room = threading.Condition()
@@ -112,6 +116,18 @@ class Spool:
         except OSError:
             return self.limit
         return max(self.limit, free + self.used - _KEEP_FREE)
+
+    @property
+    def share(self) -> int:
+        """Bytes for each of the parts that may be here at a time, when there is a number of them; else 0. Half of what
+        the disk has free is left aside."""
+        if self._parts is None:
+            return 0
+        try:
+            free = shutil.disk_usage(self.directory).free
+        except OSError:
+            return 0
+        return min(self.limit, free // 2) // self._parts
 
     def sweep(self, keep: Iterable[str]) -> int:
         """Remove what a crash left: unfinished builds and parts nobody waits for. Returns how many files went."""
@@ -155,6 +171,8 @@ class Spool:
             while True:
                 others = sum(held for other, held in self._held.items() if other != number)
                 fits = others + size <= self.limit or (self._elastic and not others)
+                if self._parts is not None:
+                    fits = fits and len(self._held.keys() - {number}) < self._parts
                 if fits and self._disk_has_room(number, size, idle=others == 0):
                     self._held[number] = size
                     self._unwritten.add(number)

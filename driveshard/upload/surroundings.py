@@ -12,6 +12,7 @@ from driveshard.core.events import Emit
 from driveshard.storage.base import Destination
 from driveshard.storage.retry import Retry
 from driveshard.storage.throttle import Throttle
+from driveshard.upload.lease import Lease
 from driveshard.upload.ledger.ledger import Ledger
 from driveshard.upload.side_by_side import Later
 
@@ -39,6 +40,7 @@ class Surroundings:
     emit: Emit
     ids: ReservedIds = field(default_factory=ReservedIds)
     beside: list[Later[Any]] = field(default_factory=list)
+    lease: Lease | None = None
 
     def ask(self, step: Callable[[], T], *, doing: str, number: int | None = None) -> T:
         """``step()``, again while its failures may pass. ``doing`` names it for the user, ``number`` its part."""
@@ -58,6 +60,16 @@ class Surroundings:
         begun = Later(self.clock, work)
         self.beside.append(begun)
         return begun
+
+    def hold(self) -> None:
+        """Have the dataset to ourselves before anything is sent. Raises Busy when another machine has it."""
+        if self.lease is not None:
+            self.lease.hold()
+
+    def let_go(self) -> None:
+        """Begin to let other machines in again."""
+        if self.lease is not None:
+            self.lease.release(0.0)
 
     def settle(self) -> bool:
         """Wait for what goes on beside, before ledger and destination are closed; False when a stop left some of it

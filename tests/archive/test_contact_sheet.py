@@ -54,6 +54,17 @@ def test_masks_stand_beside_their_images() -> None:
     assert (count(mixed, RED), count(mixed, BLUE)) == (2 * 64 * 64, 64 * 64)
 
 
+def test_each_image_has_its_name_below_it() -> None:
+    red, blue = picture("red"), picture("blue")
+    bare = sheet_of(Tile("a", red, None, (blue,)), tile=64)
+    named = sheet_of(Tile("a", red, None, (blue,), ("image.png", "", "depth.png")), tile=64)
+    assert (named.width, named.height) == (bare.width, bare.height + 16)
+    first, second = (named.crop((14 + 6 + 70 * at, 14 + 6 + 64, 84 + 70 * at, 14 + 6 + 80)) for at in (0, 1))
+    assert first.getcolors() != second.getcolors() and len(first.getcolors() or ()) > 5 < len(second.getcolors() or ())
+    alone = Tile("a", red, None, (), ("image.png", ""))
+    assert contact_sheet([alone], tile=64) == contact_sheet([Tile("a", red)], tile=64)
+
+
 def test_what_cannot_be_decoded_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     good = [Tile("a", picture("red")), Tile("c", picture("blue"))]
     cut_off = picture("red", (400, 400))[:60]

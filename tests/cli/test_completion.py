@@ -15,16 +15,17 @@ from driveshard.cli.completion import SHELLS
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A home from which two datasets were pushed, into a plain directory."""
+    work = tmp_path_factory.mktemp("completion")
     kept = {name: value for name, value in os.environ.items() if not name.startswith("DRIVESHARD_")}
-    environment = {**kept, "PYTHONPATH": str(REPOSITORY), "DRIVESHARD_HOME": str(tmp_path / "home")}
+    environment = {**kept, "PYTHONPATH": str(REPOSITORY), "DRIVESHARD_HOME": str(work / "home")}
     for name in ("photos", "phones"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "a.bin").write_bytes(b"a")
-        command = [sys.executable, "-m", "driveshard", "push", name, "--to", f"file:{tmp_path / 'out'}"]
-        subprocess.run(command, env=environment, cwd=tmp_path, check=True, capture_output=True)
+        (work / name).mkdir()
+        (work / name / "a.bin").write_bytes(b"a")
+        command = [sys.executable, "-m", "driveshard", "push", name, "--to", f"file:{work / 'out'}"]
+        subprocess.run(command, env=environment, cwd=work, check=True, capture_output=True)
     return environment
 
 
@@ -41,7 +42,7 @@ def test_names_options_and_values_are_completed(environment: dict[str, str]) -> 
     def bash(line: str) -> list[str]:
         return asked(environment, "bash", COMP_WORDS=line, COMP_CWORD=str(len(line.split(" ")) - 1))
 
-    assert bash("driveshard sta") == ["plain,status"]
+    assert bash("driveshard statu") == ["plain,status"]
     assert bash("driveshard status pho") == ["plain,phones", "plain,photos"]
     assert bash("driveshard share pho") == ["plain,phones", "plain,photos"]
     assert bash("driveshard push photos --part-s") == ["plain,--part-size", "plain,--part-samples"]

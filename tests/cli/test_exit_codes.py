@@ -56,10 +56,9 @@ def test_a_push_ends_as_it_went(shell: Shell, emulator: Emulator, reader: str, a
     assert (code, "Traceback" in err) == (0, False)
     assert ("the output cannot be written" in err) is (reader == "full")
     (shell.source / "bad.bin").write_bytes(b"x" * 9000)
-    emulator.set_faults("403-storageFull*")
-    assert ended(shell, reader, "push", "photos", *QUICK, *as_json)[0] == 79
-    emulator.set_faults("403-projectCap:initiation")
-    assert ended(shell, reader, "push", "photos", *QUICK, *as_json)[0] == 75
+    fault, code = ("403-storageFull*", 79) if as_json else ("403-projectCap:initiation", 75)
+    emulator.set_faults(fault)
+    assert ended(shell, reader, "push", "photos", *QUICK, *as_json)[0] == code
 
 
 @pytest.mark.parametrize("reader", READERS)

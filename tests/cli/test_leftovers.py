@@ -30,7 +30,11 @@ class Desk:
         for number in range(40):
             (work / "photos" / f"{number}.bin").write_bytes(os.urandom(2000))
         self.environment = environment(
-            DRIVESHARD_HOME=str(self.home), DRIVESHARD_DRIVE_URL=url, TMPDIR=str(work / "tmp"), DRIVESHARD_RETRIES="2"
+            DRIVESHARD_HOME=str(self.home),
+            DRIVESHARD_DRIVE_URL=url,
+            DRIVESHARD_LIST_LAG="0.5",
+            DRIVESHARD_RETRIES="2",
+            TMPDIR=str(work / "tmp"),
         )
 
     def run(self, *arguments: str, code: int = 0) -> tuple[str, str]:
@@ -57,7 +61,7 @@ class Desk:
     def kept(self) -> set[str]:
         """What is in the home, but for what belongs to no dataset."""
         files = {one.relative_to(self.home).as_posix() for one in self.home.rglob("*") if one.is_file()}
-        return {one for one in files if not one.startswith("account") and not one.endswith(".lock")}
+        return {one for one in files if not one.startswith(("account", "machine")) and not one.endswith(".lock")}
 
 
 @pytest.fixture

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -20,22 +18,10 @@ from typing import Any
 import pytest
 
 from driveshard.emulator import Emulator
+from tests.browser import Chromium
 from tests.rig import environment
 
-DRIVER = shutil.which("chromedriver")
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 SECRET = "GOCSPX-the-secret-of-the-client"
-FLAGS = (
-    "--headless",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-)
-ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 
 
 class Desk:
@@ -94,74 +80,6 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 
 # -- a real browser --------------------------------------------------------------------------------------------------
-
-
-class Chromium:
-    """Headless Chromium, driven over its driver's own HTTP interface (W3C WebDriver)."""
-
-    def __init__(self, work: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        assert DRIVER is not None
-        self._url = f"http://127.0.0.1:{port}"
-        log = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self._driver = subprocess.Popen([DRIVER, f"--port={port}"], **log)
-        self._wait_for_driver()
-        root = ["--no-sandbox"] if os.geteuid() == 0 else []
-        options = {"binary": BROWSER, "args": [*FLAGS, *root, f"--user-data-dir={work / 'profile'}"]}
-        wanted = {"capabilities": {"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": options}}}
-        self._session = self._call("POST", "/session", wanted)["sessionId"]
-
-    def _wait_for_driver(self) -> None:
-        until = time.monotonic() + 30
-        while time.monotonic() < until:
-            with contextlib.suppress(OSError):
-                if self._call("GET", "/status")["ready"]:
-                    return
-            time.sleep(0.05)
-        raise RuntimeError("chromedriver does not start")
-
-    def _call(self, method: str, path: str, body: Any = None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self._url + path, data, {"Content-Type": "application/json"}, method=method)
-        with urllib.request.urlopen(request, timeout=60) as reply:
-            return json.loads(reply.read())["value"]
-
-    def go(self, address: str) -> None:
-        self._call("POST", f"/session/{self._session}/url", {"url": address})
-
-    def find(self, selector: str) -> str:
-        form = {"using": "css selector", "value": selector}
-        return str(self._call("POST", f"/session/{self._session}/element", form)[ELEMENT])
-
-    def click(self, selector: str) -> None:
-        self._call("POST", f"/session/{self._session}/element/{self.find(selector)}/click", {})
-
-    def text(self, selector: str) -> str:
-        until = time.monotonic() + 30
-        while True:
-            try:
-                return str(self._call("GET", f"/session/{self._session}/element/{self.find(selector)}/text"))
-            except urllib.error.HTTPError as error:  # not there yet
-                error.close()
-                if time.monotonic() > until:
-                    raise
-            time.sleep(0.05)
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._call("DELETE", f"/session/{self._session}")
-        self._driver.terminate()
-        self._driver.wait(20)
-
-
-@pytest.fixture
-def chromium(tmp_path: Path) -> Iterator[Chromium]:
-    if DRIVER is None or BROWSER is None:
-        pytest.skip("no chromium with its chromedriver on this machine (Debian: chromium chromium-driver)")
-    browser = Chromium(tmp_path)
-    yield browser
-    browser.close()
 
 
 @pytest.mark.parametrize("click", ["allow", "deny"])
@@ -279,7 +197,7 @@ def test_no_browser_here_is_noticed_without_being_told(desk: Desk) -> None:
 
 def test_a_browser_that_cannot_be_started_leads_to_the_recipe(desk: Desk) -> None:
     _, err = desk.run(
-        "login", "--credentials", "client.json", "--patience", "4", code=77, BROWSER="/nonexistent/browser %s"
+        "login", "--credentials", "client.json", "--patience", "1", code=77, BROWSER="/nonexistent/browser %s"
     )
     assert "No browser could be opened here" in err and "ssh -N -L" in err
 

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,15 @@ def test_version_and_no_command(shell: Shell) -> None:
 # -- push ------------------------------------------------------------------------------------------------------------
 
 
+def test_what_googles_libraries_think_of_this_python_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert main(["--version"]) == 0
+        old = "google.api_core._python_version_support"
+        warnings.warn_explicit("a non-supported Python version", FutureWarning, "x.py", 1, module=old)
+    assert "Python" not in capsys.readouterr().err
+
+
 def test_push_prints_the_link_and_nothing_else_on_stdout(shell: Shell, emulator: Emulator) -> None:
     out, err = shell.run("push", "photos", *QUICK, "--share", "anyone")
     assert re.search(rf"{TIMED}who can read: anyone who has the link$", err, re.MULTILINE)
@@ -171,7 +181,7 @@ def test_push_json_is_one_object_with_the_promised_fields(shell: Shell) -> None:
     first = shell.json("push", "photos", *QUICK)
     assert list(first) == [
         *("name", "state", "folder_id", "link", "parts", "samples", "files", "bytes", "sent_bytes", "requests"),
-        *("seconds", "failed", "resume_after", "shared", "names", "gone", "changed"),
+        *("seconds", "failed", "resume_after", "shared", "names", "gone", "changed", "dropped", "ignored"),
     ]
     assert (first["name"], first["state"], first["samples"], first["files"]) == ("photos", "complete", 60, 60)
     assert first["sent_bytes"] == first["bytes"] > sum(map(len, FILES.values()))

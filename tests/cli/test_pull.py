@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,20 @@ def shell(tmp_path: Path, emulator: Emulator) -> Shell:
 
 @pytest.fixture
 def link(shell: Shell) -> str:
+    return pushed_and_left(shell)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shell, str]]:
+    """The same once for all that only look."""
+    work = tmp_path_factory.mktemp("shared")
+    with Emulator(work / "drive") as emulator:
+        shell = Shell(work, emulator.url)
+        yield shell, pushed_and_left(shell)
+
+
+def pushed_and_left(shell: Shell) -> str:
+    """The link of what was pushed from there; from now on it is asked for by a stranger."""
     found = str(shell.json("push", "photos", "--share", "anyone", *QUICK)["link"])
     shell.environment["DRIVESHARD_HOME"] = str(shell.work / "stranger")
     return found
@@ -64,7 +79,8 @@ def test_events_for_scripts(shell: Shell, link: str) -> None:
 def test_the_site_may_lie_elsewhere(shell: Shell, link: str, emulator: Emulator) -> None:
     shell.run("pull", link, "out", "--parts", "0-1", DRIVESHARD_SITE_URL=emulator.url)
     assert len(list((shell.work / "out").glob("*.zip"))) == 2
-    _, err = shell.run("pull", link, "x", code=69, DRIVESHARD_SITE_URL="http://127.0.0.1:9")
+    nowhere = {"DRIVESHARD_SITE_URL": "http://127.0.0.1:9", "DRIVESHARD_RETRIES": "1"}
+    _, err = shell.run("pull", link, "x", code=69, **nowhere)
     assert "127.0.0.1:9" in err
 
 
@@ -82,7 +98,8 @@ def test_the_site_may_lie_elsewhere(shell: Shell, link: str, emulator: Emulator)
         (("file:nowhere", "out"), 66, "there is no directory"),
     ],
 )
-def test_wrong_use(shell: Shell, link: str, arguments: tuple[str, ...], code: int, said: str) -> None:
+def test_wrong_use(shared: tuple[Shell, str], arguments: tuple[str, ...], code: int, said: str) -> None:
+    shell, link = shared
     out, err = shell.run("pull", *[link if one == "LINK" else one for one in arguments], code=code)
     assert out == "" and said.lower() in err.lower() and not (shell.work / "out").exists()
 
@@ -134,12 +151,12 @@ def test_killed_again_and_again(tmp_path: Path, key: tuple[str, ...], words: str
         variables = {"DRIVESHARD_HOME": str(tmp_path / "stranger"), "DRIVESHARD_DRIVE_URL": server.url}
         command = [sys.executable, "-m", "tests.quick", "pull", link, "out", "--json", *key]
         before = 0
-        for _ in range(5):
+        for _ in range(4):
             with subprocess.Popen(
                 command, cwd=tmp_path, env=environment(**variables), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
             ) as process:
                 try:
-                    process.wait(dice.uniform(0.8, 1.8))
+                    process.wait(dice.uniform(0.6, 1.2))
                 except subprocess.TimeoutExpired:
                     process.kill()
             now = held(tmp_path / "out")
@@ -161,7 +178,8 @@ def test_killed_again_and_again(tmp_path: Path, key: tuple[str, ...], words: str
 # -- looking at what is stored ---------------------------------------------------------------------------------------
 
 
-def test_patterns_choose_what_is_listed_and_written(shell: Shell, link: str) -> None:
+def test_patterns_choose_what_is_listed_and_written(shared: tuple[Shell, str]) -> None:
+    shell, link = shared
     out, _ = shell.run("ls", link, "d0/00*", "d5/059.bin")
     assert out.split() == [*(f"d0/{number:03d}.bin" for number in range(10)), "d5/059.bin"]
     assert [one["path"] for one in shell.json("ls", link, "d1")["members"]] == [f"d1/0{n}.bin" for n in range(10, 20)]
@@ -175,15 +193,27 @@ def test_patterns_choose_what_is_listed_and_written(shell: Shell, link: str) -> 
     shell.run("cat", link, "zebra*", code=66)
 
 
+PICTURE = b"\x89PNG\r\n\x1a\n\0\0" + b"\x1b[31m" * 20
+
+
+@pytest.fixture(scope="module")
+def pictured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """A shell whose photos are on the Drive, a picture and a note among them."""
+    work = tmp_path_factory.mktemp("pictured")
+    with Emulator(work / "drive") as emulator:
+        shell = Shell(work, emulator.url)
+        (shell.source / "note.txt").write_text("just tëxt\n")
+        (shell.source / "p.png").write_bytes(PICTURE)
+        shell.run("push", "photos", *QUICK)
+        yield shell
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals")
 @pytest.mark.parametrize(("answer", "written"), [(b"y\n", True), (b"n\n", False), (b"\n", False), (None, False)])
-def test_a_picture_asks_before_it_goes_to_a_terminal(shell: Shell, answer: bytes | None, written: bool) -> None:
+def test_a_picture_asks_before_it_goes_to_a_terminal(pictured: Shell, answer: bytes | None, written: bool) -> None:
     import pty
 
-    (shell.source / "note.txt").write_text("just tëxt\n")
-    picture = b"\x89PNG\r\n\x1a\n\0\0" + b"\x1b[31m" * 20
-    (shell.source / "p.png").write_bytes(picture)
-    shell.run("push", "photos", *QUICK)
+    shell = pictured
     ours, theirs = pty.openpty()
     stdin = subprocess.DEVNULL if answer is None else theirs
     with shell.start("cat", "photos", "p.png", stdin=stdin, stdout=theirs) as process:
@@ -196,6 +226,6 @@ def test_a_picture_asks_before_it_goes_to_a_terminal(shell: Shell, answer: bytes
     seen = os.read(ours, 10_000)
     os.close(ours)
     os.close(theirs)
-    assert "p.png is not text" in err and (picture[:6].replace(b"\r\n", b"") in seen) is written
+    assert "p.png is not text" in err and (PICTURE[:6].replace(b"\r\n", b"") in seen) is written
     assert process.returncode == (64 if answer is None else 0)
     assert "just tëxt".encode() in seen and b"not text" not in seen

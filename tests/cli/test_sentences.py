@@ -122,7 +122,7 @@ def test_the_sentence_says_what_was_meant(
 def test_the_id_of_a_file_is_not_a_folder(
     place: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert said(place, monkeypatch, capfd, "push", "photos", "--name", "ids")[0] == 0
+    assert said(place, monkeypatch, capfd, *PUSH, "--name", "ids", "--writes-per-second", "1000")[0] == 0
     (found,) = [one for one in Shelf(place[1]).files if one["name"] == "ids-00000.zip"]
     for what in (found["id"], f"drive:{found['id']}", f"https://drive.google.com/open?id={found['id']}"):
         code, err = said(place, monkeypatch, capfd, "ls", what)

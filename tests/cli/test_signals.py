@@ -17,10 +17,11 @@ import psutil
 import pytest
 
 from driveshard.core.model import FileList, PartSpec
+from driveshard.emulator import Emulator
 from driveshard.sources.folder import FolderSource
 from driveshard.upload.pack.engine import WorkerLost, open_engine
 from driveshard.upload.plan.base import Cut
-from tests.rig import Server, Shelf, environment, fill, start_push, undisturbed
+from tests.rig import Server, Shelf, call, environment, fill, start_push, undisturbed
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and process groups")
 
@@ -28,11 +29,11 @@ PART_SIZE = 1_000_000
 
 
 class Stage:
-    """A source of four parts, a Drive in a process, and pushes in processes; whatever is left in the end is killed."""
+    """A source of four parts, a Drive, and pushes in processes; whatever is left in the end is killed."""
 
-    def __init__(self, directory: Path, *options: str) -> None:
+    def __init__(self, directory: Path, server: Server | Emulator) -> None:
         self.directory = directory
-        self.server = Server(directory / "drive", *options)
+        self.server = server
         self._started: list[subprocess.Popen[str]] = []
         fill(directory / "source", 30, 160_000)
 
@@ -57,7 +58,6 @@ class Stage:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
-        self.server.stop(signal.SIGKILL)
 
     def chunks(self) -> int:
         """Upload requests that were answered so far."""
@@ -69,10 +69,9 @@ class Stage:
         return any(json.loads(note)["pid"] == process.pid for note in notes if note)
 
     def hurry(self) -> None:
-        """The same Drive on a fast line; it is gone for a moment, which a run bears."""
-        self.server.stop(signal.SIGKILL)
-        self.server.options = ()
-        self.server.start()
+        """The same Drive on a fast line, and well again."""
+        self.server.set_faults("")
+        call(self.server.url, "/_emulator/line", {"bandwidth": None})
 
     def finish(self, name: str = "t") -> None:
         """Run again, undisturbed, and find all there once."""
@@ -90,9 +89,8 @@ class Stage:
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
-    made = Stage(tmp_path, "--bandwidth", "600k")
-    yield made
-    made.close()
+    with Emulator(tmp_path / "drive", bandwidth=600_000) as drive, contextlib.closing(Stage(tmp_path, drive)) as made:
+        yield made
 
 
 def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
@@ -120,8 +118,15 @@ def family(process: subprocess.Popen[str]) -> list[int]:
 # -- signals ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("moment", ["at once", "while sending", "while Drive stalls"])
+@pytest.mark.parametrize(
+    ("moment", "number", "code"),
+    [
+        ("at once", signal.SIGINT, 130),
+        ("while sending", signal.SIGTERM, 143),
+        ("while Drive stalls", signal.SIGINT, 130),
+        ("while Drive stalls", signal.SIGTERM, 143),
+    ],
+)
 def test_a_signal_ends_the_run_within_five_seconds(number: int, code: int, moment: str, stage: Stage) -> None:
     """At whatever it is; the result says incomplete, and the next run goes on."""
     if moment == "while Drive stalls":
@@ -231,18 +236,20 @@ def test_the_fork_server_may_be_killed_at_a_bad_moment(tmp_path: Path) -> None:
             assert built.files == 2
 
 
-def test_the_emulator_may_be_killed_and_come_back(stage: Stage) -> None:
-    process = stage.start()
-    for _ in range(3):
-        count = stage.chunks()
-        until(lambda count=count: stage.chunks() > count)
-        stage.server.stop(signal.SIGKILL)
-        time.sleep(0.2)
-        stage.server.start()
-    stage.hurry()
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
-    stage.finish()
+def test_the_emulator_may_be_killed_and_come_back(tmp_path: Path) -> None:
+    server = Server(tmp_path / "drive", "--bandwidth", "600k")
+    with server, contextlib.closing(Stage(tmp_path, server)) as stage:
+        process = stage.start()
+        for _ in range(3):
+            count = stage.chunks()
+            until(lambda count=count: stage.chunks() > count)
+            server.stop(signal.SIGKILL)
+            time.sleep(0.2)
+            server.start()
+        stage.hurry()
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        stage.finish()
 
 
 def test_a_kill_costs_at_most_what_was_not_confirmed(stage: Stage) -> None:
@@ -314,21 +321,19 @@ def test_a_lock_dies_with_its_holder(stage: Stage) -> None:
 
 def test_different_datasets_run_side_by_side_at_one_pace(tmp_path: Path) -> None:
     """Three at once from a fresh home: all complete, and together they keep the writes a second of one account."""
-    made = Stage(tmp_path)
-    try:
+    with Emulator(tmp_path / "drive") as drive, contextlib.closing(Stage(tmp_path, drive)) as made:
         names = ["a", "b", "c"]
         for name in names:
             shutil.copytree(tmp_path / "source", tmp_path / f"source-{name}")
-        pace = ("--writes-per-second", "2")
+        pace = ("--writes-per-second", "4")
         running = [made.start(name, *pace, source=f"source-{name}") for name in names]
         for process in running:
             _, err = process.communicate(timeout=90)
             assert process.returncode == 0, err
-        assert made.server.stats()["max_writes_in_any_second"] <= 3
-        folders = [one["name"] for one in Shelf(made.server.url).folders()]
+        # Twelve if each kept its own; a place that a busy machine uses late falls among those of the next second.
+        assert drive.stats()["max_writes_in_any_second"] <= 7
+        folders = [one["name"] for one in Shelf(drive.url).folders()]
         assert sorted(folders) == names
-    finally:
-        made.close()
 
 
 def test_the_plain_command_is_the_same(stage: Stage) -> None:

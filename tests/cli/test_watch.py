@@ -18,11 +18,12 @@ import pytest
 
 from driveshard.cli import watch
 from driveshard.cli.main import main
-from driveshard.cli.watch import LogFile, forget_runs, last_runs, remember, runs_file, summary_line
+from driveshard.cli.watch import LogFile, Watch, forget_runs, last_runs, remember, runs_file, summary_line
+from driveshard.config.settings import RunOptions
 from driveshard.config.values import duration
 from driveshard.core.clock import Clock
 from driveshard.core.errors import ComeBackLater, ConfigError, DailyCap
-from driveshard.core.events import ignore
+from driveshard.core.events import Doing, Waiting, ignore
 from driveshard.core.model import Failure
 from driveshard.emulator import Emulator
 from driveshard.storage.rate_limits import Bandwidth, parse_bwlimit
@@ -147,6 +148,17 @@ def test_a_run_in_which_nothing_happens_any_more_is_ended(job: Job) -> None:
     assert time.monotonic() - began < 20
     assert "nothing has happened for 1.0 s" in err
     assert any(path.name.startswith("stalled-") for path in job.home.iterdir())
+
+
+def test_waiting_for_another_run_is_no_stall(home: Path) -> None:
+    stop = threading.Event()
+    watch = Watch(RunOptions(stall_after=0.2), home)
+    with watch.on(stop):
+        watch.take(Waiting("photos is being pushed by process 7 on host since noon", 0.0))
+        assert not stop.wait(1.5)
+        watch.take(Doing("looking at what is in the dataset's folder"))
+        assert stop.wait(10)
+    assert watch.stalled
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no SIGUSR1 here")

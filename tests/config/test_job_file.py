@@ -53,6 +53,15 @@ def test_a_composite_job(tmp_path: Path) -> None:
     assert (task.options.name, task.options.share, task.options.part_samples) == ("depth", "anyone", 4000)
 
 
+def test_the_later_keys_of_a_composite_job(tmp_path: Path) -> None:
+    keys = 'background = true\nmask = "png"\nmask-threshold = 127\nscale = [0.2, 1]\nscale-per = "foreground"\n'
+    source = open_source(str(write(tmp_path, COMPOSITE + keys + 'box = "tight"\nlayout = "trees"\nlabels = "both"\n')))
+    assert isinstance(source, CompositeSource)
+    assert (source.background, source.mask, source.mask_threshold) == (True, "png", 127)
+    assert (source.min_scale, source.max_scale, source.scale_per) == (0.2, 1, "foreground")
+    assert (source.box, source.layout, source.labels) == ("tight", "trees", "both")
+
+
 def test_flags_win_over_the_job_file(tmp_path: Path) -> None:
     path = write(tmp_path, 'name = "a"\npart-size = "1M"\n[source]\nkind = "folder"\npath = "x"\ninclude = "*.jpg"\n')
     home = {"DRIVESHARD_HOME": str(tmp_path / "home")}
@@ -88,6 +97,17 @@ def test_a_python_job_looks_beside_the_job_file(tmp_path: Path) -> None:
         (COMPOSITE + "placement = 2", ConfigError, "[source] placement is not known", "Did you mean placements?"),
         (COMPOSITE.replace("quality = 40", "quality = 400"), ConfigError, "quality must be a whole number", ""),
         (COMPOSITE.replace("quality = 40", "quality = '40'"), ConfigError, "quality must be a whole number", ""),
+        (COMPOSITE + "mask = 'pgn'", ConfigError, 'mask must be "jpg" or "png", not \'pgn\'', "Did you mean png?"),
+        (COMPOSITE + "mask_threshold = 255", ConfigError, "mask_threshold must be a whole number from 0 to 254", ""),
+        (COMPOSITE + "background = 1", ConfigError, "background must be true or false, not 1", ""),
+        (COMPOSITE + "scale_per = 'image'", ConfigError, 'scale_per must be "placement" or "foreground"', "Known are"),
+        (COMPOSITE + "box = true", ConfigError, 'box must be "picture" or "tight", not True', "Known are"),
+        (COMPOSITE + "layout = 'tree'", ConfigError, 'layout must be "sample" or "trees"', "Did you mean trees?"),
+        (COMPOSITE + "labels = 'tabel'", ConfigError, 'labels must be "json" or "table" or "both"', "mean table?"),
+        (COMPOSITE + "scale = 0.5", ConfigError, "[source] scale: 0.5 is not a smallest", "scale = [0.5, 0.5]"),
+        (COMPOSITE + "scale = [0.7, 0.3]", ConfigError, "0 < min_scale <= max_scale <= 1, not 0.7 and 0.3", ""),
+        (COMPOSITE + "scale = ['a', 1]", ConfigError, "min_scale must be a number, not 'a'", ""),
+        (COMPOSITE + "scale = [0.3, 0.7]\nmin_scale = 0.2", ConfigError, "scale and min_scale are given", "Keep scale"),
         ("[source]\nkind = 'python'", ConfigError, "[source] target is missing", ""),
         ("[source]\nkind = 'python'\ntarget = 'x'", ConfigError, "[source] target: ", "file.py:callable"),
         (

@@ -128,6 +128,36 @@ def test_a_removed_folder_is_found_no_more(place: Place) -> None:
         place.destination.get(other)
 
 
+def test_properties_of_a_folder_are_set_and_taken_away_one_by_one(place: Place) -> None:
+    place.destination.set_properties(place.folder, {"lease-a": "1 2 host", "settings": "x"})
+
+    changed = place.destination.set_properties(place.folder, {"settings": None, "lease-b": "\u00fc" * 58})
+
+    told = {"driveshard": "folder", "job": "j1", "lease-a": "1 2 host", "lease-b": "\u00fc" * 58}
+    assert changed.properties == told
+    assert place.destination.get(place.folder) == changed
+    with pytest.raises((NotFound, Unavailable)):
+        place.destination.set_properties(place.new_id(), {"a": "b"})
+
+
+def test_properties_set_at_once_are_all_there(place: Place) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda n: place.destination.set_properties(place.folder, {f"k{n}": "v"}), range(6)))
+
+    assert {f"k{n}" for n in range(6)} <= set(place.destination.get(place.folder).properties)
+    assert all(f"k{n}" in answer.properties for n, answer in enumerate(answers))
+    assert sum(sum(key.startswith("k") for key in answer.properties) == 1 for answer in answers) <= 1
+
+
+def test_the_clock_is_the_places_own(place: Place) -> None:
+    place.destination.get(place.folder)
+    assert abs(place.destination.time() - time.time()) < 60
+    if place.emulator is not None:
+        place.emulator.drive.clock.shift += 5000
+        place.destination.get(place.folder)
+        assert 4900 < place.destination.time() - time.time() < 5100
+
+
 # -- uploads -------------------------------------------------------------------------------------------------------
 
 
@@ -411,3 +441,16 @@ def test_no_protocol_slip_was_seen(place: Place) -> None:
     for offset in range(0, len(data), place.unit):
         place.destination.send(session, offset, data[offset : offset + place.unit], len(data))
     assert place.emulator.stats()["violations"] == []
+
+
+def test_what_is_in_the_trash_is_not_found(place: Place) -> None:
+    one, other = place.store(content(100), "a.zip"), place.store(content(50, 1), "b.zip")
+    place.destination.trash(one.id)
+    place.destination.trash(one.id)
+    place.destination.trash(place.new_id())
+    with pytest.raises(NotFound):
+        place.destination.get(one.id)
+    place.eventually(lambda: [file.id for file in place.destination.children(place.folder)], [other.id])
+    again = place.store(content(70, 2), "a.zip")
+    place.destination.trash(again.id)
+    assert place.destination.read(other.id, 0, 50) == content(50, 1)

@@ -17,13 +17,17 @@ import driveshard
 from driveshard.archive.manifest import ManifestPart
 from driveshard.archive.zip_writer import ZipWriter
 from driveshard.config.settings import PushOptions, Settings
+from driveshard.core.clock import Clock
 from driveshard.core.errors import Mismatch, Unavailable
 from driveshard.core.events import ignore
 from driveshard.dataset.cached_parts import CachedParts
+from driveshard.dataset.fetch import Ways, fetch
 from driveshard.dataset.parts import OpenParts
+from driveshard.dataset.selection import wanted_of
+from driveshard.dataset.shelf import DirectoryShelf
 from driveshard.emulator.server import Emulator
 from driveshard.sources.folder import FolderSource
-from driveshard.storage.retry import Patience
+from driveshard.storage.retry import Patience, Retry
 from driveshard.upload.run import push
 
 FILES = {f"d/{number:03d}.bin": bytes([number]) * 900 for number in range(60)}
@@ -37,11 +41,14 @@ class Shop:
         self.log = directory / "log"
 
     def __call__(self, part: ManifestPart, start: int, length: int) -> bytes:
+        raise AssertionError("parts are fetched whole")
+
+    def fetch(self, part: ManifestPart, path: Path) -> None:
         with self.log.open("a") as stream:
             stream.write(f"{part.name}\n")
-        with (self.directory / part.name).open("rb") as stream:
-            stream.seek(start)
-            return stream.read(length)
+        clock = Clock()
+        ways = Ways(clock, Retry(clock, Patience(attempts=1), ignore), ignore)
+        fetch(DirectoryShelf(self.directory), wanted_of(part, part.name), path, ways)
 
     def asked(self) -> list[str]:
         return self.log.read_text().split() if self.log.exists() else []
@@ -82,13 +89,17 @@ def test_a_part_is_fetched_once_and_proved(shop: Shop, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "why"),
-    [({"md5": "0" * 32}, "another md5"), ({"sha256": "0" * 64}, "another sha256"), ({"size": 5000}, "another size")],
+    [
+        ({"md5": "0" * 32}, "came with another md5"),
+        ({"sha256": "0" * 64}, "came with another sha256"),
+        ({"size": 5000}, "has 1,\\d+ bytes where it lies instead of 5,000"),
+    ],
 )
 def test_what_is_not_as_promised_gets_no_name(shop: Shop, tmp_path: Path, changes: dict[str, object], why: str) -> None:
     rows = described(shop)
     rows[2] = replace(rows[2], **changes)  # type: ignore[arg-type]
     cache = CachedParts(tmp_path / "cache", rows, shop)
-    with pytest.raises(Mismatch, match=f"2.zip has {why} than the manifest"):
+    with pytest.raises(Mismatch, match=f"2.zip {why}"):
         cache.fetch(2)
     assert [path.name for path in (tmp_path / "cache").iterdir() if not path.name.endswith(".lock")] == []
     assert cache.fetch(1).exists()
@@ -131,12 +142,13 @@ def test_a_limit_smaller_than_a_part_still_gives_it(shop: Shop, tmp_path: Path) 
 def test_the_next_one_is_fetched_while_this_one_is_read(shop: Shop, tmp_path: Path) -> None:
     arrived = threading.Event()
 
-    def reader(part: ManifestPart, start: int, length: int) -> bytes:
-        if part.number == 1:
-            arrived.set()
-        return shop(part, start, length)
+    class Watched(Shop):
+        def fetch(self, part: ManifestPart, path: Path) -> None:
+            super().fetch(part, path)
+            if part.number == 1:
+                arrived.set()
 
-    cache = CachedParts(tmp_path / "cache", described(shop), reader)
+    cache = CachedParts(tmp_path / "cache", described(shop), Watched(shop.directory))
     cache.fetch(0)
     assert arrived.wait(20)
     cache.fetch(1)
@@ -146,13 +158,14 @@ def test_the_next_one_is_fetched_while_this_one_is_read(shop: Shop, tmp_path: Pa
 def test_what_fails_ahead_is_met_by_whoever_needs_it(shop: Shop, tmp_path: Path) -> None:
     tried = threading.Event()
 
-    def reader(part: ManifestPart, start: int, length: int) -> bytes:
-        if part.number == 1:
-            tried.set()
-            raise Unavailable("no line")
-        return shop(part, start, length)
+    class Cut(Shop):
+        def fetch(self, part: ManifestPart, path: Path) -> None:
+            if part.number == 1:
+                tried.set()
+                raise Unavailable("no line")
+            super().fetch(part, path)
 
-    cache = CachedParts(tmp_path / "cache", described(shop), reader)
+    cache = CachedParts(tmp_path / "cache", described(shop), Cut(shop.directory))
     cache.fetch(0)
     assert tried.wait(20)
     with pytest.raises(Unavailable):
@@ -198,7 +211,8 @@ class Place:
         return result.link
 
     def downloads(self) -> list[str]:
-        return [str(entry["path"]) for entry in self.emulator.log() if "alt=media" in str(entry["path"])]
+        """The ranges that files were answered with, without a login."""
+        return [str(entry["range"]) for entry in self.emulator.log() if "/download?" in str(entry["path"])]
 
 
 @pytest.fixture
@@ -220,8 +234,24 @@ def test_a_link_reads_as_the_folder_does(place: Place, tmp_path: Path) -> None:
     assert dataset.read("d/031.bin") == FILES["d/031.bin"]
     again = driveshard.Dataset(link, cache=tmp_path / "cache")
     before = len(place.downloads())
+    assert before > 0
     assert list(pickle.loads(pickle.dumps(again))) == samples(FILES)
     assert len(place.downloads()) == before
+
+
+@pytest.mark.parametrize("who", ["owner", "stranger"])
+def test_an_index_comes_in_blocks(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str) -> None:
+    """The owner's side by side; a stranger is told no size, and reads on until a block is short."""
+    link = place.push(FILES)
+    monkeypatch.setattr("driveshard.dataset.link._BLOCK", 256)
+    if who == "owner":
+        monkeypatch.setenv("DRIVESHARD_HOME", str(place.settings.home))
+    before = len(place.emulator.log())
+    dataset = driveshard.Dataset(link, cache=tmp_path / "cache")
+    (index,) = (tmp_path / "cache").rglob("index-*.npz")
+    requests = [entry for entry in place.emulator.log()[before:] if "download" in entry["kinds"]]
+    assert len(requests) == 1 + -(-index.stat().st_size // (512 if who == "owner" else 256))
+    assert list(dataset) == samples(FILES)
 
 
 def test_a_dataset_larger_than_its_cache(place: Place, tmp_path: Path) -> None:
@@ -262,8 +292,23 @@ def test_a_part_that_was_replaced_on_drive_is_told(place: Place, tmp_path: Path)
     record = shelf._folder_id  # type: ignore[attr-defined]
     shelf._destination.put(part.id, record, part.name, bytes(data), "application/zip", replace=True)  # type: ignore[attr-defined]
     shelf.close()
-    with pytest.raises(Mismatch, match=r"set-00002\.zip has another md5 than the manifest"):
+    with pytest.raises(Mismatch, match=r"set-00002\.zip came with another md5"):
         list(dataset)
+
+
+def test_a_part_that_a_killed_process_had_half_of_is_gone_on_with(place: Place, tmp_path: Path) -> None:
+    link = place.push({"d/0.bin": os.urandom(3000), "d/1.bin": os.urandom(3000)})
+    dataset = driveshard.Dataset(link, cache=tmp_path / "cache")
+    expected = list(dataset)
+    (part,) = (tmp_path / "cache").rglob("[!.]*.zip")
+    data = part.read_bytes()
+    (part.parent / f".{part.name}.part").write_bytes(data[:2000])
+    part.unlink()
+    size, before = len(data), len(place.downloads())
+    assert list(driveshard.Dataset(link, cache=tmp_path / "cache")) == expected
+    assert f"bytes 2000-{size - 1}/{size}" in place.downloads()[before:]
+    assert f"bytes 0-{size - 1}/{size}" not in place.downloads()[before:]
+    assert [one.name for one in part.parent.glob(".*.part")] == []
 
 
 def _read_all(dataset: driveshard.Dataset) -> bool:

@@ -24,7 +24,7 @@ from driveshard.archive.manifest import Manifest
 from driveshard.archive.zip_reader import member_path
 from driveshard.config.settings import PushOptions, settings_from
 from driveshard.core.errors import Busy, ComeBackLater, Mismatch, Refused, SourceMissing, TempFull, UsageError
-from driveshard.core.events import Notice, PartDropped
+from driveshard.core.events import Notice, PackStarted, PartDropped, PartPacked
 from driveshard.core.model import RemoteFile
 from driveshard.emulator import Emulator
 from driveshard.sources.base import Source
@@ -217,6 +217,14 @@ def test_a_first_push_starts_its_workers_while_it_looks_at_the_source(
     happened.clear()
     done(bench.push(root))
     assert happened == ["planning", "warm-up"]
+
+
+def test_the_first_part_of_a_folder_is_packed_alone(bench: Bench, make_tree: MakeTree) -> None:
+    """The line waits for it, and for nothing after it."""
+    done(bench.push(make_tree(tree(60)), workers=3))
+    order = [(type(event), event.number) for event in bench.heard if isinstance(event, PackStarted | PartPacked)]
+    assert len(order) >= 4
+    assert order[:2] == [(PackStarted, 0), (PartPacked, 0)]
 
 
 def test_a_changed_file_is_sent_again_and_counted_once(bench: Bench, make_tree: MakeTree) -> None:

@@ -78,6 +78,17 @@ def test_a_larger_room_for_the_same_part_does_not_wait_for_itself(directory: Pat
     assert spool.used == 1000
 
 
+def test_no_more_parts_than_were_named_are_there_at_a_time(directory: Path) -> None:
+    spool = Spool(directory, 1000, Clock(), parts=2)
+    spool.reserve(0, 10)
+    spool.reserve(1, 10)
+    spool.reserve(1, 20)  # the same part again
+    waits: list[int] = []
+    released = threading.Timer(0, spool.cancel, (0,))
+    spool.reserve(2, 10, on_wait=lambda: (waits.append(2), released.start()))  # type: ignore[arg-type, func-returns-value]
+    assert (waits, spool.used) == ([2], 30)
+
+
 def test_a_part_that_can_never_fit_is_refused(directory: Path) -> None:
     with pytest.raises(TempFull) as caught:
         spool_of(directory).reserve(7, 1001)

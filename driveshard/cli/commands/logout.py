@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from driveshard.cli.console import put_result, tell
@@ -30,9 +32,12 @@ def command(client: bool) -> int:
     forgotten = [path for path in (settings.token_file, settings.kept_client_file if client else None) if path]
     for path in forgotten:
         try:
-            path.unlink(missing_ok=True)
+            if os.path.lexists(path):  # a disk that is read-only refuses to delete what is not there
+                path.unlink(missing_ok=True)
         except OSError as error:
-            raise ConfigError(f"{path} cannot be deleted: {error.strerror or error}") from error
+            raise ConfigError(
+                f"{path} cannot be deleted: {error.strerror or error}", advice="Mend that, then delete it by hand."
+            ) from error
     if manner.as_json:
         put_result({"logged_out": there, "revoked": there and problem is None, "account": account})
     elif not manner.quiet:

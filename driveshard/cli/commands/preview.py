@@ -30,14 +30,13 @@ driveshard preview https://drive.google.com/drive/folders/ID -o sheet.png
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("preview.jpg"),
     metavar="FILE",
-    help="Where to: a .jpg or a .png; one that exists is replaced (default: preview.jpg).",
+    help="Where to: a .jpg or a .png; one that exists is replaced (default: preview.jpg, never replaced).",
 )
 @common
-def command(what: str, output: Path) -> int:
-    """Write a picture of samples from all over a dataset, all images of each side by side, with their keys. A few
-    ranges of the parts are read, never a whole part.
+def command(what: str, output: Path | None) -> int:
+    """Write a picture of samples from all over a dataset, all images of each side by side, with their names and the
+    sample's key. A few ranges of the parts are read, never a whole part.
 
     WHAT is a folder's link or id, the name of a dataset pushed from here, or a directory with its parts.
     """

@@ -1,9 +1,10 @@
-"""The whole job offline: draws images, composes samples, packs, uploads to the emulator, verifies, reads, shares, and
-pulls what it shared."""
+"""The whole job offline: draws images, composes samples, packs, uploads to the emulator, verifies, reads, shares, pulls
+what it shared, and reads a batch of that."""
 
 from __future__ import annotations
 
 import contextlib
+import random
 import shutil
 import tempfile
 import time
@@ -20,6 +21,7 @@ from driveshard.core.clock import Clock
 from driveshard.core.errors import Mismatch, TempFull, UsageError
 from driveshard.core.events import Emit, ignore
 from driveshard.core.formatting import human_size, plural
+from driveshard.dataset.dataset import Dataset
 from driveshard.dataset.locate import open_shelf
 from driveshard.dataset.pull import pull_into
 from driveshard.dataset.reader import Reading
@@ -35,6 +37,7 @@ _PART = 2 * MIB
 _PICTURES = 10
 _SEED = 7
 _READ_BACK = 24
+_BATCH = 32
 _WRITES_PER_SECOND = 20.0  # the emulator's own; Drive itself takes about 3
 _NAME = "demo"
 
@@ -134,6 +137,8 @@ def _run(
         say(f"Read {plural(read, 'sample')} back out of the stored zips: the same bytes as when made anew")
     say(f"Shared with anyone who has the link:\n  {link}")
     say(_pull_back(link, settings, keep, watch))
+    read_too = _read_batch(settings, source)
+    say(f"Read a batch of {plural(read_too, 'sample')} from the pulled zips, as training does: the same bytes again")
     met = sum(emulator.stats()["faults_fired"].values())
     return DemoResult(
         **{field: getattr(result, field) for field in ("name", "state", "parts", "samples", "files", "bytes")},
@@ -185,6 +190,18 @@ def _pull_back(link: str, settings: Settings, keep: Path | None, watch: Watch) -
     where = "" if keep is None else f" into {out}"
     parts = f"{plural(result.parts, 'part')}, {human_size(result.fetched_bytes)}"
     return f"Pulled it without a login{where}: {parts}, each proved by size, md5 and sha256"
+
+
+def _read_batch(settings: Settings, source: CompositeSource) -> int:
+    """Read samples of what was pulled at random places, compare them with new ones; returns how many."""
+    stranger, pulled = settings.home.parent / "stranger", settings.home.parent / "pulled"
+    dataset = Dataset(pulled, cache=stranger / "cache", check=True)
+    numbers = random.Random(_SEED).sample(range(len(source)), min(_BATCH, len(source)))
+    for number, sample in zip(numbers, dataset.__getitems__(numbers), strict=True):
+        key = sample.pop("__key__")
+        if {f"{key}.{field}".encode(): data for field, data in sample.items()} != dict(source.members(number)):
+            raise Mismatch(f"the sample {key}, read from what was pulled, is not what was packed")
+    return len(numbers)
 
 
 def _pictures(source: CompositeSource) -> int:

@@ -16,17 +16,18 @@ _BLOWN_UP = 2  # pasted at more than so many times its own size, a foreground is
 _FILLED = 0.25  # of its rectangle; with less, what is to be seen is pasted at less than half the scale
 
 
-def remarks(foregrounds: Sequence[Picture], largest: int) -> Iterator[str]:
+def remarks(foregrounds: Sequence[Picture], largest: int, threshold: int | None = None) -> Iterator[str]:
     """Sentences on foregrounds that will not look as expected when pasted with their longer edge at up to ``largest``
-    pixels. Decodes up to 200 of them, spread over all, and passes over what cannot be decoded."""
+    pixels, and masked where alpha is above ``threshold``. Decodes up to 200 of them, spread over all, and passes over
+    what cannot be decoded."""
     step = max(1, -(-len(foregrounds) // _MOST))
-    found: dict[str, list[str]] = {"rectangle": [], "small": [], "margin": []}
+    found: dict[str, list[str]] = {"rectangle": [], "small": [], "margin": [], "faint": []}
     for picture in foregrounds[::step]:
         try:
             image = load_foreground(picture, max(64, _BLOWN_UP * largest))
         except BrokenPicture:
             continue
-        for kind in _kinds(image, largest):
+        for kind in _kinds(image, largest, threshold):
             found[kind].append(picture.name)
     if found["rectangle"]:
         yield f"{_said(found['rectangle'], 'no transparency')}: pasted, and masked, as a whole rectangle"
@@ -37,12 +38,16 @@ def remarks(foregrounds: Sequence[Picture], largest: int) -> Iterator[str]:
             f"{_said(found['margin'], 'a large empty margin')}: scaled and placed with it, so what is to be seen is"
             " small; crop it"
         )
+    if found["faint"]:
+        yield f"{_said(found['faint'], f'no alpha above {threshold}')}: pasted, and their masks are empty"
 
 
-def _kinds(image: Image.Image, largest: int) -> Iterator[str]:
-    low, _ = image.getchannel("A").getextrema()
+def _kinds(image: Image.Image, largest: int, threshold: int | None) -> Iterator[str]:
+    low, high = (int(level) for level in image.getchannel("A").getextrema())  # type: ignore[arg-type]
     if low == 255:
         yield "rectangle"
+    if threshold is not None and high <= threshold:
+        yield "faint"
     if max(image.size) * _BLOWN_UP < largest:
         yield "small"
     box = visible_box(image)

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from PIL import Image
 
 from driveshard.core.errors import BrokenPicture
-from driveshard.sources.composite.images import Picture, broken, fitted, load_background, load_foreground
+from driveshard.sources.composite.images import (
+    Picture,
+    broken,
+    fitted,
+    load_background,
+    load_foreground,
+    visible_box,
+)
 from driveshard.sources.composite.jpeg import JpegEncoder
+from driveshard.sources.composite.png import PngEncoder
 
 T = TypeVar("T")
 
@@ -21,13 +29,31 @@ _BACKGROUND_BYTES = 4 * _MIB  # samples come background by background: a few are
 _FOREGROUND_BYTES = 24 * _MIB
 _PATCH_BYTES = 64 * _MIB  # 100 square foregrounds at 200 pixels, all steps, take 48 MiB
 _FLIPPED_BYTES = 2 * _MIB
+_ENCODED_BYTES = _MIB
+
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom edge in pixels."""
 
 
-class Shot(NamedTuple):
-    """One composite: both JPEGs, the patch's box in pixels, and its longer edge as a fraction of the image's."""
+class Patch(NamedTuple):
+    """A foreground ready to paste: RGB pixels, their alpha (L), and what of that the mask shows (L), of one size.
 
-    image: bytes
-    mask: bytes
+    ``box`` is around what is to be seen: all that the mask shows when it has a threshold; 0 wide when nothing is."""
+
+    pixels: Image.Image
+    alpha: Image.Image
+    shape: Image.Image
+    box: Box
+
+
+class Scene(NamedTuple):
+    """One composite before it is painted: what lies where, in pixels, and the patch's longer edge as a fraction of the
+    image's."""
+
+    background: Picture
+    foreground: Picture
+    ground: Image.Image
+    patch: Patch
     x: int
     y: int
     width: int
@@ -35,34 +61,48 @@ class Shot(NamedTuple):
     scale: float
 
 
-class Patch(NamedTuple):
-    """A foreground ready to paste: RGB pixels and their alpha (L), of one size."""
+class Encoder(Protocol):
+    """Makes a file of an image."""
 
-    pixels: Image.Image
-    alpha: Image.Image
+    def encode(self, image: Image.Image) -> bytes: ...
 
 
 class Studio:
-    """Makes composites of ``size`` x ``size`` pixels. One thread at a time; memory is bounded by the caches above."""
+    """Makes composites of ``size`` x ``size`` pixels. One thread at a time; memory is bounded by the caches above.
 
-    def __init__(self, size: int, quality: int, optimize: bool, min_scale: float, max_scale: float) -> None:
+    A ``threshold`` makes masks of two values: 255 where alpha is above it, else 0. ``mask`` is "jpg" or "png"."""
+
+    def __init__(
+        self,
+        size: int,
+        quality: int,
+        optimize: bool,
+        min_scale: float,
+        max_scale: float,
+        mask: str = "jpg",
+        threshold: int | None = None,
+    ) -> None:
         self._size = size
         span = (max_scale - min_scale) / (SCALE_STEPS - 1)
         self._edges = [max(1, round(size * (min_scale + span * step))) for step in range(SCALE_STEPS)]
         self._canvas = Image.new("RGB", (size, size))
         self._mask = Image.new("L", (size, size))
+        self._shown = None if threshold is None else [0] * (threshold + 1) + [255] * (255 - threshold)
         self._image_jpeg = JpegEncoder("RGB", self._canvas.size, quality, optimize)
-        self._mask_jpeg = JpegEncoder("L", self._mask.size, quality, optimize)
+        self._mask_encoder: Encoder = (
+            PngEncoder() if mask == "png" else JpegEncoder("L", self._mask.size, quality, optimize)
+        )
         self._broken: dict[Picture, str] = {}
         self._backgrounds = _Cache[Image.Image](_BACKGROUND_BYTES, _picture_bytes)
         self._foregrounds = _Cache[Image.Image](_FOREGROUND_BYTES, _picture_bytes)
         self._patches = _Cache[Patch](_PATCH_BYTES, _patch_bytes)
         self._flipped = _Cache[Patch](_FLIPPED_BYTES, _patch_bytes)
+        self._encoded = _Cache[bytes](_ENCODED_BYTES, len)
 
-    def shoot(
+    def arrange(
         self, background: Picture, foreground: Picture, flipped: bool, step: int, x_draw: int, y_draw: int
-    ) -> Shot:
-        """Paste ``foreground`` at scale ``step``; the draws are large random numbers that decide where.
+    ) -> Scene:
+        """Lay ``foreground`` on ``background`` at scale ``step``; the draws are large random numbers that decide where.
 
         Raises BrokenPicture.
         """
@@ -70,19 +110,28 @@ class Studio:
         patch = self._patch(foreground, flipped, step)
         width, height = patch.alpha.size
         x, y = x_draw % (self._size - width + 1), y_draw % (self._size - height + 1)
-        self._canvas.paste(ground)
-        self._canvas.paste(patch.pixels, (x, y), patch.alpha)
-        self._mask.paste(0, (0, 0, self._size, self._size))
-        self._mask.paste(patch.alpha, (x, y))
         scale = round(self._edges[step] / self._size, 4)
-        image, mask = self._image_jpeg.encode(self._canvas), self._mask_jpeg.encode(self._mask)
-        return Shot(image, mask, x, y, width, height, scale)
+        return Scene(background, foreground, ground, patch, x, y, width, height, scale)
+
+    def image(self, scene: Scene) -> bytes:
+        """The composed image as a file."""
+        self._canvas.paste(scene.ground)
+        self._canvas.paste(scene.patch.pixels, (scene.x, scene.y), scene.patch.alpha)
+        return self._image_jpeg.encode(self._canvas)
+
+    def mask(self, scene: Scene) -> bytes:
+        """Its mask as a file: 255 where the foreground covers all."""
+        self._mask.paste(0, (0, 0, self._size, self._size))
+        self._mask.paste(scene.patch.shape, (scene.x, scene.y))
+        return self._mask_encoder.encode(self._mask)
+
+    def plain(self, scene: Scene) -> bytes:
+        """The background alone as a file: encoded once, for thousands of samples share it."""
+        return self._encoded.get(scene.background, lambda: self._image_jpeg.encode(scene.ground))
 
     def _patch(self, foreground: Picture, flipped: bool, step: int) -> Patch:
         if flipped:
-            return self._flipped.get(
-                (foreground, step), lambda: Patch(*map(_mirrored, self._patch(foreground, False, step)))
-            )
+            return self._flipped.get((foreground, step), lambda: _mirrored(self._patch(foreground, False, step)))
         return self._patches.get((foreground, step), lambda: self._cut(foreground, self._edges[step]))
 
     def _cut(self, foreground: Picture, edge: int) -> Patch:
@@ -90,7 +139,10 @@ class Studio:
         largest = 2 * self._edges[-1]
         whole = self._foregrounds.get(foreground, lambda: self._load(load_foreground, foreground, largest))
         scaled = fitted(whole, edge)
-        return Patch(scaled.convert("RGB"), scaled.getchannel("A"))
+        alpha = scaled.getchannel("A")
+        shape = alpha if self._shown is None else alpha.point(self._shown)
+        box = visible_box(scaled) if self._shown is None else shape.getbbox()
+        return Patch(scaled.convert("RGB"), alpha, shape, box or (0, 0, 0, 0))
 
     def _load(self, load: Callable[[Picture, int], Image.Image], picture: Picture, edge: int) -> Image.Image:
         """Decode once; a picture that failed fails again without another try, for it has thousands of samples."""
@@ -130,8 +182,16 @@ def _picture_bytes(image: Image.Image) -> int:
 
 
 def _patch_bytes(patch: Patch) -> int:
-    return patch.alpha.width * patch.alpha.height * 5
+    return patch.alpha.width * patch.alpha.height * (5 if patch.shape is patch.alpha else 6)
 
 
-def _mirrored(image: Image.Image) -> Image.Image:
+def _mirrored(patch: Patch) -> Patch:
+    pixels, alpha = _turned(patch.pixels), _turned(patch.alpha)
+    shape = alpha if patch.shape is patch.alpha else _turned(patch.shape)
+    left, top, right, bottom = patch.box
+    width = alpha.width if right else 0  # of nothing the box stays what it is
+    return Patch(pixels, alpha, shape, (width - right, top, width - left, bottom))
+
+
+def _turned(image: Image.Image) -> Image.Image:
     return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from driveshard.core.errors import UsageError
 from driveshard.core.formatting import error_text, human_size
 from driveshard.sources.python.foreign import guarded
+from driveshard.sources.python.function import let_go, ready
 from driveshard.sources.python.source import PythonSource
 from driveshard.sources.python.target import check_samples, make_importable
 
@@ -54,17 +56,40 @@ class _Given:
         return samples
 
     def _object(self) -> Any:
-        if self.source.token not in _objects:
-            assert self.source.pickled is not None
-            _objects[self.source.token] = guarded(self._unpickle, f"{self.portable}, in a worker process,")
-        return _objects[self.source.token]
+        return _object_of(self.source.token, self.source.pickled, self.source.base, self.portable)
 
-    def _unpickle(self) -> Any:
-        import cloudpickle
 
-        if self.source.base is not None:
-            make_importable(self.source.base)  # it may need what lies beside its module
-        return cloudpickle.loads(self.source.pickled or b"")  # our own bytes
+@dataclass(frozen=True, slots=True)
+class GivenFunction:
+    """A function, or a class whose objects can be called, for batches of samples (see ``function.NamedFunction``)."""
+
+    portable: str
+    base: Path | None
+    token: tuple[int, int]
+    pickled: bytes | None = field(default=None, repr=False, compare=False)
+
+    def load(self) -> Callable[[Any], Any]:
+        """The function itself, in this process. Raises UsageError."""
+        return ready(self, lambda: _object_of(self.token, self.pickled, self.base, self.portable))
+
+    def check(self) -> None:
+        """It is here already."""
+
+
+def _object_of(token: tuple[int, int], pickled: bytes | None, base: Path | None, name: str) -> Any:
+    """What the token stands for, in this process."""
+    if token not in _objects:
+        assert pickled is not None
+        _objects[token] = guarded(lambda: _unpickled(pickled, base), f"{name}, in a worker process,")
+    return _objects[token]
+
+
+def _unpickled(pickled: bytes, base: Path | None) -> Any:
+    import cloudpickle
+
+    if base is not None:
+        make_importable(base)  # it may need what lies beside its module
+    return cloudpickle.loads(pickled)  # our own bytes
 
 
 def given_source(given: Any) -> tuple[GivenSource, str | None]:
@@ -77,15 +102,34 @@ def given_source(given: Any) -> tuple[GivenSource, str | None]:
             f"a {type(given).__name__} can be gone through only once, and a push may have to begin anew",
             advice="Give the function that makes it instead, or an object with __len__ and __getitem__.",
         )
-    token = os.getpid(), next(_numbers)
-    _objects[token] = given
+    token = _kept(given)
     pickled, why = _pickled(given)
     return GivenSource(_name(given), _import_root(given), token, pickled), why
 
 
+def given_function(given: Any) -> tuple[GivenFunction, str | None]:
+    """As ``given_source``, for what is called with batches of samples. Raises UsageError when it cannot be called."""
+    if not callable(given):
+        raise UsageError(
+            f"a function is meant, not a value of type {type(given).__name__}",
+            advice="Give a function that takes a list of samples, or the text 'module:callable'.",
+        )
+    token = _kept(given)
+    pickled, why = _pickled(given)
+    return GivenFunction(_name(given), _import_root(given), token, pickled), why
+
+
+def _kept(given: Any) -> tuple[int, int]:
+    """The token under which it is kept from now on."""
+    token = os.getpid(), next(_numbers)
+    _objects[token] = given
+    return token
+
+
 def forget(source: object) -> None:
     """Let go of the object."""
-    if isinstance(source, GivenSource):
+    if isinstance(source, GivenSource | GivenFunction):
+        let_go(source)
         _objects.pop(source.token, None)
 
 

@@ -108,23 +108,23 @@ class PythonSource:
         iterable itself raises, when it gives fewer samples than before, or when the first hundred all fail.
         """
         assert isinstance(selection, SampleRange)
-        part = _PartRun(self.target, writer)
+        part = PartRun(self.target, writer)
         opened = self._opened()
         if opened.indexable:
             stop = len(self) if selection.stop is None else selection.stop
             for index in range(selection.start, stop):
-                part.take(index, lambda index=index: opened.samples[index])  # type: ignore[misc]
+                part.take(_label(index), lambda index=index: encode_sample(opened.samples[index]))  # type: ignore[misc]
             return part.packed(SampleRange(selection.start, stop))
         return self._pack_stream(selection, part, part_size)
 
-    def _pack_stream(self, selection: SampleRange, part: _PartRun, part_size: int) -> Packed:
+    def _pack_stream(self, selection: SampleRange, part: PartRun, part_size: int) -> Packed:
         stream = self._stream_at(selection.start)
         limit = part_size if selection.stop is None else None
         while selection.stop is None or stream.position < selection.stop:
             sample = stream.peek()
             if sample is _END:
                 break
-            if not part.take(stream.position, lambda sample=sample: sample, limit):  # type: ignore[misc]
+            if not part.take(_label(stream.position), lambda sample=sample: encode_sample(sample), limit):  # type: ignore[misc]
                 break
             stream.advance()
         if selection.stop is not None and stream.position < selection.stop:
@@ -202,7 +202,11 @@ class _Stream:
         self.position += 1
 
 
-class _PartRun:
+def _label(number: int) -> str:
+    return f"sample {number}"
+
+
+class PartRun:
     """One part being filled: counts, failures, and the keys it has, since a zip must not hold one name twice."""
 
     def __init__(self, target: str, writer: MemberWriter) -> None:
@@ -212,14 +216,15 @@ class _PartRun:
         self._failed: list[Failure] = []
         self._files = 0
 
-    def take(self, number: int, fetch: Callable[[], Any], limit: int | None = None) -> bool:
-        """Add sample ``number``, or note why not. False, and nothing done, if the zip would outgrow ``limit``."""
+    def take(self, label: str, encoded: Callable[[], tuple[bytes, Members]], limit: int | None = None) -> bool:
+        """Add what ``encoded()`` gives, key and members, or note why not, by its ``label``. False, and nothing done, if
+        the zip would outgrow ``limit``."""
         try:
-            key, members = run_foreign(lambda: encode_sample(fetch()))
+            key, members = run_foreign(encoded)
             if key in self._keys:
                 raise CodeFailed(f"ValueError: key {key.decode()!r} is already in this part")
         except CodeFailed as failed:
-            self._fail(number, failed)
+            self.fail(label, failed)
             return True
         grown = self._writer.size + sum(member_bytes(path, len(data)) for path, data in members)
         if limit is not None and self._keys and grown > limit:
@@ -233,12 +238,13 @@ class _PartRun:
     def packed(self, selection: SampleRange, exhausted: bool = False) -> Packed:
         return Packed(selection, len(self._keys), self._files, tuple(self._failed), exhausted)
 
-    def _fail(self, number: int, failed: CodeFailed) -> None:
+    def fail(self, label: str, failed: CodeFailed) -> None:
+        """Note a sample that cannot be had. Raises UsageError when the first hundred of the part failed."""
         why = str(failed)
-        self._failed.append(Failure(f"sample {number}", why))
+        self._failed.append(Failure(label, why))
         if not self._keys and len(self._failed) >= _GIVE_UP:
             raise UsageError(
-                f"The first {_GIVE_UP} samples of a part of {self._target} all failed; sample {number}: {why}"
+                f"The first {_GIVE_UP} samples of a part of {self._target} all failed; {label}: {why}"
             ) from failed.__cause__
 
 
@@ -252,14 +258,18 @@ def encode_sample(sample: Any) -> tuple[bytes, Members]:
         sample = Sample(sample["__key__"], {name: sample[name] for name in sample if name != "__key__"})
     if not isinstance(sample, Sample):
         raise TypeError(f"a sample must be a driveshard.Sample, not of type {type(sample).__name__}")
-    key = _checked_key(sample.key)
-    if not sample.fields:
+    return encode_members(_checked_key(sample.key), sample.fields)
+
+
+def encode_members(key: str, fields: Mapping[str, Any], errors: str = "strict") -> tuple[bytes, Members]:
+    """As ``encode_sample``, for a key that is known to be one; ``errors`` is how it becomes bytes."""
+    if not fields:
         raise ValueError(f"sample {key!r} has no field")
     members = [
-        (f"{key}.{_checked_field(name)}".encode(), _plain_bytes(encode_field(name, value)))
-        for name, value in sample.fields.items()
+        (f"{key}.{_checked_field(name)}".encode("utf-8", errors), _plain_bytes(encode_field(name, value)))
+        for name, value in fields.items()
     ]
-    return key.encode(), sorted(members)
+    return key.encode("utf-8", errors), sorted(members)
 
 
 def _plain_bytes(data: bytes) -> bytes:

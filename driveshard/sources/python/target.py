@@ -55,10 +55,13 @@ class Target:
         Raises SourceMissing when file, module or callable is not there; UsageError when importing or calling it
         raises, or when what it returns holds no samples.
         """
-        function = self._find(self._load_file() if self.is_file else self._load_module())
-        samples = guarded(function, self.portable)
+        samples = guarded(self.find(), self.portable)
         check_samples(samples, self.portable)
         return samples
+
+    def find(self) -> Any:
+        """Import it and find the callable, which is not called. Raises as ``call``."""
+        return self._find(self._load_file() if self.is_file else self._load_module())
 
     def _folder(self) -> Path:
         return (Path.cwd() if self.base is None else self.base).absolute()

@@ -7,6 +7,7 @@ holds. Every thread has its own connection.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import logging
@@ -15,6 +16,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -76,6 +78,7 @@ class DriveClient:
         self._lock = threading.Lock()
         self._aborted = False
         self.requests = 0
+        self._date: tuple[float, float] | None = None  # POSIX time that Drive told last, and when in monotonic seconds
         self.resource_keys: dict[str, str] = {}  # of items that are shown to who has their key, by id
         # What is set for the whole machine is not for an emulator on it.
         self._proxy: Proxy | None = None if is_loopback(base_url) else proxy_for_https()
@@ -145,6 +148,8 @@ class DriveClient:
             wire.close()
             raise
         wire.last_used = self._clock.monotonic()
+        with contextlib.suppress(ValueError, KeyError, OverflowError):
+            self._date = parsedate_to_datetime(reply.headers["date"]).timestamp(), wire.last_used
         if reply.status == 401 and not isinstance(self._credentials, google.auth.credentials.AnonymousCredentials):
             self._renew(wire)
         else:
@@ -223,6 +228,13 @@ class DriveClient:
             f"the proxy {self._proxied()} does not let us through to Drive ({why})",
             advice=f"Check {self._proxy.variable}, or unset it if there is no proxy; NO_PROXY names hosts beside it.",
         )
+
+    def time(self) -> float:
+        """Now, as a POSIX time by Drive's own clock; by this machine's while nothing was answered."""
+        if self._date is None:
+            return self._clock.now()
+        told, then = self._date
+        return told + self._clock.monotonic() - then
 
     def is_here(self, uri: str) -> bool:
         """Whether an address is of this Drive: the same scheme, host and port. A secret is sent to no other one."""

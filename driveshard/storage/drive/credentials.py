@@ -138,6 +138,9 @@ def over(login: StoredCredentials, error: BaseException) -> AuthError:
     if login.since is not None:
         days = (datetime.datetime.now(datetime.UTC) - login.since).days
         advice = f"It began {plural(days, 'day')} ago. {advice}"
+        if 0 <= days < TESTING_DAYS - 1:
+            why = "it was taken back, the password was changed, or an administrator lets logins end sooner"
+            advice = f"Run `driveshard login`. It is too young to have ended by itself: {why}."
     return AuthError(f"the login{whose} is no longer valid ({said})", advice=advice)
 
 

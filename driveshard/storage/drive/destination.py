@@ -158,6 +158,7 @@ class DriveDestination:
                 return found
 
     def make_folder(self, file_id: str, name: str, properties: Mapping[str, str]) -> RemoteFile:
+        """As ``destination.Destination``; UsageError when what the folder is to be made in is a file."""
         body: dict[str, Any] = {"id": file_id, "name": name, "mimeType": FOLDER, "appProperties": dict(properties)}
         if self._parent:
             body["parents"] = [self._parent]
@@ -171,6 +172,16 @@ class DriveDestination:
                     advice="Give the link of the folder that it is in.",
                 ) from error
             raise
+
+    def set_properties(self, folder_id: str, properties: Mapping[str, str | None]) -> RemoteFile:
+        """As ``destination.Destination``: Drive merges what is given into what is there, key by key."""
+        request = self._client.files.update(
+            fileId=folder_id, body={"appProperties": dict(properties)}, fields=_FIELDS, supportsAllDrives=True
+        )
+        return read_file(self._client.execute(request), folder_id).as_remote()
+
+    def time(self) -> float:
+        return self._client.time()
 
     # -- resumable uploads ---------------------------------------------------------------------------------------
 
@@ -312,7 +323,7 @@ class DriveDestination:
             return
 
     def trash(self, file_id: str) -> None:
-        """Move a file or folder to Drive's trash; only a place that has one has this. One that is not there is fine."""
+        """As ``destination.Destination``; also for a folder."""
         request = self._client.files.update(
             fileId=file_id, body={"trashed": True}, fields="id,trashed", supportsAllDrives=True
         )

@@ -127,6 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def do_GET(self) -> None:
+        """Answer the browser with the page for what it brought; it is told nothing else, and to keep nothing."""
         status, body = self.server.login.answer(self.path)
         self.send_response(status)
         self.send_header("Content-Type", "text/html; charset=utf-8")

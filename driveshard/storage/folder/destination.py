@@ -4,6 +4,7 @@
         NAME-00000.zip ...         what was stored, under its own name
         .driveshard/folder.json    the folder's id and properties
         .driveshard/ID.json        what is known of a file: name, properties, session, checksums once computed
+        .driveshard/trash/         parts that others replaced, for 30 days
         .driveshard/ID.partial     an unfinished upload; its length is what is held
 
 A file counts as stored when its record says so, its partial file is gone and the file itself is there. The record is
@@ -34,13 +35,14 @@ from driveshard.storage.folder.records import (
     FolderRecord,
     Record,
     began,
+    changed_folder,
     checksums_of,
-    claimed,
     create_own,
     is_damaged,
     is_id,
     is_stored,
     kind_of,
+    make_directory,
     make_room,
     open_own,
     partial_path,
@@ -50,6 +52,7 @@ from driveshard.storage.folder.records import (
     write_all,
     write_public,
 )
+from driveshard.storage.folder.taking_away import delete, delete_folder, put_in_trash
 
 _STRIPES = 64
 
@@ -108,26 +111,23 @@ class FolderDestination:
             if (place / STATE / FOLDER).exists():
                 raise Refused(f"{place} is another dataset's folder", advice="Give another --name.")
             for directory in (self._root, place, place / STATE):
-                self._make(directory)
+                make_directory(directory)
             record = FolderRecord(file_id, dict(properties))
             record.write(place)
             sync_directory(self._root)
             self._places[file_id] = place
             return self._folder(place, record)
 
-    def _make(self, directory: Path) -> None:
-        """Raises Refused where no folder can ever be: that its parent is there, and it cannot be, will not pass."""
-        try:
-            directory.mkdir(exist_ok=True)
-        except (FileNotFoundError, FileExistsError) as error:
-            if not directory.parent.is_dir():
-                raise
-            raise Refused(
-                f"no folder can be made at {directory} ({error.strerror})", advice="Name another one: --to file:DIR."
-            ) from error
-
     def _folder(self, place: Path, record: FolderRecord) -> RemoteFile:
         return RemoteFile(record.id, place.name, 0, None, None, place.as_uri(), dict(record.properties), folder=True)
+
+    def set_properties(self, folder_id: str, properties: Mapping[str, str | None]) -> RemoteFile:
+        with self._request():
+            place = self._require_folder(folder_id)
+            return self._folder(place, changed_folder(place, properties))
+
+    def time(self) -> float:
+        return time.time()
 
     def _require_parent(self) -> None:
         if not self._root.parent.is_dir():
@@ -269,32 +269,22 @@ class FolderDestination:
         with self._request(), self._holding(file_id):
             folder = self._find_folder(file_id)
             if folder is not None:
-                self._remove_folder(file_id, folder)
+                with self._naming:
+                    delete_folder(folder)
+                    self._places.pop(file_id, None)
                 return
             place = self._locate(file_id)
             if place is None:
                 return
-            record = Record.read(record_path(place, file_id))
-            if record is not None and is_stored(place, file_id, record) and not claimed(place, file_id, record.name):
-                (place / record.name).unlink(missing_ok=True)
-            partial_path(place, file_id).unlink(missing_ok=True)
-            record_path(place, file_id).unlink(missing_ok=True)
+            delete(place, file_id)
             self._places.pop(file_id, None)
 
-    def _remove_folder(self, folder_id: str, place: Path) -> None:
-        """What was stored here goes, and the folder with it unless somebody else put something there."""
-        with self._naming:
-            for file_id, record in list(records(place)):
-                if is_stored(place, file_id, record):
-                    (place / record.name).unlink(missing_ok=True)
-            for one in (place / STATE).iterdir():
-                if one.name != FOLDER:
-                    one.unlink(missing_ok=True)
-            (place / STATE / FOLDER).unlink(missing_ok=True)
-            (place / STATE).rmdir()
-            with contextlib.suppress(OSError):
-                place.rmdir()
-            self._places.pop(folder_id, None)
+    def trash(self, file_id: str) -> None:
+        with self._request(), self._holding(file_id):
+            place = self._locate(file_id)
+            if place is not None:
+                put_in_trash(place, file_id)
+                self._places.pop(file_id, None)
 
     def share(self, folder_id: str, who: str, before_write: Callable[[], None] = lambda: None) -> str:
         """A plain folder has no permissions: ``nobody`` is fine, all else raises ShareRefused."""

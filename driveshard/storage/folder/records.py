@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from driveshard.core.errors import DriveshardError, Refused, StorageFull, Unavailable
 from driveshard.core.files import sync_directory, write_whole
 from driveshard.core.model import UploadSession
@@ -27,6 +29,7 @@ FOLDER = "folder.json"
 ARTIFACT = {"driveshard": "artifact"}
 """Properties of the small files beside the parts, which are made anew at any time."""
 _ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
+_LOCKED = 10.0  # seconds that a change of a folder's record may wait for others
 _LARGEST = 1 << 20  # bytes of a record that are read
 _OWN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
@@ -79,6 +82,34 @@ class FolderRecord:
 
     def write(self, place: Path) -> None:
         write_whole(place / STATE / FOLDER, json.dumps(asdict(self)).encode())
+
+
+def changed_folder(place: Path, properties: Mapping[str, str | None]) -> FolderRecord:
+    """The record of a dataset's folder after some of its properties were set or, given as None, taken away. Raises
+    Unavailable when it is no more, or when somebody else is changing it all the time."""
+    try:
+        with FileLock(place / STATE / f"{FOLDER}.lock", timeout=_LOCKED):
+            record = FolderRecord.read(place)
+            if record is None:
+                raise Unavailable(f"the dataset's folder {place} is no longer there; is the disk still connected?")
+            merged = {**record.properties, **properties}
+            record = FolderRecord(record.id, {key: value for key, value in merged.items() if value is not None})
+            record.write(place)
+            return record
+    except Timeout as error:
+        raise Unavailable(f"the record of {place} is being changed by somebody else") from error
+
+
+def make_directory(directory: Path) -> None:
+    """Raises Refused where no folder can ever be: that its parent is there, and it cannot be, will not pass."""
+    try:
+        directory.mkdir(exist_ok=True)
+    except (FileNotFoundError, FileExistsError) as error:
+        if not directory.parent.is_dir():
+            raise
+        raise Refused(
+            f"no folder can be made at {directory} ({error.strerror})", advice="Name another one: --to file:DIR."
+        ) from error
 
 
 def is_damaged(place: Path) -> bool:
@@ -165,7 +196,7 @@ def make_room(place: Path, name: str, file_id: str, properties: Mapping[str, str
     of what it holds, so it is kept under a name beside."""
     known = [(other, record) for other, record in records(place) if other != file_id and record.name == name]
     made_anew = properties == ARTIFACT and any(record.properties == ARTIFACT for _, record in known)
-    beside = None if made_anew or not os.path.lexists(place / name) else _unused_name(place, name)
+    beside = None if made_anew or not os.path.lexists(place / name) else unused_name(place, name)
     for other, record in known:
         if beside is not None and is_stored(place, other, record):
             # Before the file moves: a kill in between leaves a record without a file, never one of the wrong file.
@@ -182,7 +213,8 @@ def claimed(place: Path, file_id: str, name: str) -> bool:
     return any(other != file_id and record.stored and record.name == name for other, record in records(place))
 
 
-def _unused_name(place: Path, name: str) -> str:
+def unused_name(place: Path, name: str) -> str:
+    """A name beside it that nothing has."""
     stem, dot, suffix = name.rpartition(".")
     count = 1
     while os.path.lexists(place / (found := f"{stem}.kept-{count}{dot}{suffix}")):

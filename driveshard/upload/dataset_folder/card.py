@@ -20,6 +20,11 @@ CARD, PREVIEW = "README.md", "preview.jpg"
 _MOST_PARTS = 200  # listed
 _MOST_FIELDS = 12
 
+_TOGETHER = "Files whose path is the same up to the first dot of the name belong to one sample."
+_TOGETHER_TREES = (
+    "Files of one name in several folders (`fg_bg/x.jpg`, `fg_bg_mask/x_mask.jpg`) belong to one sample;"
+    ' `driveshard.Dataset(..., key="trees")` reads them so, and they are counted so here.'
+)
 _UNPACK = """\
 mkdir -p {folder}
 for part in {stem}-?????.zip; do unzip -q -o "$part" -d {folder}; done
@@ -113,7 +118,7 @@ class Card:
     def _inside(self) -> Iterator[str]:
         inside = self.contents
         yield "## What is inside"
-        yield "Files whose path is the same up to the first dot of the name belong to one sample."
+        yield _TOGETHER_TREES if self.manifest.source.get("layout") == "trees" else _TOGETHER
         if inside is None or not inside.of:
             return
         seen = "" if inside.of >= self.manifest.samples else f" (of {plural(inside.of, 'sample')} looked at)"

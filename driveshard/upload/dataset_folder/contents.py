@@ -15,8 +15,9 @@ from typing import Any
 from driveshard.archive.names import as_text
 from driveshard.archive.zip_reader import whole_members
 from driveshard.core.model import FileList, sample_key
+from driveshard.sources.composite.layouts import as_sample
 from driveshard.upload.ledger.ledger import Ledger
-from driveshard.upload.plan.files import known_rows
+from driveshard.upload.plan.known import seen_rows
 
 _LABEL_BYTES = 4096  # a larger one is no label
 _MOST_VALUES = 24  # a label with more values is a measurement
@@ -42,6 +43,8 @@ class Contents:
 def note_contents(ledger: Ledger, heads: Iterable[bytes]) -> None:
     """Count, and note it in the ledger; ``heads`` are bytes of parts, from anywhere in them."""
     members = [(as_text(path), data) for head in heads for path, data in whole_members(head)]
+    if ledger.get("settings", {}).get("layout") == "trees":
+        members = sorted((as_sample(path), data) for path, data in members)
     seen = _counted((path, len(data)) for path, data in members)
     exact = _counted(_known(ledger)) if _is_folder(ledger) else seen
     labels = _labels(members, seen.of)
@@ -61,7 +64,7 @@ def _is_folder(ledger: Ledger) -> bool:
 
 
 def _known(ledger: Ledger) -> Iterator[tuple[str, int]]:
-    return ((as_text(row[0]), row[1]) for row, _, _ in known_rows(ledger))
+    return ((as_text(row[0]), row[1]) for row, _, _ in seen_rows(ledger))
 
 
 def _counted(files: Iterable[tuple[str, int]]) -> Contents:

@@ -92,24 +92,38 @@ class DatasetFolder:
         ids = self._around.later(self._around.prepare_ids)
         found = self._find()
         ids.result()
+        if found is not None:
+            found = self._admitted(found)  # else parts that another machine still sends would be missed
         if found is None:
             self._ledger.create_job(self._name, **self._facts)
             return True
         Recovery(self._around, self._source, found, self._facts["settings"]).adopt(self._records(found.id))
-        self._ledger.note(**self._facts, folder_id=found.id, folder_made=True, name=self._name)
+        others = [] if self._around.lease is None else self._around.lease.others(found)
+        self._ledger.note(**self._facts, folder_id=found.id, folder_made=True, name=self._name, others=others)
         self._ledger.note(job=found.properties["job"])  # last: without it the ledger counts as new
         return False
 
     def open(self, *, recreate: bool = False) -> RemoteFile:
         """Make it, or look at it as it is now. Raises NotFound when it is gone, unless it is to be made anew."""
         try:
-            remote = self.look() if self.was_made else self._make()
+            remote = self._caught_up(self._admitted(self.look())) if self.was_made else self._make()
         except NotFound:
             if not recreate:
                 raise
             remote = self._begin_anew()
         self._write_anchor(Anchor(remote.id, self._ledger.get("job")))
         return remote
+
+    def _admitted(self, folder: RemoteFile) -> RemoteFile:
+        return folder if self._around.lease is None else self._around.lease.admit(folder)
+
+    def _caught_up(self, folder: RemoteFile) -> RemoteFile:
+        """The ledger knows what other homes did with the dataset, now that none of them pushes it."""
+        others = [] if self._around.lease is None else self._around.lease.others(folder)
+        if set(others) - set(self._ledger.get("others", [])):
+            Recovery(self._around, self._source, folder, self._facts["settings"]).catch_up(self._records(folder.id))
+            self._ledger.note(others=others)
+        return folder
 
     @property
     def was_made(self) -> bool:
@@ -160,9 +174,18 @@ class DatasetFolder:
             except NotFound:
                 pass
         while True:
-            found = find_folder(self._name, self._around)
+            found = self._as_it_is_now(find_folder(self._name, self._around))
             if found is not None or not self._some_traces or not self._waited_for_lists():
                 return found
+
+    def _as_it_is_now(self, listed: RemoteFile | None) -> RemoteFile | None:
+        """A list may tell of a folder as it was minutes ago, and who pushes it may be another now."""
+        if listed is None or self._around.lease is None:
+            return listed
+        try:
+            return self._around.ask(lambda: self._destination.get(listed.id), doing="looking for the dataset's folder")
+        except NotFound:
+            return None
 
     def _records(self, folder_id: str) -> list[RemoteFile]:
         """The files in the folder, those included that the last run stored just before its ledger was lost."""
@@ -199,6 +222,8 @@ class DatasetFolder:
                 made = self._make_once(folder_id)
                 if made is not None:
                     self._ledger.note(folder_made=True)
+                    if self._around.lease is not None:
+                        self._around.lease.made(made)
                     return made
             except IdRefused as error:  # once it may be for the id: a folder that was made, and deleted before we knew
                 if refused is not None:
@@ -211,6 +236,8 @@ class DatasetFolder:
         """None when the id belongs to another file."""
         settings = settings_digest(self._ledger.get("settings"))
         properties: dict[str, str] = {"driveshard": "folder", "job": self._ledger.get("job"), "settings": settings}
+        if self._around.lease is not None:
+            properties |= self._around.lease.of_new_folder()
         try:
             return self._around.write(
                 lambda: self._destination.make_folder(folder_id, self._name, properties),

@@ -22,18 +22,19 @@ def index_of(manifest: Manifest, ledger: Ledger, read: Read) -> bytes | None:
     parts = []
     try:
         for part in sorted(manifest.parts, key=lambda part: part.number):
-            directory = _directory(part, ledger, read)
+            directory = directory_of(part, ledger, read)
             if (directory.begins < 0).any():
                 return None
             parts.append((IndexedPart(part.name, part.size, part.sha256), directory))
     except (BrokenDirectory, zlib.error):
         return None
     stream = io.BytesIO()
-    save_index(build_index(parts), stream)
+    save_index(build_index(parts, manifest.deleted_paths, manifest.hidden), stream)
     return stream.getvalue()
 
 
-def _directory(part: ManifestPart, ledger: Ledger, read: Read) -> Directory:
+def directory_of(part: ManifestPart, ledger: Ledger, read: Read) -> Directory:
+    """The part's directory: as the ledger kept it, else from where the part lies. Raises BrokenDirectory."""
     packed = ledger.end(part.number, part.sha256)
     if packed is None:
         return read_directory(lambda start, length: read(part, start, length), part.size)

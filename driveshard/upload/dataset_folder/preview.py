@@ -45,8 +45,13 @@ def preview(
     counts the members a kind, as ``names.kinds_of``, and is empty when nobody knows; ``format`` is JPEG or PNG."""
     if kinds and not any(kind == OTHER or f".{kind}".endswith(IMAGES) for kind in kinds):
         return None
+    deleted = manifest.deleted_paths
+
+    def tiles_in(window: Window) -> list[Tile]:
+        return _tiles_in(window, read(window.part, window.start, window.length), deleted)
+
     with ThreadPoolExecutor(_AT_ONCE, "preview") as pool:
-        found = pool.map(lambda one: _tiles_in(one, read(one.part, one.start, one.length)), windows(manifest))
+        found = pool.map(tiles_in, windows(manifest))
         tiles = [tile for some in found for tile in some]
     return contact_sheet(tiles[:_TILES], format=format) if tiles else None
 
@@ -84,14 +89,18 @@ def _add(found: list[Window], part: ManifestPart, start: int, length: int) -> No
         found.append(Window(part, start, length, 1))
 
 
-def _tiles_in(window: Window, data: bytes) -> list[Tile]:
-    tiles = tiles_of(data)
-    if any(tile.mask is not None for tile in tiles):  # at either end of the window, a mask may lie beyond
-        if window.start > 0 and tiles[0].mask is None:
-            del tiles[0]
-        if window.start + window.length < _end_of_members(window.part) and tiles[-1].mask is None:
-            del tiles[-1]
+def _tiles_in(window: Window, data: bytes, deleted: frozenset[bytes]) -> list[Tile]:
+    tiles = tiles_of(data, deleted)
+    whole = max(map(_pictures, tiles), default=0)  # at either end of the window, a mask or another may lie beyond
+    if tiles and window.start > 0 and _pictures(tiles[0]) < whole:
+        del tiles[0]
+    if tiles and window.start + window.length < _end_of_members(window.part) and _pictures(tiles[-1]) < whole:
+        del tiles[-1]
     return spread(tiles, window.tiles)
+
+
+def _pictures(tile: Tile) -> int:
+    return sum(picture is not None for picture in tile.pictures)
 
 
 def spread(items: Sequence[T], count: int) -> list[T]:

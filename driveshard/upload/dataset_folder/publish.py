@@ -26,13 +26,14 @@ from driveshard.upload.dataset_folder.card import CARD, PREVIEW, card_of
 from driveshard.upload.dataset_folder.contents import note_contents
 from driveshard.upload.dataset_folder.preview import preview, spread
 from driveshard.upload.ledger.ledger import Ledger
+from driveshard.upload.ledger.rows import LedgerPart
 from driveshard.upload.result import not_shared
 from driveshard.upload.send.uploader import HEAD, HEADS
 from driveshard.upload.side_by_side import Later
 from driveshard.upload.surroundings import Surroundings
 
 Sha256s = tuple[str, ...]
-"""Of parts, in the order of their numbers."""
+"""Of parts, in the order of their numbers; and of what is deleted."""
 
 _SMALL_PARTS = 24
 _TRIES = 3
@@ -63,6 +64,7 @@ class Publisher:
         same = known is not None and known[1] == hashlib.md5(data, usedforsecurity=False).hexdigest()
         if same and not self._ledger.get("publishing"):
             return
+        self._around.hold()
         self._ledger.note(publishing=True)  # the manifest may be there before what goes beside it
         written = [
             self._around.later(lambda: self._put(manifests.NAME, data, "application/json")),
@@ -257,27 +259,13 @@ class Publisher:
 
 
 def _sha256s(manifest: Manifest) -> Sha256s:
-    return tuple(part.sha256 for part in manifest.parts)
+    return (*(part.sha256 for part in manifest.parts), manifest.hidden)
 
 
 def manifest_of(ledger: Ledger) -> Manifest:
     """The manifest of a dataset whose parts are all released."""
     totals = ledger.totals()
-    parts = tuple(
-        ManifestPart(
-            number=part.number,
-            name=part.file_name,
-            id=part.file_id or "",
-            size=part.size or 0,
-            md5=part.md5 or "",
-            sha256=part.sha256 or "",
-            samples=part.samples or 0,
-            files=part.files or 0,
-            first=part.first or "",
-            last=part.last or "",
-        )
-        for part in ledger.parts()
-    )
+    parts = tuple(manifest_part(part) for part in ledger.parts())
     return Manifest(
         name=ledger.get("name"),
         job=ledger.get("job"),
@@ -285,4 +273,21 @@ def manifest_of(ledger: Ledger) -> Manifest:
         samples=totals.samples,
         files=totals.files,
         parts=parts,
+        deleted=tuple(path.decode("utf-8", "surrogateescape") for path in sorted(ledger.dropped_files())),
+    )
+
+
+def manifest_part(part: LedgerPart) -> ManifestPart:
+    """A released part as the manifest tells of it."""
+    return ManifestPart(
+        number=part.number,
+        name=part.file_name,
+        id=part.file_id or "",
+        size=part.size or 0,
+        md5=part.md5 or "",
+        sha256=part.sha256 or "",
+        samples=part.samples or 0,
+        files=part.files or 0,
+        first=part.first or "",
+        last=part.last or "",
     )

@@ -11,16 +11,19 @@ import os
 import re
 import zlib
 from array import array
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from driveshard.archive import names as member_names
+from driveshard.archive.manifest import NAME as MANIFEST
+from driveshard.archive.manifest import Manifest
 from driveshard.archive.zip_reader import DAMAGED, directory_of
 from driveshard.core.errors import Mismatch, Unavailable, UsageError
 from driveshard.core.events import Notice
-from driveshard.core.formatting import printable
+from driveshard.core.formatting import plural, printable
 from driveshard.core.model import FileList, Part, RemoteFile, SampleRange, Selection
 from driveshard.sources.base import Source
 from driveshard.sources.folder import FolderSource
@@ -93,9 +96,39 @@ class Recovery:
         """Take over every intact part, and the small files beside them. Raises UsageError when none of them is of this
         source, Mismatch when a part is not a zip."""
         self._ledger.forget()
-        seen: set[int | str] = set()  # numbers and names
+        self._adopt_parts(listed, set())
+        if self._matched is False:
+            raise UsageError(
+                f"the folder of that name on Drive holds none of the files of {self._source.describe()}",
+                advice="Give another --name.",
+            )
+        self._adopt_artifacts(listed)
+        found = len(self._ledger.parts())
+        self._emit(Notice(f"The ledger was lost; {found} parts that are on Drive already were found and kept"))
+
+    def catch_up(self, listed: list[RemoteFile]) -> None:
+        """Take over what another home pushed since this ledger was written. What this one had not finished is planned
+        anew: the other may have sent the same files in other parts."""
+        for part in self._ledger.parts(unfinished=True):
+            self._ledger.drop(part.number)
+        known = self._ledger.parts()
+        ids = {part.file_id for part in known}
+        self._generation = int(self._ledger.get("generation", 0)) + 1
+        self._adopt_parts([one for one in listed if one.id not in ids], {part.number for part in known})
+        self._adopt_artifacts(listed)
+        found = len(self._ledger.parts()) - len(known)
+        if found:
+            self._emit(Notice(f"Another machine pushed this dataset meanwhile; {plural(found, 'part')} of it came in"))
+
+    def _adopt_parts(self, listed: list[RemoteFile], numbers: set[int]) -> None:
+        """Those that are intact, and of another number than ``numbers``."""
+        seen: set[int | str] = {*numbers}  # numbers and names
         parts = [(facts, one) for one in listed if (facts := facts_of(one, self._job)) is not None]
+        replaced = self._by_the_manifest(listed)
         for facts, remote in sorted(parts, key=lambda one: one[0].number):
+            if replaced(facts.number):
+                self._emit(Notice(f"{remote.name} is left beside the parts: the manifest does not tell of it any more"))
+                continue
             checked = self._with_checksum(remote)
             if facts.number in seen or remote.name in seen:
                 continue
@@ -104,17 +137,29 @@ class Recovery:
                 continue
             seen |= {facts.number, remote.name}
             self._adopt_part(facts, checked)
-        if self._matched is False:
-            raise UsageError(
-                f"the folder of that name on Drive holds none of the files of {self._source.describe()}",
-                advice="Give another --name.",
-            )
+        self._ledger.note(generation=self._generation)
+
+    def _adopt_artifacts(self, listed: list[RemoteFile]) -> None:
         for remote in listed:
             if remote.properties.get("driveshard") == "artifact":
                 self._ledger.note_artifact(remote.name, remote.id, remote.md5 or "")
-        self._ledger.note(generation=self._generation)
-        found = len(self._ledger.parts())
-        self._emit(Notice(f"The ledger was lost; {found} parts that are on Drive already were found and kept"))
+
+    def _by_the_manifest(self, listed: list[RemoteFile]) -> Callable[[int], bool]:
+        """Take over which files are deleted. Returns whether a part was replaced: numbers only grow, so one that is
+        older than the manifest's last and not in it has gone from the dataset, though not yet from the folder."""
+        for remote in listed:
+            if remote.name == MANIFEST and remote.properties.get("driveshard") == "artifact" and remote.size > 0:
+                with suppress(Mismatch):
+                    manifest = Manifest.decode(self._read(remote, 0, remote.size))
+                    self._ledger.drop_files(manifest.deleted_paths)
+                    numbers = {part.number for part in manifest.parts}
+                    return lambda number: number not in numbers and number < max(numbers, default=0)
+        return lambda _: False
+
+    def _read(self, remote: RemoteFile, start: int, length: int) -> bytes:
+        return self._around.ask(
+            lambda: self._destination.read(remote.id, start, length), doing=f"reading {remote.name}"
+        )
 
     def _with_checksum(self, listed: RemoteFile) -> RemoteFile:
         """The file, once Drive has its checksum: taken for lost, it would be uploaded a second time."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from driveshard.archive.names import EXAMPLES, KINDS, as_text, facts_of, kinds_of, sentence
 from driveshard.core.model import FileList, sample_key
 from driveshard.upload.ledger.ledger import Ledger
-from driveshard.upload.plan.files import known_rows
+from driveshard.upload.plan.known import seen_rows
 
 if TYPE_CHECKING:
     from driveshard.upload.dataset_folder.clashes import Clashes
@@ -64,6 +64,11 @@ def _is_made(ledger: Ledger) -> bool:
     return bool(parts) and not isinstance(ledger.kept_selection(parts[0].number), FileList)
 
 
+def _repeats(ledger: Ledger) -> bool:
+    """Whether a folder's parts may hold more members than readers see."""
+    return len(ledger.generations()) > 1 or bool(ledger.get("dropped"))
+
+
 def _look_at_old_parts(ledger: Ledger) -> None:
     """Parts of a folder that were packed before names were looked at; of made samples nobody knows them any more."""
     known = ledger.names()
@@ -81,9 +86,9 @@ def _counts(ledger: Ledger, clashes: Clashes) -> tuple[int, int]:
         each = {part.number: (part.files or 0) / max(1, part.samples or 0) for part in parts}
         again = sum(count * each[number] for number, count in clashes.repeated.items())
         return samples - clashes.repeated.total(), files - round(again)
-    if len(ledger.generations()) < 2 or _is_made(ledger):
+    if _is_made(ledger) or not _repeats(ledger):
         return samples, files
-    paths = (as_text(row[0]) for row, _, _ in known_rows(ledger))
+    paths = (as_text(row[0]) for row, _, _ in seen_rows(ledger))
     runs = [0, 0]
     for _, members in groupby(paths, key=sample_key):
         runs[0] += 1
@@ -96,8 +101,8 @@ def _kinds(ledger: Ledger) -> dict[str, int]:
     known = [trouble.get("kinds") for trouble, _ in ledger.names().values()]
     if not all(known):
         return {}
-    if len(ledger.generations()) > 1 and not _is_made(ledger):
-        return kinds_of((row[0] for row, _, _ in known_rows(ledger)), by_key=False)
+    if _repeats(ledger) and not _is_made(ledger):
+        return kinds_of((row[0] for row, _, _ in seen_rows(ledger)), by_key=False)
     counts: Counter[str] = Counter()
     for kinds in known:
         counts.update(kinds or {})

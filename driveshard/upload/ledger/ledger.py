@@ -20,12 +20,13 @@ from typing import Any
 from driveshard.core.errors import Defect
 from driveshard.core.model import FileList, NameFacts, Part, PartSpec, PartState, Selection, UploadSession
 from driveshard.core.sqlite import SURROUNDINGS, create_private, put_names, reading, transaction, unusable
+from driveshard.upload.ledger.replaced import Arrived, Replaced, put_part, put_values
 from driveshard.upload.ledger.rows import PART_COLUMNS, LedgerDamaged, LedgerPart, Totals, part_of
-from driveshard.upload.ledger.schema import APPLICATION_ID, ENDS, NAMES, SCHEMA, SCHEMA_VERSION
+from driveshard.upload.ledger.schema import APPLICATION_ID, ENDS, NAMES, REPLACED, SCHEMA, SCHEMA_VERSION
 from driveshard.upload.ledger.selections import decode_selection, encode_selection
 
 
-class Ledger:
+class Ledger(Replaced):
     """Open or create the journal at ``path``. Raises LedgerDamaged and, as every method does, TempFull when the disk it
     is on is full or not writable, Busy when another program holds it."""
 
@@ -56,7 +57,8 @@ class Ledger:
             with self._write() as db:
                 for statement in SCHEMA.split(";\n"):
                     db.execute(statement)
-                db.execute(ENDS)
+                for statement in (ENDS, *REPLACED):
+                    db.execute(statement)
                 db.execute(f"PRAGMA application_id={APPLICATION_ID}")
                 db.execute(NAMES)
                 db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
@@ -70,7 +72,8 @@ class Ledger:
             raise LedgerDamaged(verdict)
         if "names" not in tables:
             self._db.execute(NAMES)
-        self._db.execute(ENDS)
+        for statement in (ENDS, *REPLACED):
+            self._db.execute(statement)
 
     def _close_quietly(self) -> None:
         with contextlib.suppress(AttributeError, sqlite3.Error):
@@ -105,7 +108,7 @@ class Ledger:
     def note(self, **values: Any) -> None:
         """Note JSON values about the dataset, all or none."""
         with self._write() as db:
-            _put(db, values)
+            put_values(db, values)
 
     @property
     def is_new(self) -> bool:
@@ -121,9 +124,9 @@ class Ledger:
         """As ``create_job``, and forget all that was noted of the dataset before: its folder is gone."""
         job = uuid.uuid4().hex
         with self._write() as db:
-            for table in ("parts", "artifacts", "names", "meta"):
+            for table in ("parts", "artifacts", "names", "meta", "retired", "dropped"):
                 db.execute(f"DELETE FROM {table}")  # noqa: S608
-            _put(db, {"job": job, "name": name, **values})
+            put_values(db, {"job": job, "name": name, **values})
         return job
 
     def totals(self) -> Totals:
@@ -140,9 +143,10 @@ class Ledger:
         return Totals(parts, released, samples, files, size)
 
     def contents(self) -> str:
-        """Changes whenever any part's bytes do."""
+        """Changes whenever any part's bytes do, or which files are dropped."""
         rows = self._rows("SELECT number, sha256, state = 'planned' FROM parts ORDER BY number")
-        return hashlib.sha256(repr(rows).encode()).hexdigest()
+        dropped = self.get("dropped") or ""
+        return hashlib.sha256((repr(rows) + dropped).encode()).hexdigest()
 
     def settled(self) -> dict[str, Any]:
         """What ``settling.settle`` noted about the parts as they are now; empty when that is still to be done."""
@@ -203,9 +207,6 @@ class Ledger:
         """The compressed end of that zip, None when it is not known."""
         rows = self._rows("SELECT data FROM ends WHERE number = ? AND sha256 = ?", number, sha256)
         return bytes(rows[0][0]) if rows else None
-
-    def next_number(self) -> int:
-        return int(self._rows("SELECT coalesce(max(number) + 1, 0) FROM parts")[0][0])
 
     # -- parts: transitions --------------------------------------------------------------------------------------
 
@@ -332,17 +333,7 @@ class Ledger:
     def adopt(self, part: Part, file_id: str, generation: int, superseded: tuple[int, int] = (0, 0)) -> None:
         """-> released: a part found on the destination when the ledger itself was lost."""
         with self._write() as db:
-            db.execute(
-                "INSERT INTO parts (number, state, file_name, generation, estimate, part_size, files, samples, size,"
-                " md5, sha256, first, last, file_id, offset, superseded_files, superseded_samples)"
-                " VALUES (?, 'released', ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    *(part.number, part.file_name, generation, part.size, part.files, part.samples, part.size),
-                    *(part.md5, part.sha256, part.first, part.last, file_id, part.size, *superseded),
-                ),
-            )
-            db.execute("INSERT INTO selections VALUES (?, ?)", (part.number, encode_selection(part.selection)))
-            put_names(db, part.number, part.names)
+            put_part(db, Arrived(part, file_id, generation, superseded))
 
     # -- the members' names ---------------------------------------------------------------------------------------
 
@@ -377,8 +368,3 @@ class Ledger:
         """It is gone from the destination; the next one gets another id."""
         with self._write() as db:
             db.execute("DELETE FROM artifacts WHERE name = ?", (name,))
-
-
-def _put(db: sqlite3.Connection, values: Mapping[str, Any]) -> None:
-    for key, value in values.items():
-        db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value, sort_keys=True)))

@@ -33,6 +33,13 @@ CREATE TABLE IF NOT EXISTS names (
 )
 """
 
+# Beside them: parts that others replaced, until they are gone from the destination; and paths that parts hold and
+# nobody is to see.
+REPLACED = (
+    "CREATE TABLE IF NOT EXISTS retired (file_id TEXT PRIMARY KEY, file_name TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS dropped (path BLOB PRIMARY KEY) WITHOUT ROWID",
+)
+
 # Beside them, in older ledgers made when they are opened: the compressed end of each part's zip from its directory on,
 # and the checksum of the zip that it is of. Without a row the end is read from the destination.
 ENDS = """

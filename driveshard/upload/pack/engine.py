@@ -96,8 +96,11 @@ class Engine:
         with contextlib.suppress(RuntimeError):  # no more threads: whoever needs one says so
             threading.Thread(target=self._warm_up, name="warm-up", daemon=True).start()
 
-    def submit(self, spec: PartSpec, source: Source, target: Path, max_bytes: int) -> Future[Part]:
-        """Build a part soon, as packer.build_part does; its errors come out of the Future.
+    def submit(
+        self, spec: PartSpec, source: Source, target: Path, max_bytes: int, *, alone: bool = False
+    ) -> Future[Part]:
+        """Build a part soon, as packer.build_part does; its errors come out of the Future. A part that is built
+        ``alone`` has all cores to itself.
 
         The Future raises WorkerLost when a worker died (the temporary file may then be left behind, for the caller to
         sweep), and Interrupted or WorkerLost after ``close(cancel=True)``. Raises Interrupted when already closed, and
@@ -106,8 +109,20 @@ class Engine:
         if self._losses[spec.number] >= _LOSSES:
             raise self._given_up(f"{spec.file_name} was built")
         return self._run(
-            spec.number, lambda crew: partial(crew.build, spec, source, target, max_bytes, *crew.arguments)
+            spec.number,
+            lambda crew: partial(
+                crew.build, spec, source, target, max_bytes, *((alone and crew.alone) or crew.arguments)
+            ),
         )
+
+    def call(self, number: int, work: Callable[[], T], words: str) -> Future[T]:
+        """Anything else, done soon where parts are built, as a module's function and values that can be pickled.
+
+        ``number`` is its own among those of this engine, ``words`` say what was done, as in "a part was read". Fails as
+        ``submit`` does."""
+        if self._losses[number] >= _LOSSES:
+            raise self._given_up(words)
+        return self._run(number, lambda _: work)
 
     def measure(self, measure: Callable[[Any], T], source: Any) -> T:
         """``measure(source)``, called where parts are built, since samples that end their process do so there too.
@@ -311,11 +326,12 @@ def _start_threads(workers: int) -> Crew:
         if stopped.is_set():
             raise Interrupted("Stopped in the middle of a part.")
 
-    return Crew(DaemonThreads(workers, "pack"), stopped.set, build_part, (check, _spare_core(workers)))
+    spare, alone = _spare_core(workers), _spare_core(1)
+    return Crew(DaemonThreads(workers, "pack"), stopped.set, build_part, (check, spare), alone=(check, alone))
 
 
 def _start_processes(workers: int) -> Crew:
     context = helper_context()
     lifeline, held = context.Pipe(duplex=False)
     executor = process_pool(workers, context, live_by, lifeline)
-    return Crew(executor, held.close, build_part, (None, _spare_core(workers)))
+    return Crew(executor, held.close, build_part, (None, _spare_core(workers)), alone=(None, _spare_core(1)))

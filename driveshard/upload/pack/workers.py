@@ -39,14 +39,16 @@ _PRELOAD = ["driveshard.upload.pack.engine", "driveshard.sources.folder"]
 
 @dataclass(frozen=True)
 class Crew:
-    """A running executor. ``build`` is called as ``build_part`` is, with ``arguments`` after the first four; ``stop``
-    ends running builds at once. ``prove`` says that a first worker has to be waited for, to see that it starts."""
+    """A running executor. ``build`` is called as ``build_part`` is, with ``arguments`` after the first four, ``alone``
+    in their place where no other part is built meanwhile; ``stop`` ends running builds at once. ``prove`` says that a
+    first worker has to be waited for, to see that it starts."""
 
     executor: Executor
     stop: Callable[[], None]
     build: Callable[..., Part]
     arguments: tuple[Any, ...] = ()
     prove: bool = True
+    alone: tuple[Any, ...] = ()
 
 
 class _Bare(threading.local):

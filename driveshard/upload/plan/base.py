@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from driveshard.config.settings import PushOptions
 from driveshard.core.formatting import human_seconds, human_size
 from driveshard.core.model import Part, PartSpec, Selection
 from driveshard.upload.naming import part_file_name
@@ -32,6 +33,20 @@ class Cut:
 
     def spec(self, number: int, selection: Selection, estimate: int) -> PartSpec:
         return PartSpec(number, part_file_name(self.name, number), selection, estimate, self.part_size)
+
+
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """What becomes of a folder's files that are another than the dataset has: changed ones are ``ignored`` rather than
+    packed again; deleted ones are ``dropped`` rather than kept, more than half of all only if somebody is ``sure``."""
+
+    ignored: bool = False
+    dropped: bool = False
+    sure: bool = False
+
+    @classmethod
+    def of(cls, options: PushOptions) -> Differences:
+        return cls(options.changed == "ignore", options.deleted == "drop", options.yes)
 
 
 def many_small(parts: int, size: int) -> str | None:

@@ -5,10 +5,9 @@ Both sides of the comparison are in path order, so it is a merge in constant mem
 
 from __future__ import annotations
 
-import heapq
 from array import array
 from collections.abc import Iterable, Iterator
-from itertools import chain, groupby, islice, repeat
+from itertools import chain, islice
 from operator import itemgetter
 
 from driveshard.archive.zip_size import EMPTY_ZIP, MOST_MEMBERS, ZIP64_END, member_cost, members_cost
@@ -20,16 +19,15 @@ from driveshard.core.model import Failure, FileList, Part, PartState
 from driveshard.sources.folder import FolderSource, Row, in_words
 from driveshard.sources.mounts import NOT_FILES, OTHER
 from driveshard.upload.ledger.ledger import Ledger
-from driveshard.upload.plan.base import Cut, many_small
+from driveshard.upload.plan.base import Cut, Differences, many_small
+from driveshard.upload.plan.deleted import Deleted
+from driveshard.upload.plan.known import Known, known_rows
 
 _4GIB = 2**32
 _ZIP64_A_MEMBER = 12  # bytes more for a member that begins beyond 4 GiB
 
 _RESTAMPED_AT_ONCE = 20_000
 _PIECE = 256  # rows
-
-Known = tuple[Row, int | None, int]
-"""A file as a part holds it, the CRC-32 of what was packed (None while it is only planned), and the part's number."""
 
 Fresh = tuple[list[Row], list[bytes]]
 """Rows in path order, and the paths of those that replace a file that an older part holds."""
@@ -46,7 +44,15 @@ class FilePlanner:
     sequential = False
 
     def __init__(
-        self, source: FolderSource, ledger: Ledger, cut: Cut, clock: Clock, emit: Emit, *, checksum: bool = False
+        self,
+        source: FolderSource,
+        ledger: Ledger,
+        cut: Cut,
+        clock: Clock,
+        emit: Emit,
+        *,
+        checksum: bool = False,
+        differences: Differences | None = None,
     ) -> None:
         self._source = source
         self._ledger = ledger
@@ -57,7 +63,10 @@ class FilePlanner:
         self._contents = source.contents(clock.check)
         self.failures: list[Failure] = []
         self.links = self.gone = self.kept = 0
-        self.changed = 0
+        self.changed = self.ignored = self.dropped = 0
+        self._ignores = differences is not None and differences.ignored
+        self._deleted = Deleted(ledger, differences or Differences())
+        self._listed = True  # all folders could be looked into
         self.elsewhere: list[str] = []
         self._files = self._bytes = 0
         self._read_again = 0
@@ -79,7 +88,7 @@ class FilePlanner:
         self._ledger.note(generation=generation)
         first = number = self._ledger.next_number()
         size = 0
-        blocks = self._counted(self._source.scan(self._on_failure, self._on_skipped, self._on_idle))
+        blocks = self._counted(self._source.scan(self._on_unlisted, self._on_skipped, self._on_idle))
         for files, estimate, superseded in Cutter(self._cut).cut(map(self._fitting, self._fresh(blocks))):
             if estimate > self._cut.most:
                 for path in files.split_paths():
@@ -94,6 +103,7 @@ class FilePlanner:
         if number > first and (warning := many_small(number - first, size)):
             self._emit(Notice(warning))
         self._emit(Scanned(self._files, self._bytes, complete=True))
+        self._note_deleted()
         if self._ledger.get("gone", 0) != self.gone:
             self._ledger.note(gone=self.gone)
         if number == 0 and self._refused:
@@ -102,6 +112,11 @@ class FilePlanner:
                 advice="Give a larger --temp-limit, or a smaller --part-size for a new dataset.",
             )
         self._tell()
+
+    def _note_deleted(self) -> None:
+        self.gone = self._deleted.count
+        if self._files:  # else the source itself is gone, which is told
+            self.gone, self.dropped = self._deleted.note(self.kept, listed=self._listed, emit=self._emit)
 
     def _tell(self) -> None:
         """What the user should know of the source as a whole."""
@@ -128,6 +143,10 @@ class FilePlanner:
     def _on_failure(self, failure: Failure) -> None:
         self.failures.append(failure)
         self._emit(SourceFailed(failure.path, failure.why))
+
+    def _on_unlisted(self, failure: Failure) -> None:
+        self._listed = False
+        self._on_failure(failure)
 
     def _on_skipped(self, failure: Failure) -> None:
         if failure.why == OTHER:
@@ -169,7 +188,8 @@ class FilePlanner:
                     rows, replacing, current = self._compared(block, chain(rest, known))
                     ahead = [*current, *rest]
                     yield rows, replacing
-            self.gone += len(ahead) + sum(1 for _ in known)
+            for row, _, _ in chain(ahead, known):
+                self._deleted.add(row[0])
         finally:
             self._contents.close()
         self._restamp()
@@ -182,16 +202,19 @@ class FilePlanner:
         for row in block:
             path = row[0]
             while current is not None and current[0][0] < path:
-                self.gone += 1  # its member stays where it is
+                self._deleted.add(current[0][0])  # its member stays where it is
                 current = next(known, None)
             if current is None or current[0][0] != path:
                 rows.append(row)
                 continue
             self.kept += 1
             if (row != current[0] or self._checksum) and not self._whole(row, current):
-                rows.append(row)
-                replacing.append(path)
-                self.changed += 1
+                if self._ignores and path not in self._deleted.before:
+                    self.ignored += 1
+                else:
+                    rows.append(row)
+                    replacing.append(path)
+                    self.changed += 1
             current = next(known, None)
         return rows, replacing, [] if current is None else [current]
 
@@ -252,26 +275,6 @@ def forget_outgrown(ledger: Ledger, cut: Cut) -> None:
     for part in ledger.parts(unfinished=True):
         if part.state is PartState.PLANNED and part.estimate > cut.most and part.file_id is None:
             ledger.drop(part.number)
-
-
-def known_rows(ledger: Ledger) -> Iterator[Known]:
-    """Every file the ledger's parts hold, in path order, each once: as its newest part has it."""
-    runs = [_run_rows(ledger, numbers) for numbers in ledger.generations()]
-    if len(runs) < 2:
-        return chain.from_iterable(runs)
-    merged = heapq.merge(*runs, key=_path_of)  # equal paths come in the order of their runs
-    return (list(rows)[-1] for _, rows in groupby(merged, key=_path_of))
-
-
-def _path_of(known: Known) -> bytes:
-    return known[0][0]
-
-
-def _run_rows(ledger: Ledger, numbers: list[int]) -> Iterator[Known]:
-    for number in numbers:
-        selection = ledger.kept_selection(number)
-        if isinstance(selection, FileList):
-            yield from zip(selection.rows(), selection.crcs or repeat(None), repeat(number))
 
 
 class Cutter:

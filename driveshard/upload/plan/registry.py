@@ -8,7 +8,8 @@ from driveshard.sources.base import Source
 from driveshard.sources.estimate import Measure
 from driveshard.sources.folder import FolderSource
 from driveshard.upload.ledger.ledger import Ledger
-from driveshard.upload.plan.base import Cut, Planner
+from driveshard.upload.plan.base import Cut, Differences, Planner
+from driveshard.upload.plan.parts import CutSource, PartPlanner
 
 
 def planner_for(
@@ -20,14 +21,17 @@ def planner_for(
     *,
     measure: Measure | None = None,
     checksum: bool = False,
+    differences: Differences | None = None,
 ) -> Planner:
     """The planner that suits the source. ``measure`` calls, somewhere else, a function that makes samples of it; with
-    ``checksum`` known files are read again."""
+    ``checksum`` known files are read again; ``differences`` are for folders."""
     if isinstance(source, FolderSource):
         from driveshard.upload.plan.files import FilePlanner, forget_outgrown
 
         forget_outgrown(ledger, cut)
-        return FilePlanner(source, ledger, cut, clock, emit, checksum=checksum)
+        return FilePlanner(source, ledger, cut, clock, emit, checksum=checksum, differences=differences)
+    if isinstance(source, CutSource):
+        return PartPlanner(source, ledger, cut, emit, measure)  # type: ignore[arg-type]
     from driveshard.upload.plan.samples import RangePlanner, StreamPlanner
 
     if getattr(source, "indexable", True):

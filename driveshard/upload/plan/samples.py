@@ -117,7 +117,7 @@ class StreamPlanner:
         """Plan one open-ended part after the other, each when the one before it was packed."""
         if self._ledger.get("exhausted"):
             return
-        last = self._ledger.next_number() - 1
+        last = max((part.number for part in self._ledger.parts(unfinished=True)), default=-1)
         if last >= 0 and _is_open(self._ledger, last) and self._await(last):
             return  # the part an earlier run was at is packed first
         for number in self._selections():

@@ -111,6 +111,8 @@ class Uploader:
     def _transfer(self, part: LedgerPart) -> RemoteFile | None:
         """Send the part until it is stored; returns the destination's description if the upload's reply had it."""
         assert part.size is not None
+        self._address()
+        self._around.hold()
         session = part.session
         if session is not None and self._around.clock.now() - session.created > SESSION_LIFE:
             self._give_up_session(part)

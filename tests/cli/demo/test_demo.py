@@ -37,6 +37,7 @@ def test_the_whole_job(tmp_path: Path) -> None:
     assert "Verified: " in out
     assert "Read 24 samples back" in out
     assert re.search(r"^Pulled it without a login: [4-6] parts, \d+\.\d MiB, each proved by size", out, re.M)
+    assert "Read a batch of 32 samples from the pulled zips" in out
     assert re.search(r"^  http://127\.0\.0\.1:\d+/drive/folders/\S+$", out, re.MULTILINE)
     assert "driveshard login" in out
     left = [one.name for one in tmp_path.iterdir() if not one.name.startswith("pymp-")]
@@ -69,7 +70,7 @@ def test_what_is_kept_can_be_served_again(tmp_path: Path) -> None:
             members.append(len([name for name in archive.namelist() if not name.endswith(".npy")]))
     assert sorted(members) == [0, 3 * 32]
     pulled = tmp_path / "kept" / "pulled"
-    assert sorted(one.name for one in pulled.iterdir()) == ["demo-00000.zip", "manifest.json"]
+    assert sorted(one.name for one in pulled.iterdir()) == ["demo-00000.zip", "index.npz", "manifest.json"]
     assert (pulled / "demo-00000.zip").read_bytes() in [path.read_bytes() for path in zips]
     _, err = demo(tmp_path, "--keep", "kept", code=64)
     assert "kept is not empty" in err

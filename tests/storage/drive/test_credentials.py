@@ -243,10 +243,11 @@ def test_processes_renew_it_one_after_the_other(
     assert read_token(token_file).token == login.token != "old-token"
 
 
+@pytest.mark.parametrize(("age", "said"), [(7, "7 days ago"), (2, "taken back")])
 def test_a_login_that_is_over_says_whose_and_since_when(
-    emulator: Emulator, token_file: Path, client: Callable[[Any], DriveClient]
+    age: int, said: str, emulator: Emulator, token_file: Path, client: Callable[[Any], DriveClient]
 ) -> None:
-    since = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=7, hours=1)
+    since = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=age, hours=1)
     login = stored(
         token_file,
         f"{emulator.url}/token",
@@ -259,7 +260,8 @@ def test_a_login_that_is_over_says_whose_and_since_when(
     drive = client(login)
     with pytest.raises(AuthError, match=r"login of me@example\.org is no longer valid") as caught:
         drive.execute(drive.about.get(fields="user"))
-    assert "7 days ago" in caught.value.advice and "Publish app" in caught.value.advice
+    assert said in caught.value.advice and "Run `driveshard login`" in caught.value.advice
+    assert ("Publish app" in caught.value.advice) == (age == 7)
 
 
 def test_an_emulator_gets_its_own_login_and_nobody_elses(emulator: Emulator, token_file: Path) -> None:

@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
+from driveshard.cli.demo.objects import draw_backgrounds, draw_foregrounds
 from driveshard.cli.main import COMMANDS
 from driveshard.config.card_words import CardWords
 from driveshard.core.errors import ConfigError, SourceMissing, UsageError
 from driveshard.core.events import ignore
 from driveshard.emulator import Emulator
+from driveshard.sources.composite.source import CompositeSource
 from driveshard.upload.dataset_folder.permissions import share
 from driveshard.upload.push import prepare
 from tests.rig import Rig, Shelf, environment
@@ -193,6 +195,25 @@ def test_labels_of_a_small_dataset_are_counted_whole(rig: Rig, tmp_path: Path) -
     result = rig.push()
     assert result.parts > 6
     assert "- **cls**: `0` 20, `1` 20, `2` 20" in card_of(rig) and "looked at" not in card_of(rig)
+
+
+def test_trees_of_composites_are_counted_as_samples(rig: Rig, tmp_path: Path) -> None:
+    draw_backgrounds(tmp_path / "bg", 2, seed=1)
+    draw_foregrounds(tmp_path / "fg", 3, seed=1)
+    more = {"layout": "trees", "background": True, "mask": "png", "mask_threshold": 0, "labels": "both"}
+    rig.part_size = 60_000
+    source = CompositeSource(tmp_path / "bg", tmp_path / "fg", 96, placements=5, **more)  # type: ignore[arg-type]
+    result = rig.push(source, to=f"file:{tmp_path}")
+    assert result.parts > 1 and (result.samples, result.files) == (60, 60 * 4 + result.parts)
+    card = (tmp_path / "my pets" / "README.md").read_text()
+    assert (
+        "| `fg_bg_mask.png` | 60 |" in card
+        and "| `bg.jpg` | 60 |" in card
+        and f"| `table.csv` | {result.parts} |" in card
+    )
+    assert "| `bg_000` | 30 |" in card and 'key="trees"' in card and "looked at" not in card
+    assert "**foreground**: `000_balloon.png` 20, `001_fish.png` 20, `002_mug.png` 20" in card
+    assert rig.push(source, to=f"file:{tmp_path}").sent_bytes == 0
 
 
 def test_labels_of_many_samples_say_how_many_were_looked_at(rig: Rig, tmp_path: Path) -> None:

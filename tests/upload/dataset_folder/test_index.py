@@ -34,7 +34,7 @@ class Bench:
         self.source = work / "src"
         self.home = work / "home"
         patience = Patience(attempts=3, first=0.01, longest=0.05)
-        self.settings = Settings(home=self.home, drive_url=f"{emulator.url}/", patience=patience)
+        self.settings = Settings(home=self.home, drive_url=f"{emulator.url}/", patience=patience, list_lag=0.3)
         self.emulator = emulator
 
     def push(self, files: dict[str, bytes]) -> dict[str, bytes]:
@@ -96,7 +96,7 @@ def test_it_is_published_and_follows_each_push(bench: Bench) -> None:
 
 def test_it_is_written_while_the_last_part_is_on_its_way(bench: Bench) -> None:
     """So that the end of a run, which waits for its places among the writes, has one less."""
-    bench.emulator.drive.line.set_bandwidth(20_000)
+    bench.emulator.drive.line.set_bandwidth(50_000)
     stored = bench.push(FILES)
     assert stored["index.npz"] == expected(stored)
     log = bench.emulator.log()

@@ -71,11 +71,12 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[Tile]:
     return seen
 
 
-def samples(first: int, count: int, size: int, mask: bool = True) -> list[tuple[str, bytes]]:
+def samples(first: int, count: int, size: int, mask: bool = True, background: bool = False) -> list[tuple[str, bytes]]:
     """As the generator packs them, a hundred of each background one after the other."""
     made = []
     for number in range(first, first + count):
         key = f"bg_{number // 100:03d}/fg_{number % 100:03d}"
+        made += [(f"{key}.background.jpg", b"b" * size)] if background else []
         made += [(f"{key}.image.jpg", bytes([number % 251]) * size), (f"{key}.json", b"{}")]
         made += [(f"{key}.mask.jpg", bytes([number % 241]) * (size // 3))] if mask else []
     return made
@@ -103,6 +104,14 @@ def test_a_small_dataset_takes_one_request(stored: Stored, shown: list[Tile], co
     assert len(shown) == min(count, 24)
     assert len({tile.label for tile in shown}) == len(shown)
     assert all(tile.mask is not None for tile in shown)
+
+
+def test_a_sample_that_a_window_cuts_is_not_shown_without_its_background(stored: Stored, shown: list[Tile]) -> None:
+    for number in range(4):
+        stored.add(samples(number * 1000, 1000, 6000, background=True), 1000)
+    preview(stored.manifest, {}, stored.read)
+    assert len(shown) == 24
+    assert all(tile.mask is not None and tile.others == (b"b" * 6000,) for tile in shown)
 
 
 def test_large_pictures_are_shown_too(stored: Stored, shown: list[Tile]) -> None:

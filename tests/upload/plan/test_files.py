@@ -22,7 +22,8 @@ from driveshard.sources.stamps import Stamps
 from driveshard.upload.ledger.ledger import Ledger
 from driveshard.upload.pack.build import build_part
 from driveshard.upload.plan.base import Cut
-from driveshard.upload.plan.files import Cutter, FilePlanner, known_rows
+from driveshard.upload.plan.files import Cutter, FilePlanner
+from driveshard.upload.plan.known import known_rows
 from driveshard.upload.plan.registry import planner_for
 from tests.fakes import Heard
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driveshard.core.clock import Clock
@@ -98,6 +98,7 @@ def test_there_is_room_for_parts_above_the_mean(ledger: Ledger) -> None:
         assert (stop - start) * 190 + 22 <= part.estimate <= (stop - start) * 190 * 1.2 + 5000
 
 
+@settings(max_examples=60)
 @given(length=st.integers(1, 60), grown=st.integers(0, 30), most=st.integers(1, 9), stop=st.integers(0, 8))
 def test_every_sample_is_planned_once_whatever_interrupts(
     tmp_path_factory: pytest.TempPathFactory, length: int, grown: int, most: int, stop: int

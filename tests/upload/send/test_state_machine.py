@@ -132,7 +132,7 @@ class CarefulSpool(Spool):
 
 
 @settings(
-    max_examples=60,
+    max_examples=40,
     stateful_step_count=12,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

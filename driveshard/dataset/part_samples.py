@@ -1,0 +1,235 @@
+"""The samples of a dataset part by part, each part gone through once from its beginning to its end."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import pickle
+import tempfile
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from driveshard.archive.directory import map_directory
+from driveshard.archive.index import COLUMNS
+from driveshard.core.errors import Mismatch
+from driveshard.dataset.dataset import Dataset, Sample
+from driveshard.dataset.members import Batch, grouped, unpacked
+from driveshard.dataset.part_stream import PartStream, Read
+from driveshard.dataset.parts import ADVICE, LocalParts, OpenParts
+
+_READERS = 8  # threads that read ahead, once several parts are gone through at a time
+_FAR = 64 * 1024 * 1024  # bytes over which a sample may be scattered before its part is not read in one go
+_BLOCK = 4 * 1024 * 1024
+
+
+class PartSamples:
+    """The samples of ``where`` (see ``Dataset``), as bytes, by the part that they are read from.
+
+    A sample belongs to the newest part that holds something of it. Every member's CRC is compared, and of a part that
+    is elsewhere the sha256 of all of it. Picklable: a process keeps the last one that it was sent.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._dataset = Dataset(where)
+        self.name, self.numbers = _described(self._dataset)
+        self.digests = [part.sha256 for part in self._parts.parts]
+        if self._local:
+            rows = enumerate(self.digests)
+            self.digests = [digest or _digest(self._parts.fetch(at)) for at, digest in rows]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (self._token, self._pickled)
+
+    @cached_property
+    def _token(self) -> str:
+        return uuid.uuid4().hex
+
+    @cached_property
+    def _pickled(self) -> bytes:
+        return pickle.dumps({name: self.__dict__[name] for name in ("_dataset", "name", "numbers", "digests")})
+
+    @property
+    def _parts(self) -> Any:
+        return self._dataset.parts
+
+    @property
+    def _local(self) -> bool:
+        """Whether its parts are files here; else they are ``CachedParts``, which are only asked where they come from:
+        who needs no link need not load what reads one."""
+        return isinstance(self._parts, LocalParts)
+
+    @cached_property
+    def _opened(self) -> OpenParts:
+        return OpenParts(self._parts)
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor | None:
+        """For reading ahead where that takes waiting. Its threads, and their connections, serve part after part."""
+        if self._local:
+            return None
+        shelf = getattr(self._parts.reader, "shelf", None)
+        return ThreadPoolExecutor(1 if shelf is not None and shelf().at_once == 1 else _READERS, "ahead")
+
+    @cached_property
+    def _newest(self) -> NDArray[Any]:
+        """For each sample the newest part that it has a member in."""
+        arrays = self._dataset.index.arrays
+        firsts = arrays["firsts"][:-1].astype(np.int64)
+        found: NDArray[Any] = np.maximum.reduceat(arrays["part"], firsts) if len(firsts) else arrays["part"]
+        return found
+
+    def counts(self) -> list[int]:
+        """Samples of each part."""
+        found: list[int] = np.bincount(self._newest, minlength=len(self.numbers)).tolist()
+        return found
+
+    def batches(self, at: int, size: int) -> Iterator[list[Sample]]:
+        """The samples of the ``at``-th part, ``size`` at a time, in the order in which they lie.
+
+        Raises Mismatch when they are not what they should be, perhaps only once all were given.
+        """
+        with self._damage_told():
+            order = self._order(at)
+        part = self._parts.parts[at]
+        near = order.reach <= _FAR
+        with ExitStack() as stack:
+            stream = stack.enter_context(PartStream(part.name, self._reader(at), part.size, self._pool))
+            take = stream.take if near else self._anywhere(stack, stream, at)
+            for begin in range(0, len(order.samples), size):
+                if near:
+                    stream.let_go(int(order.begins[begin]))
+                with self._damage_told():
+                    found = self._read(take, at, order.samples[begin : begin + size])
+                yield found
+            stream.prove(part.sha256)
+
+    def few(self, at: int, count: int) -> list[Sample]:
+        """The first ``count`` samples of the ``at``-th part; by one read, if they lie near each other."""
+        with self._damage_told():
+            order = self._order(at)
+            read, begin, end = self._reader(at), int(order.begins[0]), int(order.ends[:count].max())
+            if end - begin > _BLOCK:
+                return self._read(read, at, order.samples[:count])
+            data = read(begin, end - begin)
+            return self._read(lambda at, length: data[at - begin : at - begin + length], at, order.samples[:count])
+
+    def _order(self, at: int) -> _Order:
+        arrays = self._dataset.index.arrays
+        samples = np.flatnonzero(self._newest == at)
+        batch = Batch.of(self._dataset.index, samples)
+        here = arrays["part"][batch.members] == at
+        begins = arrays["begin"][batch.members].astype(np.int64)
+        ends = begins + arrays["stored"][batch.members]
+        firsts = np.cumsum(batch.counts) - batch.counts
+        lowest = np.minimum.reduceat(np.where(here, begins, np.iinfo(np.int64).max), firsts) if len(samples) else begins
+        highest = np.maximum.reduceat(np.where(here, ends, 0), firsts) if len(samples) else ends
+        order = np.argsort(lowest, kind="stable")
+        return _Order(samples[order], lowest[order], highest[order])
+
+    def _read(self, take: Read, at: int, samples: NDArray[np.int64]) -> list[Sample]:
+        """Samples whose members in that part come from ``take``, in the order in which they lie."""
+        index = self._dataset.index
+        batch = Batch.of(index, samples)
+        columns = [index.arrays[name][batch.members] for name in COLUMNS]
+        order = np.argsort(columns[2], kind="stable").tolist()
+        rows = list(zip(*(column.tolist() for column in columns), strict=True))
+        bodies = [b""] * len(rows)
+        for row in order:
+            part, _, begin, stored, size, crc, method = rows[row]
+            data = take(begin, stored) if part == at else self._reader(part)(begin, stored)
+            bodies[row] = unpacked(self._parts.parts[part].name, data, size, method, crc)
+        return grouped(index, batch, bodies)
+
+    def _reader(self, at: int) -> Read:
+        return self._opened.open(at).read if self._local else partial(_exactly, self._parts, at)
+
+    def _anywhere(self, stack: ExitStack, stream: PartStream, at: int) -> Read:
+        """For a part whose samples are scattered all over it: the file itself, or a copy of it, proved."""
+        part = self._parts.parts[at]
+        if self._pool is None:
+            return self._reader(at)
+        file = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+        for begin in range(0, part.size, _BLOCK):
+            stream.let_go(begin)
+            file.write(stream.take(begin, min(_BLOCK, part.size - begin)))
+        stream.prove(part.sha256)
+
+        def read(begin: int, length: int) -> bytes:
+            file.seek(begin)
+            return file.read(length)
+
+        return read
+
+    @contextmanager
+    def _damage_told(self) -> Iterator[None]:
+        """What an index that lies leads to, as a Mismatch."""
+        try:
+            yield
+        except (IndexError, ValueError, OverflowError) as error:
+            raise Mismatch(f"the index of {self.name} is damaged", advice="Delete its index.npz.") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """Samples in the order in which they lie in a part, and where each one begins and ends there."""
+
+    samples: NDArray[np.int64]
+    begins: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+    @property
+    def reach(self) -> int:
+        """Bytes over which the most scattered one reaches."""
+        return int((self.ends - self.begins).max()) if len(self.samples) else 0
+
+
+_kept: dict[str, PartSamples] = {}
+
+
+def _restored(token: str, pickled: bytes) -> PartSamples:
+    """The one that this process has, or a new one in place of all others."""
+    if token not in _kept:
+        _kept.clear()
+        found = _kept[token] = PartSamples.__new__(PartSamples)
+        found.__dict__.update(pickle.loads(pickled))  # noqa: S301  (our own bytes)
+    return _kept[token]
+
+
+def _exactly(parts: Any, at: int, begin: int, length: int) -> bytes:
+    """A range of a part where it lies. Raises Mismatch when it is cut short."""
+    data: bytes = parts.reader(parts.manifest_parts[at], begin, length)
+    if len(data) != length:
+        raise Mismatch(f"{parts.parts[at].name} was cut short", advice=ADVICE)
+    return data
+
+
+def _described(dataset: Dataset) -> tuple[str, list[int]]:
+    """The dataset's name, and its parts' numbers; without a manifest they are counted."""
+    parts: Any = dataset.parts
+    if not isinstance(parts, LocalParts):
+        return dataset.name, [part.number for part in parts.manifest_parts]
+    from driveshard.archive import manifest as manifests
+
+    with contextlib.suppress(FileNotFoundError):
+        manifest = manifests.Manifest.decode((parts.directory / manifests.NAME).read_bytes())
+        numbers = {part.name: part.number for part in manifest.parts}
+        return manifest.name, [numbers[part.name] for part in parts.parts]
+    return parts.directory.name, list(range(len(parts.parts)))
+
+
+def _digest(path: Path) -> str:
+    """What stands for a zip that nobody computed a checksum of: its members' names, sizes and CRCs."""
+    directory = map_directory(path)
+    sums = hashlib.sha256()
+    for column in (directory.names, directory.ends, directory.sizes, directory.crcs):
+        sums.update(column.tobytes())
+    return sums.hexdigest()

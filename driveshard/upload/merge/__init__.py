@@ -1,0 +1,1 @@
+"""Small parts merged into large ones."""

@@ -1,0 +1,265 @@
+"""``compact``: the same samples in fewer parts, whatever comes in between, and a push afterwards knows what is up."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from driveshard.cli.commands.compact import sentence_of
+from driveshard.config.settings import PushOptions
+from driveshard.core.errors import Busy, ComeBackLater, Interrupted, Mismatch
+from driveshard.core.events import Event, Planned, ignore
+from driveshard.core.model import Sample, SampleRange
+from driveshard.dataset.dataset import Dataset
+from driveshard.dataset.pull import pull_into
+from driveshard.dataset.reader import open_reading
+from driveshard.dataset.selection import Selection
+from driveshard.emulator import Emulator
+from driveshard.sources.python.given import given_source
+from driveshard.storage.drive.destination import DriveDestination
+from driveshard.storage.folder.taking_away import empty
+from driveshard.storage.registry import open_destination
+from driveshard.upload.compact import Compacted, Sizes, compact
+from driveshard.upload.lease import Claim
+from driveshard.upload.ledger.ledger import Ledger
+from driveshard.upload.ledger.lock import hold
+from driveshard.upload.leftovers import forget
+from driveshard.upload.merge.work import Work
+from driveshard.upload.naming import work_paths
+from tests.compaction import Bench, killed_round
+from tests.rig import Rig
+
+
+@pytest.fixture
+def bench(tmp_path: Path, emulator: Emulator) -> Bench:
+    """On a Drive."""
+    return Bench.made(tmp_path, emulator.url, on_drive=True)
+
+
+def compacted(bench: Bench, sizes: Sizes | None = None, **options: bool) -> Compacted:
+    wanted = PushOptions(source="source", temp=bench.rig.temp, writes_per_second=1000, **options)  # type: ignore[arg-type]
+    return compact(bench.rig.name, sizes or Sizes(), wanted, bench.rig.settings(), ignore)
+
+
+def pulled(bench: Bench, emit: Callable[[Event], None] = ignore) -> tuple[Path, int]:
+    directory = bench.rig.directory / "pulled"
+    return directory, pull_into(bench.rig.name, directory, Selection(), bench.rig.settings(), emit).fetched_bytes
+
+
+@pytest.mark.parametrize("on_drive", [True, False])
+def test_small_parts_become_one(tmp_path: Path, emulator: Emulator, on_drive: bool) -> None:
+    bench = Bench.made(tmp_path, emulator.url, on_drive=on_drive)
+    assert len(bench.stored()) == 4
+    rehearsed = compacted(bench, dry_run=True)
+    assert (rehearsed.state, rehearsed.merged, rehearsed.made, rehearsed.parts) == ("planned", 4, 1, 4)
+    assert sentence_of(rehearsed) == "t: would merge 4 small parts into 1 part; nothing was changed"
+    pulled(bench)
+    before = bench.read()
+    result = compacted(bench)
+    assert (result.merged, result.made, result.parts, result.state) == (4, 1, 1, "complete")
+    assert result.fetched_bytes > result.bytes <= result.sent_bytes
+    assert bench.members() == bench.read() == before == bench.on_disk()
+    assert list(bench.stored()) == ["t-00004.zip"]
+    directory, fetched = pulled(bench)
+    assert (fetched, [path.name for path in directory.glob("*.zip")]) == (result.bytes, ["t-00004.zip"])
+    assert {f"{one['__key__']}.bin": one["bin"] for one in Dataset(directory)} == before
+    assert bench.rig.in_temp() == []
+    assert not any(path.exists() for path in work_paths(bench.rig.ledger_path))
+    again = compacted(bench)
+    assert (again.merged, again.sent_bytes, "nothing to merge" in sentence_of(again)) == (0, 0, True)
+    after = bench.push()
+    assert (after.sent_bytes, after.parts, after.files, after.gone, after.changed) == (0, 1, 8, 0, 0)
+    bench.write(d0__0000_bin=b"newest", d1__0001_bin=b"back")
+    assert (bench.push().changed, bench.read()) == (1, bench.on_disk())
+
+
+def test_a_machine_that_pushes_keeps_a_compaction_out_and_one_that_did_comes_first(bench: Bench) -> None:
+    """Nothing is merged of what somebody else changes, nor before this home knows what he changed."""
+    with closing(open_destination("drive:", bench.rig.settings())) as destination:  # type: ignore[type-var]
+        folder_id, now = compacted(bench, dry_run=True).folder_id or "", int(destination.time())
+        claim = Claim("0" * 16, now, now + 300, "the other one")
+        destination.set_properties(folder_id, {claim.key: claim.value})
+        with pytest.raises(Busy, match="being pushed from the other one since"):
+            compacted(bench)
+        destination.set_properties(folder_id, {claim.key: None, "pushed": f"{claim.home} {now}"})
+    with pytest.raises(ComeBackLater, match="was pushed from elsewhere meanwhile"):
+        compacted(bench)
+    assert len(bench.stored()) == 4
+    bench.push()
+    assert compacted(bench).made == 1
+
+
+def test_the_command_answers_in_json(bench: Bench) -> None:
+    done = json.loads(bench.compact_as_process(0).stdout)
+    assert list(done) == [
+        *("name", "state", "folder_id", "link", "parts", "bytes", "merged", "made"),
+        *("fetched_bytes", "sent_bytes", "requests", "seconds"),
+    ]
+    assert (done["name"], done["state"], done["merged"], done["parts"]) == ("t", "complete", 4, 1)
+
+
+def test_the_merged_part_is_what_a_push_of_the_same_files_makes(bench: Bench) -> None:
+    compacted(bench)
+    (data,) = bench.stored().values()
+    fresh = Rig(bench.rig.directory / "fresh", bench.rig.url, part_size=100_000)
+    fresh.directory.mkdir()
+    assert list(fresh.expected(bench.rig.source).values()) == [hashlib.sha256(data).hexdigest()]
+
+
+def test_large_parts_are_left_alone_and_sizes_are_kept(bench: Bench) -> None:
+    first = bench.stored()["t-00000.zip"]
+    result = compacted(bench, Sizes(part_size=len(first), below=len(first)))
+    parts = bench.stored()
+    assert (result.merged, result.made, parts["t-00000.zip"]) == (3, 1, first)
+    assert all(len(data) <= len(first) for data in parts.values())
+    assert bench.read() == bench.on_disk()
+    with open_reading(bench.rig.name, bench.rig.settings()) as reading:
+        assert reading.manifest.deleted == ("d1/0001.bin",), "the part that has it is still there"
+
+
+def test_a_damaged_small_part_ends_it_and_nothing_is_lost(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = DriveDestination.read
+    with monkeypatch.context() as patch:
+        patch.setattr(DriveDestination, "read", lambda *given: bytes(10) + read(*given)[10:])
+        with pytest.raises(Mismatch, match="other bytes than were packed"):
+            compacted(bench)
+    assert len(bench.stored()) == 4
+    assert compacted(bench).made == 1
+    assert bench.members() == bench.on_disk()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+@pytest.mark.parametrize("moment", [31, 60, 82])
+def test_a_kill_in_the_middle(tmp_path: Path, emulator: Emulator, moment: int) -> None:
+    """While it fetches, sends, and after it put the merged part in place; ``python -m tests.compaction`` has them all.
+    At odd moments a push comes in between."""
+    assert killed_round(Bench.made(tmp_path, emulator.url, on_drive=moment != 82), moment)
+
+
+def _cut(*_: object) -> None:
+    raise Interrupted("cut off")
+
+
+def test_what_is_proved_is_not_sent_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Work, "put_in_place", _cut)
+        with pytest.raises(Interrupted):
+            compacted(bench)
+    bench.write(late_bin=b"late")
+    bench.push()
+    result = compacted(bench)
+    assert (result.made, result.fetched_bytes, result.sent_bytes) == (1, 0, 0)
+    assert bench.read() == bench.on_disk()
+
+
+def test_what_no_longer_fits_is_given_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Work, "put_in_place", _cut)
+        with pytest.raises(Interrupted):
+            compacted(bench)
+    (bench.rig.source.root / "d1" / "new1.bin").unlink()
+    bench.push(deleted="drop")
+    assert compacted(bench).sent_bytes > 0
+    assert bench.members() == bench.on_disk()
+
+
+def test_a_merged_part_that_vanished_meanwhile_is_built_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Work, "put_in_place", _cut)
+        with pytest.raises(Interrupted):
+            compacted(bench)
+    with Ledger(work_paths(bench.rig.ledger_path)[-1]) as ledger:
+        (part,) = ledger.parts()
+    with closing(open_destination("drive:", bench.rig.settings())) as destination:  # type: ignore[type-var]
+        destination.remove(part.file_id or "")
+    assert compacted(bench).sent_bytes > 0
+    assert bench.members() == bench.on_disk()
+
+
+def test_a_lost_ledger_knows_what_was_replaced_and_dropped(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(DriveDestination, "trash", _cut)
+        with pytest.raises(Interrupted):
+            compacted(bench)
+    (bench.rig.source.root / "d1" / "new1.bin").rename(bench.rig.directory / "aside")
+    (bench.rig.source.root / "d1" / "0004.bin").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(DriveDestination, "trash", lambda *_: None)
+        bench.push(deleted="drop")
+    shutil.rmtree(bench.rig.directory / "home")
+    result = bench.push()
+    assert (result.sent_bytes, result.parts, result.gone, bench.read()) == (0, 1, 0, bench.on_disk())
+    assert any("the manifest does not tell of it any more" in text for text in bench.rig.notices())
+
+
+def test_a_puller_who_comes_in_between_takes_what_is_there_then(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To whom has only a link, what is in the trash is gone."""
+    monkeypatch.setattr(DriveDestination, "trash", DriveDestination.remove)
+    done: list[Compacted] = []
+
+    def emit(event: Event) -> None:
+        if isinstance(event, Planned) and not done:
+            done.append(compacted(bench))
+
+    directory, fetched = pulled(bench, emit)
+    assert fetched == done[0].bytes
+    assert {f"{one['__key__']}.bin": one["bin"] for one in Dataset(directory)} == bench.on_disk()
+
+
+def test_a_dataset_that_is_not_complete_or_busy_is_left_alone(bench: Bench) -> None:
+    settings = bench.rig.settings()
+    with (
+        hold(bench.rig.ledger_path.with_suffix(".lock"), "t", settings.clock, ignore, wait=False),
+        pytest.raises(Busy),
+    ):
+        compacted(bench)
+    with Ledger(bench.rig.ledger_path) as ledger:
+        ledger.wrong_bytes(0)
+    with pytest.raises(ComeBackLater, match="t is not complete: 1 part is not up"):
+        compacted(bench)
+    kept = work_paths(bench.rig.ledger_path)[-1]
+    kept.write_bytes(b"")
+    forget("t", settings, ignore)
+    assert not kept.exists()
+
+
+class Counting:
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Sample:
+        return Sample(f"s{index:03d}", {"txt": f"{index}", "json": {"n": index}})
+
+
+def test_made_samples_are_merged_with_those_that_come_next(tmp_path: Path, emulator: Emulator) -> None:
+    bench = Bench(Rig(tmp_path, emulator.url, part_size=100_000), "drive:")
+    for count in (4, 6, 7, 10):
+        bench.push(given_source(Counting(count))[0])
+    before = bench.members()
+    result = compacted(bench)
+    assert (result.merged, result.made, bench.members()) == (4, 1, before)
+    with Ledger(bench.rig.ledger_path) as ledger:
+        assert [ledger.selection(part.number) for part in ledger.parts()] == [SampleRange(0, 10)]
+        assert ledger.totals().samples == 10
+    grown = bench.push(given_source(Counting(12))[0])
+    assert (grown.parts, grown.samples) == (2, 12)
+
+
+def test_the_trash_of_a_folder_forgets_after_thirty_days(tmp_path: Path) -> None:
+    for name, days in (("old.zip", 31), ("young.zip", 29)):
+        (tmp_path / name).write_bytes(b"zip")
+        time = (tmp_path / name).stat().st_mtime - days * 86_400
+        os.utime(tmp_path / name, (time, time))
+    empty(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["young.zip"]

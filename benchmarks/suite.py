@@ -26,6 +26,7 @@ SCRIPTS = (
     "pull",
     "derive",
     "growth",
+    "many_parts",
     "scale",
     "full_job",
 )

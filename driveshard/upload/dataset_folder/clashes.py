@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -17,7 +16,7 @@ from driveshard.core.model import FileList
 from driveshard.upload.ledger.ledger import Ledger
 
 _AT_ONCE = 1 << 20  # entries compared together: 100 MB, in numbers of parts and hashes and their order
-_READ = 1 << 10  # entries read from a column at least
+_MORE = 16  # entries read beyond those that are due
 _HASHES = 1 << 64
 
 Pairs = npt.NDArray[Any]
@@ -40,37 +39,47 @@ def find_clashes(ledger: Ledger, *, made: bool, at_once: int = _AT_ONCE) -> Clas
     known = ledger.names()
     fields = {one for _, packed in known.values() for one in np.frombuffer(packed, "<u8").tolist()}
     anything = any(not packed for _, packed in known.values())
-    with ExitStack() as stack:
-        names = [_Column(stack, ledger, number, "names") for number in known]
-        folders = [_Column(stack, ledger, number, "folders") for number in known]
-        ranges = max(1, -(-sum(column.left for column in names + folders) // at_once))
-        for step in range(1, ranges + 1):
-            until = _HASHES * step // ranges
-            mine = _joined(names, until)
-            _pairs_of_names(found, mine, made=made)
-            _names_of_folders(found, mine, _joined(folders, until), None if anything else fields)
+    names = [_Column(ledger, number, "names") for number in known]
+    folders = [_Column(ledger, number, "folders") for number in known]
+    ranges = max(1, -(-sum(column.left for column in names + folders) // at_once))
+    for step in range(1, ranges + 1):
+        until = _HASHES * step // ranges
+        mine = _joined(names, until)
+        _pairs_of_names(found, mine, made=made)
+        _names_of_folders(found, mine, _joined(folders, until), None if anything else fields)
     return found
 
 
 class _Column:
-    """A part's sorted column, read on and on."""
+    """A part's sorted column, read on and on. Between two reads nothing of it is held, open or in memory: there
+    may be a hundred thousand of them."""
 
-    def __init__(self, stack: ExitStack, ledger: Ledger, number: int, which: str) -> None:
+    def __init__(self, ledger: Ledger, number: int, which: str) -> None:
         self.number = number
-        self._blob = stack.enter_context(ledger.open_column(number, which))
-        self.left = len(self._blob) // PAIR_BYTES
-        self._ahead: Pairs = np.empty(0, PAIR)
+        self._ledger = ledger
+        self._which = which
+        self._at = self._before = 0
+        with ledger.open_column(number, which) as blob:
+            self.left = len(blob) // PAIR_BYTES
 
     def take(self, until: int) -> Pairs:
         """The next entries whose hash is below ``until``."""
-        pieces = [self._ahead]
-        while self.left and (not len(pieces[-1]) or int(pieces[-1]["fold"][-1]) < until):
-            count = min(self.left, _READ)
-            pieces.append(np.frombuffer(self._blob.read(count * PAIR_BYTES), PAIR))
-            self.left -= count
-        entries = np.concatenate(pieces)
+        if not self.left:
+            return np.empty(0, PAIR)
+        # Hashes lie evenly, so it is known about how many there are.
+        due = self.left if until >= _HASHES else self.left * (until - self._before) // (_HASHES - self._before)
+        self._before = until
+        pieces: list[Pairs] = []
+        with self._ledger.open_column(self.number, self._which) as blob:
+            blob.seek(self._at * PAIR_BYTES)
+            count = due + _MORE
+            while count and (not pieces or int(pieces[-1]["fold"][-1]) < until):
+                count = min(count, self.left - sum(len(piece) for piece in pieces))
+                if count:
+                    pieces.append(np.frombuffer(blob.read(count * PAIR_BYTES), PAIR))
+        entries = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
         end = len(entries) if until >= _HASHES else int(np.searchsorted(entries["fold"], np.uint64(until)))
-        self._ahead = entries[end:].copy()
+        self._at, self.left = self._at + end, self.left - end
         return entries[:end]
 
 

@@ -25,7 +25,10 @@ from driveshard.upload.pack.workers import FOR_ALL, helper_context, not_interrup
 _SETTINGS = {
     "logging": {"distributed": "critical"},
     "distributed.scheduler.allowed-failures": 0,  # how often a part is tried is the engine's to say
-    "distributed.worker.profile.enabled": False,  # nobody looks at it, and it takes the interpreter from the packing
+    # Nobody looks at these, and each takes the interpreter from the packing.
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "10s",
 }
 _STARTED_WITHIN = 60.0  # seconds
 _ENDED_WITHIN = 3.0  # seconds
@@ -95,6 +98,8 @@ def _start(workers: int, scratch: str) -> tuple[Any, Any]:
     dask.config.set(_SETTINGS)
     from distributed import LocalCluster
     from distributed.security import Security
+
+    dask.config.set({"distributed.nanny.pre-spawn-environ": {}})  # its own has memory given back at each picture
 
     security = Security.temporary()
     cluster = LocalCluster(

@@ -64,7 +64,7 @@ class Lines:
         if isinstance(event, Waiting):
             return self._wait_line(event)
         if isinstance(event, Published):
-            return progress_line(self.tally)
+            return progress_line(self.tally) if self.tally.parts_total else None
         return None
 
     def _wait_line(self, event: Waiting) -> str | None:

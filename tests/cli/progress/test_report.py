@@ -174,6 +174,10 @@ def test_notices_long_waits_and_first_failures_are_told() -> None:
     ]
 
 
+def test_where_there_was_nothing_to_send_no_progress_is_told() -> None:
+    assert lines_of([Published("link")], Time()) == []
+
+
 def test_a_plan_that_is_not_final_has_a_plus() -> None:
     tally = tally_of(BEGIN[0], Planned(2, MIB))
     assert progress_line(tally) == "20.0/21.0 MiB+ up, packed 2/3+ parts, uploaded 2/3+, 1 s passed"

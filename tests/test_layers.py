@@ -87,7 +87,7 @@ def test_the_public_names_are_loaded_when_asked_for() -> None:
         ("google", "storage.drive"),
         ("sqlite3", "core.sqlite storage.account_usage upload.ledger upload.dry_run upload.run"),
         ("tenacity", "storage.retry"),
-        ("filelock", "upload.ledger.lock storage.drive.credentials storage.folder.records"),
+        ("filelock", "upload.ledger.lock storage.drive.credentials storage.folder.records dataset.cached_parts"),
         ("cloudpickle", "sources.python.given"),
         ("click", "cli"),
         ("rich", "cli"),

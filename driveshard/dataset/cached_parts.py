@@ -22,8 +22,11 @@ from driveshard.core.formatting import human_size
 
 try:
     import fcntl
+
+    _FLOCK = True
 except ImportError:  # Windows, which does not remove a file that is open anyway
     fcntl = None  # type: ignore[assignment]
+    _FLOCK = False
 
 
 class Reader(Protocol):
@@ -157,15 +160,19 @@ def _fetch_ahead(cache: weakref.ref[CachedParts], wanted: queue.SimpleQueue[int 
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Only one process at a time fetches that part."""
+    """Only one thread of one process at a time fetches that part."""
+    if not _FLOCK:
+        from filelock import FileLock
+
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            yield
+        return
     with path.with_name(f".{path.name}.lock").open("wb") as lock:
-        if fcntl is not None:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             yield
-        finally:
-            if fcntl is not None:  # closing is not enough when a process was forked meanwhile
-                fcntl.flock(lock, fcntl.LOCK_UN)
+        finally:  # closing is not enough when a process was forked meanwhile
+            fcntl.flock(lock, fcntl.LOCK_UN)
 
 
 def _kept(directory: Path) -> Iterator[tuple[float, int, Path]]:

@@ -85,11 +85,16 @@ class DerivedSource:
         which the function raises, or whose new fields cannot be encoded, is a Failure and left out.
 
         Raises UsageError when the function returns something else than it must, or when the first hundred all fail;
-        Mismatch when the dataset's own bytes are damaged.
+        Mismatch when the dataset's own bytes are damaged; SourceMissing when it has such a part no more.
         """
         assert isinstance(selection, SampleRange) and selection.stop is not None
         run = PartRun(self.describe(), writer)
         for number in range(selection.start, selection.stop):
+            if number not in self.samples.numbers:
+                raise SourceMissing(
+                    f"part {number} of {self.samples.name} is gone, and what was made of it is to be made again",
+                    advice="Derive under another --name.",
+                )
             for samples in self.samples.batches(self.samples.numbers.index(number), self.batch):
                 self._take(run, samples)
         return run.packed(selection)

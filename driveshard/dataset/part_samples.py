@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import pickle
 import tempfile
+import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -193,15 +194,19 @@ class _Order:
 
 
 _kept: dict[str, PartSamples] = {}
+_restoring = threading.Lock()
 
 
 def _restored(token: str, pickled: bytes) -> PartSamples:
     """The one that this process has, or a new one in place of all others."""
-    if token not in _kept:
-        _kept.clear()
-        found = _kept[token] = PartSamples.__new__(PartSamples)
-        found.__dict__.update(pickle.loads(pickled))  # noqa: S301  (our own bytes)
-    return _kept[token]
+    with _restoring:  # a worker of a cluster may have several threads
+        found = _kept.get(token)
+        if found is None:
+            found = PartSamples.__new__(PartSamples)
+            found.__dict__.update(pickle.loads(pickled))  # noqa: S301  (our own bytes)
+            _kept.clear()
+            _kept[token] = found
+        return found
 
 
 def _exactly(parts: Any, at: int, begin: int, length: int) -> bytes:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from driveshard.config.settings import MIB, PushOptions, Settings
-from driveshard.core.errors import ComeBackLater, NotFound, SourceMissing
+from driveshard.core.errors import ComeBackLater, NotFound, SourceMissing, UsageError
 from driveshard.core.events import Doing, Emit, Published
 from driveshard.core.formatting import plural
 from driveshard.core.model import RemoteFile
@@ -143,6 +143,11 @@ class _Compaction:
 
     def run(self) -> None:
         """Look, choose, bring up what is merged, put it in place, tidy up."""
+        if self._ledger.get("settings", {}).get("kind") == "derived":
+            raise UsageError(
+                f"{self._record.name} was derived: its parts have the numbers of those that they were made from",
+                advice="Leave it as it is.",
+            )
         self._require_complete()
         if self._options.dry_run:
             self._plan_only()

@@ -133,12 +133,12 @@ class Lease:
 
     def admit(self, folder: RemoteFile) -> RemoteFile:
         """The folder, seen without anybody else's claim: what is known of it from now on is not half of another run.
-        Raises Busy while there is one, unless this run is to wait for that; who has waited claims it at once, since
-        others may have waited, too."""
+        Raises Busy while there is one, unless this run is to wait for that; who may have to wait claims it at once."""
         other = self._other(folder)
         if other is not None and not self._wait:
             raise self._busy(other)
-        while other is not None:
+        # Where others push, too, two may see nobody now. Later on is too late to wait: the ledger would be behind.
+        while other is not None or (self._wait and self.others(folder)):
             folder = self._waited(folder, other)
             self._folder = folder
             try:

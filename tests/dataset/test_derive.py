@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,13 +22,15 @@ import pytest
 
 import driveshard
 from driveshard.archive.zip_writer import ZipWriter
-from driveshard.core.errors import Mismatch, SourceMissing, UsageError
-from driveshard.core.events import Event, Notice
+from driveshard.config.settings import PushOptions, settings_from
+from driveshard.core.errors import ComeBackLater, Mismatch, SourceMissing, UsageError
+from driveshard.core.events import Event, Notice, ignore
 from driveshard.dataset import part_samples, part_stream
 from driveshard.dataset.derive import derived_source
 from driveshard.dataset.part_samples import PartSamples
 from driveshard.dataset.part_stream import PartStream
 from driveshard.emulator import Emulator
+from driveshard.upload.compact import Sizes, compact
 from tests.rig import environment
 
 Batch = list[dict[str, Any]]
@@ -247,6 +251,37 @@ def test_a_source_that_grew_adds_its_new_parts_and_a_changed_one_is_told(place: 
     (place / "u" / "manifest.json").write_text(json.dumps(manifest | {"name": "t"}))
     with pytest.raises(UsageError, match=r"twice was made as .*double of t when part 0.* had another content"):
         driveshard.derive(place / "u", double, name="twice")
+
+
+def test_a_source_that_was_compacted_while_it_was_derived(pictures: Path, place: Path) -> None:
+    """Parts that were planned and are no more of the source are not waited for."""
+    with pytest.raises(ComeBackLater):
+        driveshard.derive(pictures, label, name="labels", max_transfer=1, uploads=1, workers=1)
+    assert len(keys_of(place / "labels")) == 1
+    compact("pictures", Sizes(), PushOptions("pictures", writes_per_second=1000), settings_from(), ignore)
+    result = driveshard.derive(pictures, label, name="labels")
+    assert (result.state, list(keys_of(place / "labels"))[-1]) == ("complete", 3)
+    found = driveshard.Dataset(place / "labels", decode="numpy")
+    assert {one["__key__"]: one["label.json"]["n"] for one in found} == {
+        f"d{number % 3}/{number:03d}": number for number in range(COUNT)
+    }
+
+
+def _slowly(value: int) -> int:
+    time.sleep(0.05)
+    return value
+
+
+class _Slow:
+    def __reduce__(self) -> tuple[Callable[[int], int], tuple[int]]:
+        return _slowly, (7,)
+
+
+def test_threads_of_a_worker_share_one_dataset_and_none_sees_half_of_it() -> None:
+    pickled = pickle.dumps({"numbers": _Slow()})
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: part_samples._restored("a token", pickled), range(4)))
+    assert [one.numbers for one in found] == [7] * 4 and len(set(map(id, found))) == 1
 
 
 def test_zips_of_other_tools_are_a_source(place: Path) -> None:

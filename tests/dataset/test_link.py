@@ -8,6 +8,7 @@ import os
 import pickle
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -170,6 +171,20 @@ def test_what_fails_ahead_is_met_by_whoever_needs_it(shop: Shop, tmp_path: Path)
     assert tried.wait(20)
     with pytest.raises(Unavailable):
         cache.fetch(1)
+
+
+@pytest.mark.parametrize("flock", [True, False])
+def test_threads_that_want_the_same_part_fetch_it_once(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flock: bool
+) -> None:
+    """Also where the system knows no flock."""
+    if not flock:
+        monkeypatch.setattr("driveshard.dataset.cached_parts._FLOCK", False)
+    cache = CachedParts(tmp_path / "cache", described(shop), shop)
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(6):
+            assert len({path.read_bytes() for path in pool.map(cache.fetch, [number] * 4)}) == 1
+    assert sorted(shop.asked()) == [f"{number}.zip" for number in range(6)]
 
 
 def _fetch_all(cache: CachedParts) -> list[bytes]:

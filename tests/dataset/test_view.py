@@ -323,6 +323,9 @@ def test_only_this_machine_and_no_other_site_is_answered(shown: View) -> None:
         assert status == 403 and b"words" not in body, host
     assert get(shown, "/page", Sec_Fetch_Site="cross-site")[0] == get(shown, "/", Sec_Fetch_Site="same-site")[0] == 403
     assert get(shown, "/page", Sec_Fetch_Site="same-origin")[0] == 200
+    followed = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "document"}
+    assert [get(shown, path, **followed)[0] for path in ("/", "/page")] == [200, 403], "a link in a notebook leads here"
+    assert get(shown, "/", **{**followed, "Sec_Fetch_Dest": "iframe"})[0] == 403
     with pytest.raises(ConfigError, match=f"port {port} of this machine"):
         driveshard.view(shown._dataset.place, port=int(port), browser=False)
 

@@ -15,7 +15,7 @@ import pytest
 
 from driveshard.cli.commands.compact import sentence_of
 from driveshard.config.settings import PushOptions
-from driveshard.core.errors import Busy, ComeBackLater, Interrupted, Mismatch
+from driveshard.core.errors import Busy, ComeBackLater, Interrupted, Mismatch, UsageError
 from driveshard.core.events import Event, Planned, ignore
 from driveshard.core.model import Sample, SampleRange
 from driveshard.dataset.dataset import Dataset
@@ -95,6 +95,51 @@ def test_a_machine_that_pushes_keeps_a_compaction_out_and_one_that_did_comes_fir
     assert len(bench.stored()) == 4
     bench.push()
     assert compacted(bench).made == 1
+
+
+def elsewhere(bench: Bench) -> Bench:
+    """Another home that pushes the same source to the same place."""
+    other = Rig(bench.rig.directory / "other", bench.rig.url, part_size=bench.rig.part_size)
+    other.directory.mkdir()
+    return Bench(other, bench.to)
+
+
+def test_a_home_that_was_away_follows_a_compaction_and_a_drop(bench: Bench) -> None:
+    """What another home merged, or took out, does not come back by a ledger that still has the parts of before."""
+    other = elsewhere(bench)
+    bench.write(e__0_bin=b"of a part of its own")
+    bench.push(deleted="drop")
+    other.push(bench.rig.source)
+    assert compacted(other).made == 1
+    again = bench.push()
+    assert (again.sent_bytes, again.parts, bench.members() == bench.on_disk()) == (0, 1, True)
+    bench.write(e__1_bin=b"this too")
+    bench.push()
+    (bench.rig.source.root / "e" / "1.bin").unlink()
+    assert other.push(bench.rig.source, deleted="drop").dropped == 1
+    assert (bench.push().failed, bench.read(), len(bench.stored())) == ([], bench.on_disk(), 1)
+
+
+def test_what_waits_for_the_trash_is_not_taken_over_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compaction ends before its manifest; another home pushes, by whose manifest the small parts are still there."""
+
+    def end(_: object) -> None:
+        raise Interrupted("stopped")
+
+    with monkeypatch.context() as patched, pytest.raises(Interrupted):
+        patched.setattr("driveshard.upload.compact._Compaction._finish", end)
+        compacted(bench)
+    elsewhere(bench).push(bench.rig.source)
+    bench.push()
+    assert (bench.read(), list(bench.stored())) == (bench.on_disk(), ["t-00004.zip"])
+
+
+def test_a_derived_dataset_is_left_alone(bench: Bench) -> None:
+    with Ledger(bench.rig.ledger_path) as ledger:
+        ledger.note(settings={**ledger.get("settings"), "kind": "derived"})
+    with pytest.raises(UsageError, match="t was derived: its parts have the numbers of those that they were made from"):
+        compacted(bench)
+    assert len(bench.stored()) == 4
 
 
 def test_the_command_answers_in_json(bench: Bench) -> None:

@@ -200,7 +200,8 @@ def test_what_a_claim_costs(rig: Rig, drive: Emulator) -> None:
     rig.part_size = 10_000_000
     first = rig.push(share="anyone")
     assert (first.state, patches()) == ("complete", 1)
-    assert first.requests <= 12
+    chunks = sum("chunk" in entry["kinds"] for entry in drive.log())  # how many is a matter of how fast they go
+    assert first.requests - chunks + 1 <= 12
     assert (rig.push().requests, patches()) == (3, 1)
     (rig.directory / "source" / "more").write_bytes(b"more")
     assert (rig.push().state, patches()) == ("complete", 3)
@@ -294,6 +295,30 @@ def test_of_many_who_wait_one_goes_after_the_other(rig: Rig, opened: Callable[[s
     for thread in threads:
         thread.join(30)
     assert turns == [True, True, True]
+
+
+def test_who_waits_does_so_also_when_nobody_was_there_at_first(rig: Rig, opened: Callable[[str], Destination]) -> None:
+    """Two timers go off at once: both see a folder without a claim, of which they know that others push it, too."""
+    place = opened("drive:")
+    traces = {"driveshard": "folder", "job": "j", "pushed": f"{'9' * 16} 1 token"}
+    seen = place.make_folder(place.reserve_ids(1)[0], "t", traces)
+    both, inside, turns = threading.Barrier(2), threading.Lock(), []
+
+    def push(lease: Lease) -> None:
+        both.wait(30)
+        lease.admit(seen)
+        lease.hold()
+        turns.append(inside.acquire(blocking=False))
+        time.sleep(0.05)
+        inside.release()
+        lease.release()
+
+    threads = [threading.Thread(target=push, args=(lease_of(place, one * 16, wait=True),)) for one in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert turns == [True, True]
 
 
 def test_a_place_that_takes_no_claim_is_told_and_pushed_to(

@@ -49,7 +49,7 @@ def command(name: str, part_size: str | None, below: str | None, dry_run: bool, 
 
     NAME is a dataset pushed from here. The small parts are fetched, their newest members packed once more, sent and
     proved; then the manifest tells of the new parts, and the old ones go to the trash. Run it again to go on; a later
-    push sends nothing twice, and pullers fetch the new parts alone.
+    push sends nothing twice, and pullers fetch the new parts alone. What is derived from it is derived anew.
     """
     typed = {"part-size": part_size, "below": below}
     sizes = read_values({key: text for key, text in typed.items() if text is not None}, _SIZES, FLAGS)

@@ -54,8 +54,9 @@ class KeptResults:
 
     def flush(self) -> None:
         """Write what is under way."""
-        for key in self._pieces:
-            self.write(key)
+        for key, pieces in self._pieces.items():
+            if pieces:  # else nothing of it was looked at
+                self.write(key)
 
     def write(self, key: str) -> None:
         """Write one part's."""

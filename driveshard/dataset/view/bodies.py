@@ -38,29 +38,27 @@ class Bodies:
         self._kept: OrderedDict[int, Future[bytes]] = OrderedDict()
         self._bytes = 0
 
-    def begin(self, members: Sequence[int]) -> None:
-        """Have these read soon: those that lie together by one request, however many ask for them."""
+    def begin(self, members: Sequence[int]) -> dict[int, Future[bytes]]:
+        """Have these read soon: those that lie together by one request, however many ask for them. Returns what will
+        have the bytes of each."""
         with self._lock:
             wanted = [member for member in members if member not in self._kept]
             for member in wanted:
                 self._kept[member] = Future()
                 self._bytes += self._size(member)
             runs = [(run, [self._kept[member] for member in run]) for run in self._runs(wanted)]
+            found = {member: self._kept[member] for member in members}
             self._make_room()
         for run, futures in runs:
             self._pool.submit(self._fill, run, futures)
+        return found
 
     def get(self, member: int) -> bytes:
         """The member's bytes, its CRC proved. Raises Mismatch, and what the way to it raises."""
         with self._lock:
-            found = self._kept.get(member)
-            if found is not None:
+            if member in self._kept:
                 self._kept.move_to_end(member)
-        while found is None:
-            self.begin([member])
-            with self._lock:
-                found = self._kept.get(member)
-        return found.result()
+        return self.begin([member])[member].result()
 
     def close(self) -> None:
         """Begin nothing more; whoever waits for bytes is told."""

@@ -82,10 +82,15 @@ class _Connection(BaseHTTPRequestHandler):
         # Another site's page could reach this machine by a name of its own (DNS rebinding); the browser then says it.
         if self.headers.get("Host", "").lower() not in self.server.names or self.headers.get_all("Host", [])[1:]:
             self._send(refusal(403, "this address is served to this machine only"))
-        elif self.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+        elif self.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin") and not self._is_followed_link():
             self._send(refusal(403, "this address is not for pages of other sites"))
         else:
             self._send(self.server.site.answer(self.path))
+
+    def _is_followed_link(self) -> bool:
+        """Somebody follows a link to the page, in a notebook say: it opens as a page of its own, which nobody reads."""
+        said = self.headers.get("Sec-Fetch-Mode"), self.headers.get("Sec-Fetch-Dest")
+        return said == ("navigate", "document") and self.path == "/"
 
     def do_HEAD(self) -> None:
         self.do_GET()

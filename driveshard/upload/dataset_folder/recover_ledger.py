@@ -11,7 +11,7 @@ import os
 import re
 import zlib
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,8 +111,13 @@ class Recovery:
         anew: the other may have sent the same files in other parts."""
         for part in self._ledger.parts(unfinished=True):
             self._ledger.drop(part.number)
+        told, here = self._told(listed), {one.id for one in listed}
+        untold = [part for part in self._ledger.parts() if told is not None and part.number not in told]
+        gone = [part.number for part in untold if _is_old(part.number, told) or part.file_id not in here]
+        if gone:  # merged or dropped elsewhere; in the trash by now, or on their way there
+            self._ledger.replace(gone)
         known = self._ledger.parts()
-        ids = {part.file_id for part in known}
+        ids = {part.file_id for part in known} | self._ledger.retired().keys()  # which we are about to trash ourselves
         self._generation = int(self._ledger.get("generation", 0)) + 1
         self._adopt_parts([one for one in listed if one.id not in ids], {part.number for part in known})
         self._adopt_artifacts(listed)
@@ -124,9 +129,9 @@ class Recovery:
         """Those that are intact, and of another number than ``numbers``."""
         seen: set[int | str] = {*numbers}  # numbers and names
         parts = [(facts, one) for one in listed if (facts := facts_of(one, self._job)) is not None]
-        replaced = self._by_the_manifest(listed)
+        told = self._told(listed)
         for facts, remote in sorted(parts, key=lambda one: one[0].number):
-            if replaced(facts.number):
+            if _is_old(facts.number, told):
                 self._emit(Notice(f"{remote.name} is left beside the parts: the manifest does not tell of it any more"))
                 continue
             checked = self._with_checksum(remote)
@@ -144,17 +149,15 @@ class Recovery:
             if remote.properties.get("driveshard") == "artifact":
                 self._ledger.note_artifact(remote.name, remote.id, remote.md5 or "")
 
-    def _by_the_manifest(self, listed: list[RemoteFile]) -> Callable[[int], bool]:
-        """Take over which files are deleted. Returns whether a part was replaced: numbers only grow, so one that is
-        older than the manifest's last and not in it has gone from the dataset, though not yet from the folder."""
+    def _told(self, listed: list[RemoteFile]) -> frozenset[int] | None:
+        """Take over which files are deleted. Returns the numbers of the manifest's parts, None without one."""
         for remote in listed:
             if remote.name == MANIFEST and remote.properties.get("driveshard") == "artifact" and remote.size > 0:
                 with suppress(Mismatch):
                     manifest = Manifest.decode(self._read(remote, 0, remote.size))
                     self._ledger.drop_files(manifest.deleted_paths)
-                    numbers = {part.number for part in manifest.parts}
-                    return lambda number: number not in numbers and number < max(numbers, default=0)
-        return lambda _: False
+                    return frozenset(part.number for part in manifest.parts)
+        return None
 
     def _read(self, remote: RemoteFile, start: int, length: int) -> bytes:
         return self._around.ask(
@@ -246,3 +249,9 @@ def _mtime_if_same(root: Path, path: bytes, size: int, crc: int) -> int:
     except OSError:
         return _UNKNOWN
     return folded(status.st_mtime_ns) if found == crc else _UNKNOWN
+
+
+def _is_old(number: int, told: frozenset[int] | None) -> bool:
+    """Whether a part was replaced: numbers only grow, so one that is older than the manifest's last and not in it has
+    gone from the dataset, though perhaps not yet from the folder."""
+    return told is not None and number not in told and number < max(told, default=0)

@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 from driveshard.core.errors import SourceMissing, UsageError
 from driveshard.core.events import Emit, Notice, Planned, Scanned
 from driveshard.core.formatting import plural
-from driveshard.core.model import Failure, Part, SampleRange, Selection
+from driveshard.core.model import Failure, Part, PartState, SampleRange, Selection
 from driveshard.sources.base import MemberWriter, Packed
 from driveshard.upload.ledger.ledger import Ledger
 from driveshard.upload.plan.base import Cut
@@ -110,6 +110,14 @@ class PartPlanner:
             noted = self._measure(methodcaller("sample_bytes"))  # for which a worker need not load this module
             self._ledger.note(sample_bytes=noted)
         return int(noted)
+
+
+def forget_gone(ledger: Ledger, source: CutSource) -> None:
+    """Take back parts that were planned, never packed, and whose part of the source is gone."""
+    here = {part.number for part in source.given_parts()}
+    for part in ledger.parts(unfinished=True):
+        if part.state is PartState.PLANNED and part.file_id is None and part.number not in here:
+            ledger.drop(part.number)
 
 
 def check_parts(ledger: Ledger, name: str, source: CutSource) -> None:

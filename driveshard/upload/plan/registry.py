@@ -9,7 +9,7 @@ from driveshard.sources.estimate import Measure
 from driveshard.sources.folder import FolderSource
 from driveshard.upload.ledger.ledger import Ledger
 from driveshard.upload.plan.base import Cut, Differences, Planner
-from driveshard.upload.plan.parts import CutSource, PartPlanner
+from driveshard.upload.plan.parts import CutSource, PartPlanner, forget_gone
 
 
 def planner_for(
@@ -31,6 +31,7 @@ def planner_for(
         forget_outgrown(ledger, cut)
         return FilePlanner(source, ledger, cut, clock, emit, checksum=checksum, differences=differences)
     if isinstance(source, CutSource):
+        forget_gone(ledger, source)
         return PartPlanner(source, ledger, cut, emit, measure)  # type: ignore[arg-type]
     from driveshard.upload.plan.samples import RangePlanner, StreamPlanner
 

@@ -42,11 +42,11 @@ from driveshard.upload.ledger.opening import open_ledger
 from driveshard.upload.ledger.reader import read_record
 from driveshard.upload.naming import dataset_name, ledger_path, ledger_stem
 from driveshard.upload.pace import throttle_for
-from driveshard.upload.pack.engine import open_engine, workers_of
+from driveshard.upload.pack.engine import Engine, open_engine, workers_of
 from driveshard.upload.pipeline import Pipeline
 from driveshard.upload.plan.base import Cut, Differences
 from driveshard.upload.plan.parts import CutSource
-from driveshard.upload.plan.registry import planner_for
+from driveshard.upload.plan.registry import goes_once, planner_for
 from driveshard.upload.result import PushResult
 from driveshard.upload.same_source import check_same_source, where_is, without_own
 from driveshard.upload.send.uploader import Address, Uploader
@@ -149,8 +149,10 @@ class Run:
                 check_same_source(ledger, self.name, self.source)
                 with _noted(ledger):
                     place = self._place(around, spool)
-                    with _folder_first(place):
-                        self._fill(around, spool, place)
+                    with _folder_first(place), self._engine(spool) as engine:
+                        if ledger.is_new and self.options.engine == "processes":
+                            engine.warm_up()  # beside the first answers: a first push has parts to pack for certain
+                        self._fill(around, spool, place, engine)
             finally:
                 settled = around.settle()
                 lease.release()
@@ -202,7 +204,16 @@ class Run:
 
     # -- the parts -----------------------------------------------------------------------------------------------
 
-    def _fill(self, around: Surroundings, spool: Spool, place: DatasetFolder) -> None:
+    def _engine(self, spool: Spool) -> Engine:
+        return open_engine(
+            "serial" if goes_once(self.source) else self.options.engine,
+            self.workers,
+            tell=lambda text: self.emit(Notice(text)),
+            away=[folder for folder in (getattr(self.source, "root", None), spool.directory) if folder],
+            spool=spool.directory,
+        )
+
+    def _fill(self, around: Surroundings, spool: Spool, place: DatasetFolder, engine: Engine) -> None:
         """Packing waits for Drive only where a lost ledger may have to be found again, or parts may have vanished: the
         folder of a first push is made while its first part is built."""
         ledger = around.ledger
@@ -220,7 +231,7 @@ class Run:
         begins = Started(self.name, self.source.describe(), self.destination.describe(), parts_done, bytes_done)
         self.emit(replace(begins, files_done=ledger.released_files(), temp=str(spool.directory)))
         index = IndexAhead(around, address.result)
-        heads = self._run_pipeline(around, spool, address.result, index)
+        heads = self._run_pipeline(around, spool, engine, address.result, index)
         folder_id = address.result().folder_id
         if ledger.totals().parts == 0:
             raise _nothing(self.source, self.result.failed)
@@ -276,7 +287,7 @@ class Run:
             self.result.shared = outcome
 
     def _run_pipeline(
-        self, around: Surroundings, spool: Spool, address: Callable[[], Address], index: IndexAhead
+        self, around: Surroundings, spool: Spool, engine: Engine, address: Callable[[], Address], index: IndexAhead
     ) -> Mapping[int, bytes]:
         """Returns the beginnings of some parts."""
         options = self.options
@@ -291,13 +302,6 @@ class Run:
             measure=lambda how: engine.measure(how, self.source),
             checksum=options.checksum,
             differences=Differences.of(options),
-        )
-        engine = open_engine(
-            "serial" if planner.sequential else options.engine,
-            self.workers,
-            tell=lambda text: self.emit(Notice(text)),
-            away=[folder for folder in (getattr(self.source, "root", None), spool.directory) if folder],
-            spool=spool.directory,
         )
         uploader = Uploader(around, address, spool)
         pipeline = Pipeline(around, self.source, planner, engine, uploader, index.begin, uploads=options.uploads)

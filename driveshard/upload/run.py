@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 
@@ -29,9 +29,9 @@ from driveshard.storage.base import Destination
 from driveshard.storage.registry import open_destination
 from driveshard.storage.retry import Retry
 from driveshard.upload.bottleneck import held_back_by
+from driveshard.upload.dataset_folder.ahead import Ahead
 from driveshard.upload.dataset_folder.find_or_create import DatasetFolder, Traces
-from driveshard.upload.dataset_folder.index_ahead import IndexAhead
-from driveshard.upload.dataset_folder.publish import Publisher, Sha256s, manifest_of
+from driveshard.upload.dataset_folder.publish import Publisher, manifest_of
 from driveshard.upload.dataset_folder.reconcile import Reconciler
 from driveshard.upload.dataset_folder.retiring import retire_unseen, trash_retired
 from driveshard.upload.dataset_folder.settling import sentences, settle
@@ -230,17 +230,18 @@ class Run:
         parts_done, bytes_done = ledger.released_totals()
         begins = Started(self.name, self.source.describe(), self.destination.describe(), parts_done, bytes_done)
         self.emit(replace(begins, files_done=ledger.released_files(), temp=str(spool.directory)))
-        index = IndexAhead(around, address.result)
-        heads = self._run_pipeline(around, spool, engine, address.result, index)
+        uploader = Uploader(around, address.result, spool)
+        ahead = Ahead(around, address.result, uploader)
+        self._run_pipeline(around, engine, uploader, ahead)
         folder_id = address.result().folder_id
         if ledger.totals().parts == 0:
             raise _nothing(self.source, self.result.failed)
         self.emit(Doing("writing card, preview and manifest"))
-        self._finish(around, Publisher(around, folder_id, heads), reconciler, index.parts())
+        self._finish(around, Publisher(around, folder_id, uploader.at_hand), reconciler, ahead)
         spool.remove_if_empty()
         self.emit(Published(self.result.link))
 
-    def _finish(self, around: Surroundings, publisher: Publisher, reconciler: Reconciler, indexed: Sha256s) -> None:
+    def _finish(self, around: Surroundings, publisher: Publisher, reconciler: Reconciler, ahead: Ahead) -> None:
         """Once all parts are proved: look at the folder again, publish, share, side by side: a part that somebody took
         away meanwhile ends this run, and the next one publishes anew."""
         ledger, sent = around.ledger, around.throttle.sent
@@ -257,7 +258,7 @@ class Run:
             ledger.note(words=asdict(self.options.words))
         manifest = manifest_of(ledger)
         expected = self.options.share or ledger.get("shared") or "nobody"
-        published = around.later(lambda: publisher.publish(manifest, expected, indexed))
+        published = around.later(lambda: publisher.publish(manifest, expected, ahead.written))
         if sent:
             reconciler.reconcile(ledger.get("folder_id"), ledger.get("job"))
             if ledger.parts(unfinished=True):
@@ -286,12 +287,9 @@ class Run:
         else:
             self.result.shared = outcome
 
-    def _run_pipeline(
-        self, around: Surroundings, spool: Spool, engine: Engine, address: Callable[[], Address], index: IndexAhead
-    ) -> Mapping[int, bytes]:
-        """Returns the beginnings of some parts."""
+    def _run_pipeline(self, around: Surroundings, engine: Engine, uploader: Uploader, ahead: Ahead) -> None:
         options = self.options
-        most = spool.most
+        most = uploader.spool.most
         cut = Cut(self.name, min(options.part_size, most), options.part_samples, most)
         planner = planner_for(
             self.source,
@@ -303,8 +301,7 @@ class Run:
             checksum=options.checksum,
             differences=Differences.of(options),
         )
-        uploader = Uploader(around, address, spool)
-        pipeline = Pipeline(around, self.source, planner, engine, uploader, index.begin, uploads=options.uploads)
+        pipeline = Pipeline(around, self.source, planner, engine, uploader, ahead.begin, uploads=options.uploads)
         try:
             pipeline.run(getattr(self.destination, "abort", lambda: None))
         finally:
@@ -315,7 +312,6 @@ class Run:
             self.result.dropped = getattr(planner, "dropped", 0)
             pipeline.spent.out, pipeline.spent.slowed = self.retry.seconds_out, self.retry.seconds_slowed
             self.result.held_back_by = held_back_by(pipeline.spent)
-        return uploader.heads
 
     def _tell(self, around: Surroundings) -> None:
         ledger = around.ledger

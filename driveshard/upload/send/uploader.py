@@ -58,7 +58,7 @@ class Uploader:
         self._emit = around.emit
         self._address = address
         self.spool = spool
-        self.heads: dict[int, bytes] = {}  # of the first parts that are released, by number
+        self._heads: dict[int, bytes] = {}  # of the first parts that are released, by number
         self.begun: Callable[[], None] = lambda: None  # called when a session has begun
         self._sizer = RequestSizer(around.destination.chunk_unit, around.throttle.rate)
 
@@ -259,11 +259,20 @@ class Uploader:
     def _remove(self, file_id: str) -> None:
         self._around.write(lambda: self._destination.remove(file_id), doing="removing a spoilt upload")
 
+    def at_hand(self, number: int, file_name: str, start: int, length: int) -> bytes:
+        """A range of a part, as far as it is still known here."""
+        kept = self._heads.get(number, b"")[start : start + length]
+        if len(kept) < length:
+            with suppress(OSError), self.spool.path(file_name).open("rb") as source:
+                source.seek(start)
+                return source.read(length)
+        return kept
+
     def _keep_head(self, part: LedgerPart) -> None:
         """What is published shows some samples of a few parts; as long as it is here, it need not be asked for."""
-        if len(self.heads) < HEADS:
+        if len(self._heads) < HEADS:
             with suppress(OSError), self.spool.path(part.file_name).open("rb") as source:
-                self.heads[part.number] = source.read(HEAD)
+                self._heads[part.number] = source.read(HEAD)
 
     def _release(self, part: LedgerPart) -> None:
         assert part.size is not None

@@ -49,6 +49,7 @@ class Bench:
         return self.stored(result)
 
     def stored(self, result: PushResult) -> dict[str, bytes]:
+        self.emulator.drive.line.set_bandwidth(None)
         destination = open_destination("drive:", self.settings)
         listed: list[RemoteFile] = destination.children(result.folder_id or "")
         found = {one.name: destination.read(one.id, 0, one.size) for one in listed}

@@ -231,7 +231,9 @@ class Run:
         begins = Started(self.name, self.source.describe(), self.destination.describe(), parts_done, bytes_done)
         self.emit(replace(begins, files_done=ledger.released_files(), temp=str(spool.directory)))
         uploader = Uploader(around, address.result, spool)
-        ahead = Ahead(around, address.result, uploader)
+        if self.options.words is not None:
+            ledger.note(words=asdict(self.options.words))
+        ahead = Ahead(around, address.result, uploader, self._readers_in_the_end(ledger))
         self._run_pipeline(around, engine, uploader, ahead)
         folder_id = address.result().folder_id
         if ledger.totals().parts == 0:
@@ -254,11 +256,8 @@ class Run:
         if sent:
             for line in sentences(ledger):
                 self.emit(Notice(line))
-        if self.options.words is not None:
-            ledger.note(words=asdict(self.options.words))
-        manifest = manifest_of(ledger)
-        expected = self.options.share or ledger.get("shared") or "nobody"
-        published = around.later(lambda: publisher.publish(manifest, expected, ahead.written))
+        manifest, readers = manifest_of(ledger), self._readers_in_the_end(ledger)
+        published = around.later(lambda: publisher.publish(manifest, readers, ahead.written))
         if sent:
             reconciler.reconcile(ledger.get("folder_id"), ledger.get("job"))
             if ledger.parts(unfinished=True):
@@ -269,6 +268,9 @@ class Run:
         trash_retired(around)
         publisher.refresh_card(self.result.shared or ledger.get("shared") or "nobody")
         self.result.state = "complete"
+
+    def _readers_in_the_end(self, ledger: Ledger) -> str:
+        return self.options.share or ledger.get("shared") or "nobody"
 
     def _look_at_readers(self, around: Surroundings) -> None:
         """Where there may be nothing to do, begin to ask now who may read."""

@@ -66,9 +66,10 @@ class Publisher:
         self._folder_id = folder_id
         self._at_hand = at_hand
 
-    def write_ahead(self, manifest: Manifest) -> Written:
-        """Index and preview alone, before the rest."""
-        shown = self._around.later(lambda: self._put_preview(manifest))
+    def write_ahead(self, manifest: Manifest, readers: str) -> Written:
+        """Index and preview alone, before the rest; with the card, where no manifest is that it would run ahead of."""
+        first = self._ledger.artifact(manifests.NAME) is None
+        shown = self._around.later(lambda: self._put_preview(manifest, readers if first else None))
         try:
             self._put_index(manifest)
         finally:
@@ -91,22 +92,19 @@ class Publisher:
             self._put_card(manifest, readers, has_preview=written.has_preview)
         else:
             begun.append(self._around.later(lambda: self._put_index(manifest)))
-            self._put_card_and_preview(manifest, readers)
+            self._put_preview(manifest, readers)
         for one in begun:
             one.result()
         self._ledger.note(publishing=None)
 
-    def _put_card_and_preview(self, manifest: Manifest, readers: str) -> None:
+    def _put_preview(self, manifest: Manifest, card_for: str | None) -> bool:
+        """The preview, if the samples are images; and beside it the card, if it is told for which readers."""
         picture = self._looked_at(manifest)
         shown = None if picture is None else self._around.later(lambda: self._put(PREVIEW, picture, "image/jpeg"))
-        self._put_card(manifest, readers, has_preview=picture is not None)
+        if card_for is not None:
+            self._put_card(manifest, card_for, has_preview=picture is not None)
         if shown is not None:
             shown.result()
-
-    def _put_preview(self, manifest: Manifest) -> bool:
-        picture = self._looked_at(manifest)
-        if picture is not None:
-            self._put(PREVIEW, picture, "image/jpeg")
         return picture is not None
 
     def _looked_at(self, manifest: Manifest) -> bytes | None:

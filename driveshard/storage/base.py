@@ -119,6 +119,13 @@ class Destination(Protocol):
         ``before_write`` waits for the turn of each. Returns who may read now. Raises ShareRefused."""
 
 
+class Sender(Protocol):
+    """Puts bytes into sessions from another machine, on behalf of the destination that began them. Can be pickled."""
+
+    def send(self, session: UploadSession, offset: int, data: Piece, size: int) -> Progress:
+        """As ``Destination.send``."""
+
+
 def folder_gone(name: str, place: Destination, *, trashed: bool) -> NotFound:
     """What is said when the folder of the dataset ``name`` is not found: whose it was, and what to do. A destination
     knows no more of it than an id."""

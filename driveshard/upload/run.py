@@ -26,7 +26,7 @@ from driveshard.core.formatting import plural
 from driveshard.core.model import Failure
 from driveshard.sources.base import Source
 from driveshard.storage.base import Destination
-from driveshard.storage.registry import open_destination
+from driveshard.storage.registry import lender, open_destination
 from driveshard.storage.retry import Retry
 from driveshard.upload.bottleneck import held_back_by
 from driveshard.upload.dataset_folder.find_or_create import DatasetFolder, Traces
@@ -35,6 +35,8 @@ from driveshard.upload.dataset_folder.publish import Publisher, Sha256s, manifes
 from driveshard.upload.dataset_folder.reconcile import Reconciler
 from driveshard.upload.dataset_folder.retiring import retire_unseen, trash_retired
 from driveshard.upload.dataset_folder.settling import sentences, settle
+from driveshard.upload.far.spool import FarSpool
+from driveshard.upload.far.yard import Yard
 from driveshard.upload.lease import lease_for
 from driveshard.upload.ledger.ledger import Ledger
 from driveshard.upload.ledger.lock import hold
@@ -124,6 +126,7 @@ class Run:
         self.retry = Retry(self.clock, settings.patience, emit)
         self.stem = ledger_stem(name, destination.identity)
         self._readers: Later[str | None] | None = None
+        self._yard = self._find_yard()
 
     def run(self) -> None:
         """Everything from the lock to the link."""
@@ -165,7 +168,18 @@ class Run:
         directory = spool_directory(options.temp, self.settings.spools, self.stem)
         # Of parts that are cut elsewhere nobody chose the size: one for each worker, and one on its way.
         parts = max(_FEW_PARTS, workers + 1) if isinstance(self.source, CutSource) else None
-        return Spool(directory, limit, self.clock, elastic=options.temp_limit is None, parts=parts)
+        elastic = options.temp_limit is None
+        if (yard := self._yard) is not None:
+            return FarSpool(yard, directory, limit, self.clock, elastic=elastic, parts=parts)
+        return Spool(directory, limit, self.clock, elastic=elastic, parts=parts)
+
+    def _find_yard(self) -> Yard | None:
+        """Where parts stay with the workers of a cluster, and are sent from there: not where they lie in order, or are
+        fetched first, or go to a folder."""
+        if not str(self.options.engine).startswith("dask") or isinstance(self.source, CutSource):
+            return None
+        lend = lender(self.destination) if getattr(self.source, "indexable", True) else None
+        return Yard(lend, self.clock) if lend is not None else None
 
     # -- the folder ----------------------------------------------------------------------------------------------
 
@@ -298,6 +312,7 @@ class Run:
             tell=lambda text: self.emit(Notice(text)),
             away=[folder for folder in (getattr(self.source, "root", None), spool.directory) if folder],
             spool=spool.directory,
+            yard=self._yard,
         )
         uploader = Uploader(around, address, spool)
         pipeline = Pipeline(around, self.source, planner, engine, uploader, index.begin, uploads=options.uploads)

@@ -19,8 +19,9 @@ from pathlib import Path
 
 from driveshard.core.clock import Clock
 from driveshard.core.errors import Interrupted, TempFull, TempLost
-from driveshard.core.files import create_private, sync_directory
+from driveshard.core.files import create_private, md5_of, sync_directory
 from driveshard.core.formatting import human_size
+from driveshard.upload.send.load import FileLoad, Load
 
 _BUILDING = ".building-"
 _KEEP_FREE = 64 * 2**20  # bytes left to everybody else on the disk
@@ -71,6 +72,9 @@ class Spool:
     ``elastic`` says that nobody asked for the limit: one part that is larger may then be here, alone. ``parts`` is how
     many may be here at a time, whatever their size; None for as many as there is room for.
     """
+
+    near = True
+    """Whether parts are built into the folder itself."""
 
     def __init__(
         self, directory: Path, limit: int, clock: Clock, *, elastic: bool = False, parts: int | None = None
@@ -161,11 +165,7 @@ class Spool:
         with ``size`` equal to ``limit``. Raises TempFull when it can never fit, Interrupted on a stop or
         after ``halt``.
         """
-        if size > self.limit and not self._elastic:
-            raise TempFull(
-                f"part {number} needs {human_size(size)}, but the temp limit is {human_size(self.limit)}",
-                advice="Give a larger --temp-limit, or a smaller --part-size for a new dataset.",
-            )
+        self._check_limit(number, size)
         told = False
         with self._room:
             while True:
@@ -185,6 +185,13 @@ class Spool:
                 if self._halted:
                     raise Interrupted("the run ends before there was room")
                 self._room.wait(_POLL)
+
+    def _check_limit(self, number: int, size: int) -> None:
+        if size > self.limit and not self._elastic:
+            raise TempFull(
+                f"part {number} needs {human_size(size)}, but the temp limit is {human_size(self.limit)}",
+                advice="Give a larger --temp-limit, or a smaller --part-size for a new dataset.",
+            )
 
     def halt(self) -> None:
         """The run ends: nobody gives room back any more, so whoever waits for some is let go."""
@@ -221,6 +228,18 @@ class Spool:
 
     def path(self, file_name: str) -> Path:
         return self.directory / file_name
+
+    def open(self, number: int, file_name: str) -> Load:
+        """A finished part, to be sent. Raises TempLost when it is not here."""
+        return FileLoad(self.directory / file_name)
+
+    def holds(self, number: int, file_name: str) -> bool:
+        """Whether a finished part is there."""
+        return self.path(file_name).exists()
+
+    def is_intact(self, number: int, file_name: str, md5: str | None) -> bool:
+        """Whether it is there with the very bytes it was packed with."""
+        return md5_of(self.path(file_name)) == md5
 
     def commit(self, number: int, file_name: str, size: int, place: str | None = None) -> Path:
         """Give a whole, fsynced part its final name, durably, and keep only the room it really takes. ``place`` is its

@@ -72,7 +72,7 @@ class DriveClient:
         self.base_url = base_url
         self._credentials = credentials
         self._clock = clock
-        self._timeout = timeout
+        self.timeout = timeout
         self._local = threading.local()
         self._wires: list[Wire] = []
         self._lock = threading.Lock()
@@ -158,6 +158,21 @@ class DriveClient:
         log.debug("%s %s -> %s", request.method, urlsplit(request.uri).path, reply.status)
         return reply
 
+    def signed(self) -> dict[str, str]:
+        """Headers that sign a request which another machine makes for us, which counts as ours. They hold an access
+        token, renewed if it is about to end. Raises as ``send``."""
+        request = Request("PUT", self.base_url, {})
+        wire = self._wire()
+        self._spend_units(request)
+        with self._lock:
+            self.requests += 1
+        headers: dict[str, str] = {}
+        try:
+            self._credentials.before_request(wire.renewal, request.method, request.uri, headers)
+        except (google.auth.exceptions.GoogleAuthError, httplib2.HttpLib2Error, OSError) as error:
+            raise self._failure(error) from error
+        return headers
+
     def _with_keys(self, request: Request) -> dict[str, str]:
         """The request's headers, and the resource keys of the items that it is about."""
         keys = [f"{file_id}/{key}" for file_id, key in list(self.resource_keys.items()) if file_id in request.uri]
@@ -197,7 +212,7 @@ class DriveClient:
         if isinstance(error, socks.ProxyError):
             return self._proxy_failure(error)
         if isinstance(error, TimeoutError):
-            return Unavailable(f"no answer from Drive for {self._timeout:.0f} s{self._by_proxy()}")
+            return Unavailable(f"no answer from Drive for {self.timeout:.0f} s{self._by_proxy()}")
         if isinstance(error, socket.gaierror):
             if self._proxy is not None:
                 return Unavailable(f"the address of the proxy {self._proxied()} cannot be found")
@@ -258,7 +273,7 @@ class DriveClient:
     def _connection(self) -> Connection:
         scheme, host, port = _origin(self.base_url)
         context = self._context if scheme == "https" else None
-        return Connection(host, port or 80, timeout=self._timeout, context=context, proxy=self._proxy)
+        return Connection(host, port or 80, timeout=self.timeout, context=context, proxy=self._proxy)
 
     @cached_property
     def _context(self) -> ssl.SSLContext:
@@ -266,7 +281,7 @@ class DriveClient:
 
     def _new_http(self) -> httplib2.Http:
         """For renewals of the login, which are not Drive's business."""
-        plain = httplib2.Http(timeout=self._timeout, proxy_info=self._proxy, ca_certs=self._certificates)
+        plain = httplib2.Http(timeout=self.timeout, proxy_info=self._proxy, ca_certs=self._certificates)
         plain.follow_redirects = False
         return plain
 

@@ -17,7 +17,7 @@ from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from driveshard import __version__
 from driveshard.core.errors import ConfigError, TempFull, TempLost, WorkersKilled
@@ -116,6 +116,16 @@ def build_apart(
     return replace(part, place=attempt.name)
 
 
+class Watch(Protocol):
+    """What tells builds that are not watched whether their run goes on."""
+
+    def set(self) -> None:
+        """It does: called before each of them."""
+
+    def mend(self, error: BaseException) -> BaseException:
+        """A worker's error as the coordinator knows it better."""
+
+
 class Apart(Executor):
     """Another executor, of which only what is submitted through this one is ended with it; ``close`` is called then.
 
@@ -125,7 +135,7 @@ class Apart(Executor):
     def __init__(
         self,
         executor: Executor,
-        mark: Mark,
+        mark: Watch,
         *,
         lost: Callable[[BaseException], bool] = lambda error: isinstance(error, BrokenExecutor),
         close: Callable[[], None] = lambda: None,

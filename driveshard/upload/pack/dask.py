@@ -23,17 +23,22 @@ from distributed.comm.core import CommClosedError
 
 from driveshard.core.errors import Unreachable
 from driveshard.core.formatting import error_text
+from driveshard.upload.far.yard import Yard
 from driveshard.upload.pack.apart import Apart, Mark, build_apart
+from driveshard.upload.pack.dask_workers import DaskWorkers, build_far
 from driveshard.upload.pack.local_cluster import start_cluster
 from driveshard.upload.pack.workers import Crew
 
 _ANSWERS_WITHIN = 15.0  # seconds
 
 
-def start_dask(address: str, workers: int, mark: Mark, tell: Callable[[str], None]) -> Crew:
+def start_dask(
+    address: str, workers: int, mark: Mark, yard: Yard | None, tell: Callable[[str], None], scratch: Path
+) -> Crew:
     """Connect to the scheduler at ``address`` (``HOST:PORT``, with ``tcp://`` or ``tls://`` before it, or the path of
-    its ``--scheduler-file``); without one, make a cluster of ``workers`` on this machine. ``tell`` hears when nobody
-    works there yet.
+    its ``--scheduler-file``); without one, make a cluster of ``workers`` on this machine, whose files are in a folder
+    made in ``scratch``. With a ``yard`` parts stay on the workers, else they are written into the temp folder that has
+    the ``mark``. ``tell`` hears when nobody works there yet.
 
     Raises Unreachable when no scheduler answers, OSError when none can be made.
     """
@@ -42,22 +47,25 @@ def start_dask(address: str, workers: int, mark: Mark, tell: Callable[[str], Non
         if not client.nthreads():
             tell(f"The cluster at {address} has no workers yet; parts are built as soon as one comes")
     else:
-        cluster = start_cluster(workers)
+        cluster = start_cluster(workers, scratch)
         end = cluster.end
         try:
             client = _connect(cluster.address, cluster.security)
         except BaseException:
             end()
             raise
-    executor = Apart(
-        client.get_executor(pure=False), mark, lost=partial(_lost, client), close=partial(_close, client, end)
-    )
+    lost, close = partial(_lost, client), partial(_close, client, end)
+    if yard is None:
+        executor = Apart(client.get_executor(pure=False), mark, lost=lost, close=close)
+        return Crew(executor, partial(_stop, mark.clear, end), build_apart, (mark,), prove=False)
+    yard.open(DaskWorkers(client, yard))
+    executor = Apart(client.get_executor(pure=False), yard, lost=lost, close=partial(_stop, yard.close, close))
+    return Crew(executor, partial(_stop, yard.close, end), build_far, (yard.errand,), prove=False)
 
-    def stop() -> None:
-        mark.clear()
-        end()
 
-    return Crew(executor, stop, build_apart, (mark,), prove=False)
+def _stop(clear: Callable[[], None], end: Callable[[], None]) -> None:
+    clear()
+    end()
 
 
 def count_workers(address: str) -> int:

@@ -23,7 +23,7 @@ from driveshard.core.files import create_private, md5_of, sync_directory
 from driveshard.core.formatting import human_size
 from driveshard.upload.send.load import FileLoad, Load
 
-_BUILDING = ".building-"
+BUILDING = ".building-"
 _KEEP_FREE = 64 * 2**20  # bytes left to everybody else on the disk
 _PATIENCE = 3.0  # seconds for which somebody else may have a file open that is to be removed
 _NO_FOLDER = (FileExistsError, NotADirectoryError)
@@ -55,7 +55,7 @@ def make_private(directory: Path) -> None:
 
 def _owner_of_new(directory: Path) -> int:
     """Whose a file is that we make there: on a network disk perhaps not ours, though we may do all with it."""
-    probe = directory / f"{_BUILDING}owner"
+    probe = directory / f"{BUILDING}owner"
     handle = create_private(probe)
     try:
         return os.fstat(handle).st_uid
@@ -92,7 +92,7 @@ class Spool:
         self.left = self._newest()
         try:
             make_private(directory)
-            probe = directory / f"{_BUILDING}probe"
+            probe = directory / f"{BUILDING}probe"
             with os.fdopen(create_private(probe), "wb") as stream:
                 stream.write(b"x")
             probe.unlink()
@@ -145,7 +145,13 @@ class Spool:
             ours = entry.is_file(follow_symlinks=False) or entry.is_symlink()
             if ours and (entry.name not in wanted or entry.is_symlink()):
                 removed += self._delete(Path(entry.path))
+        self._remove_folders()
         return removed
+
+    def _remove_folders(self) -> None:
+        """Those of workers that are no more."""
+        for path in self.directory.glob(f"{BUILDING}*/"):
+            shutil.rmtree(path, ignore_errors=True)
 
     def adopt(self, number: int, file_name: str) -> bool:
         """Count a finished part that an earlier run left here; False when it is not here."""
@@ -224,7 +230,7 @@ class Spool:
 
     def building(self, number: int) -> Path:
         """Where the part is written until it is whole."""
-        return self.directory / f"{_BUILDING}{number:05d}"
+        return self.directory / f"{BUILDING}{number:05d}"
 
     def path(self, file_name: str) -> Path:
         return self.directory / file_name
@@ -303,7 +309,8 @@ class Spool:
 
     def remove_if_empty(self) -> None:
         """Leave no trace of a finished dataset, nor of workers that went on after they had been given up."""
-        for path in self.directory.glob(f"{_BUILDING}*"):
+        self._remove_folders()
+        for path in self.directory.glob(f"{BUILDING}*"):
             with contextlib.suppress(OSError):
                 path.unlink()
         with contextlib.suppress(OSError):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import secrets
 import shutil
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from driveshard import __version__
-from driveshard.core.errors import ConfigError, Interrupted, SourceChanged, SourceMissing, TempLost
+from driveshard.core.errors import ConfigError, Interrupted, SourceChanged, SourceMissing, TempFull, TempLost
 from driveshard.core.files import md5_of
 from driveshard.core.model import Part, PartSpec, UploadSession
 from driveshard.sources.base import Source
@@ -82,12 +81,22 @@ class Bench:
 
     def __init__(self, place: Workplace) -> None:
         self._place = place
-        self.directory = Path(tempfile.mkdtemp(prefix="driveshard-", dir=place.folder))
+        self.directory = place.folder / f"driveshard-{secrets.token_hex(8)}"
         self._changed = threading.Condition()
         self._here: dict[str, float] = {}  # parts by name: when they were finished, in monotonic seconds
         self._building = 0
         self._until = time.monotonic() + HEARD_WITHIN
         threading.Thread(target=self._leave_in_time, name="bench", daemon=True).start()
+
+    def make(self) -> None:
+        """Make the folder, which somebody may have cleaned away. Raises TempFull."""
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise TempFull(
+                f"the folder {self.directory.parent} of the worker on {socket.gethostname()} cannot be written:"
+                f" {error.strerror or error}"
+            ) from error
 
     def heard(self, known: frozenset[str] | None = None) -> None:
         """The run goes on. It waits for the parts ``known``: others are of answers that were lost."""
@@ -214,6 +223,7 @@ def build(place: Workplace, errand: Errand, spec: PartSpec, source: Source, max_
     errand.check()
     bench = _bench(place, errand)
     with bench.room():
+        bench.make()
         name = f"{spec.number:05d}-{secrets.token_hex(4)}"
         due = 0.0
 

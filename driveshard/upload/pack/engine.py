@@ -283,7 +283,7 @@ def open_engine(
         from driveshard.upload.pack.dask import start_dask
 
         assert spool is not None
-        start = partial(start_dask, address, workers, _mark_in(spool), yard, tell, spool.parent)
+        start = partial(start_dask, address, workers, _mark_in(spool), yard, tell, spool)
         return Engine(start, workers, away=away)
     raise UsageError(f"There is no engine {engine!r}.", advice=f"Choose one of: {', '.join(ENGINES)}.")
 

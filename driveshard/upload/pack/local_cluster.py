@@ -22,6 +22,7 @@ from typing import Any
 
 from driveshard.core.formatting import error_text
 from driveshard.upload.pack.workers import FOR_ALL, helper_context, not_interrupted
+from driveshard.upload.spool import BUILDING, make_private
 
 _SETTINGS = {
     "logging": {"distributed": "critical"},
@@ -31,6 +32,7 @@ _SETTINGS = {
     "distributed.admin.tick.interval": "1s",
     "distributed.admin.system-monitor.interval": "10s",
 }
+SCRATCH = f"{BUILDING}dask-"  # a temp folder that such a cluster leaves behind when it is killed is swept with the rest
 _STARTED_WITHIN = 60.0  # seconds
 _ENDED_WITHIN = 3.0  # seconds
 
@@ -79,7 +81,9 @@ def _serve(workers: int, parent: Path | None, lifeline: Connection, answer: Conn
     for number in FOR_ALL:
         signal.signal(number, signal.SIG_IGN)
     os.environ["PYTHONSAFEPATH"] = "1"  # workers import nothing from the current folder
-    scratch = tempfile.mkdtemp(prefix="driveshard-dask-", dir=parent)
+    if parent is not None:
+        make_private(parent)  # somebody may have cleaned up too much
+    scratch = tempfile.mkdtemp(prefix=SCRATCH, dir=parent)
     try:
         cluster, security = _start(workers, scratch)
         answer.send((cluster.scheduler_address, security))

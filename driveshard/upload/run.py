@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 from driveshard.config.settings import PushOptions, Settings
 from driveshard.core.errors import (
@@ -35,8 +36,6 @@ from driveshard.upload.dataset_folder.publish import Publisher, Sha256s, manifes
 from driveshard.upload.dataset_folder.reconcile import Reconciler
 from driveshard.upload.dataset_folder.retiring import retire_unseen, trash_retired
 from driveshard.upload.dataset_folder.settling import sentences, settle
-from driveshard.upload.far.spool import FarSpool
-from driveshard.upload.far.yard import Yard
 from driveshard.upload.lease import lease_for
 from driveshard.upload.ledger.ledger import Ledger
 from driveshard.upload.ledger.lock import hold
@@ -44,17 +43,20 @@ from driveshard.upload.ledger.opening import open_ledger
 from driveshard.upload.ledger.reader import read_record
 from driveshard.upload.naming import dataset_name, ledger_path, ledger_stem
 from driveshard.upload.pace import throttle_for
-from driveshard.upload.pack.engine import open_engine, workers_of
+from driveshard.upload.pack.engine import by_dask, open_engine, workers_of
 from driveshard.upload.pipeline import Pipeline
 from driveshard.upload.plan.base import Cut, Differences
 from driveshard.upload.plan.parts import CutSource
 from driveshard.upload.plan.registry import planner_for
 from driveshard.upload.result import PushResult
-from driveshard.upload.same_source import check_same_source, where_is, without_own
+from driveshard.upload.same_source import anchored, check_same_source, where_is, without_own
 from driveshard.upload.send.uploader import Address, Uploader
 from driveshard.upload.side_by_side import Later
 from driveshard.upload.spool import Spool, spool_directory
 from driveshard.upload.surroundings import Surroundings
+
+if TYPE_CHECKING:  # needs what is only installed for a cluster
+    from driveshard.upload.far.yard import Yard
 
 _PASSING = (Interrupted, Unreachable, ComeBackLater, Defect)  # after these the same push goes on, as it is
 _PARTS_IN_TEMP = 2  # beyond those being packed and uploaded
@@ -170,14 +172,18 @@ class Run:
         parts = max(_FEW_PARTS, workers + 1) if isinstance(self.source, CutSource) else None
         elastic = options.temp_limit is None
         if (yard := self._yard) is not None:
+            from driveshard.upload.far.spool import FarSpool
+
             return FarSpool(yard, directory, limit, self.clock, elastic=elastic, parts=parts)
         return Spool(directory, limit, self.clock, elastic=elastic, parts=parts)
 
     def _find_yard(self) -> Yard | None:
         """Where parts stay with the workers of a cluster, and are sent from there: not where they lie in order, or are
         fetched first, or go to a folder."""
-        if not str(self.options.engine).startswith("dask") or isinstance(self.source, CutSource):
+        if not by_dask(self.options.engine) or isinstance(self.source, CutSource):
             return None
+        from driveshard.upload.far.yard import Yard
+
         lend = lender(self.destination) if getattr(self.source, "indexable", True) else None
         return Yard(lend, self.clock) if lend is not None else None
 
@@ -315,7 +321,8 @@ class Run:
             yard=self._yard,
         )
         uploader = Uploader(around, address, spool)
-        pipeline = Pipeline(around, self.source, planner, engine, uploader, index.begin, uploads=options.uploads)
+        source = anchored(self.source) if by_dask(options.engine) else self.source
+        pipeline = Pipeline(around, source, planner, engine, uploader, index.begin, uploads=options.uploads)
         try:
             pipeline.run(getattr(self.destination, "abort", lambda: None))
         finally:

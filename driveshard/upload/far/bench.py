@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from driveshard import __version__
 from driveshard.core.errors import ConfigError, Interrupted, SourceChanged, SourceMissing, TempFull, TempLost
@@ -24,6 +25,7 @@ from driveshard.core.model import Part, PartSpec, UploadSession
 from driveshard.sources.base import Source
 from driveshard.storage.base import Piece, Progress, Sender
 from driveshard.storage.rate_limits import TokenBucket
+from driveshard.upload.far.sealing import Sealed, public_key, unseal
 from driveshard.upload.pack.build import build_part
 from driveshard.upload.send.load import block_size, blocks_of
 
@@ -62,8 +64,7 @@ class Errand:
 
 @dataclass(frozen=True)
 class Shipment:
-    """One request: ``length`` bytes from ``start`` of a part of ``size``, into ``session``, at most ``rate`` bytes/s.
-    Neither is shown: a session's address is a secret."""
+    """One request: ``length`` bytes from ``start`` of one of ``size``, into ``session``, at most ``rate`` bytes/s."""
 
     sender: Sender
     session: UploadSession
@@ -71,9 +72,6 @@ class Shipment:
     length: int
     size: int
     rate: float | None
-
-    def __repr__(self) -> str:
-        return f"Shipment({self.length} bytes from {self.start} of {self.size})"
 
 
 class Bench:
@@ -239,7 +237,7 @@ def build(place: Workplace, errand: Errand, spec: PartSpec, source: Source, max_
             raise
         except SourceMissing as error:
             raise SourceMissing(
-                f"{error.message} (on the worker {socket.gethostname()})",
+                f"{error.message.rstrip('.')}, on the worker {socket.gethostname()}.",
                 advice="The workers of a cluster must see the source under the same path, as on a disk they share.",
             ) from error
         if part.files:
@@ -247,9 +245,14 @@ def build(place: Workplace, errand: Errand, spec: PartSpec, source: Source, max_
     return replace(part, place=name)
 
 
-def send(place: Workplace, errand: Errand, name: str, shipment: Shipment) -> Progress:
-    """One request. Raises TempLost when the part is not here, and as ``Destination.send``."""
-    bench = _opened(errand, name)
+def key(place: Workplace, errand: Errand, name: str) -> bytes:
+    """What a shipment for this worker is sealed with."""
+    return public_key()
+
+
+def send(place: Workplace, errand: Errand, name: str, sealed: Sealed) -> Progress:
+    """One request, a Shipment. Raises TempLost when the part is not here, and as ``Destination.send``."""
+    bench, shipment = _opened(errand, name), cast(Shipment, unseal(sealed))
     with bench.path(name).open("rb", buffering=0) as source:
         may_leave, most = bench.may_leave(name, shipment.rate), block_size(shipment.rate)
         blocks = blocks_of(source, name, shipment.start, shipment.length, most, may_leave)

@@ -106,7 +106,7 @@ class FarLoad:
             sent(count)
 
         shipment = Shipment(self._yard.lend(), session, start, allowed.length, size, around.throttle.rate)
-        progress = self._yard.do(self._number, bench.send, shipment, sent=tell)
+        progress = self._yard.send(self._number, shipment, tell)
         sent(allowed.length - told)
         return progress
 

@@ -11,9 +11,10 @@ from typing import Any, Protocol, TypeVar, cast
 
 from driveshard.core.clock import Clock
 from driveshard.core.errors import DriveshardError, Interrupted, TempLost
-from driveshard.storage.base import Sender
+from driveshard.storage.base import Progress, Sender
 from driveshard.upload.far import bench
-from driveshard.upload.far.bench import Errand
+from driveshard.upload.far.bench import Errand, Shipment
+from driveshard.upload.far.sealing import seal
 
 T = TypeVar("T")
 
@@ -59,6 +60,7 @@ class Yard:
         self._reach: Reach | None = None
         self._lying: dict[int, Lying] = {}
         self._heard: dict[str, int] = {}  # bytes of a part that have left in the request under way, by its name
+        self._keys: dict[str, bytes] = {}  # of the workers
         self._over = threading.Event()
 
     # -- the workers come and go ---------------------------------------------------------------------------------
@@ -107,20 +109,31 @@ class Yard:
             with suppress(DriveshardError):  # then it is gone anyway
                 self._at(lying, bench.drop)
 
+    def send(self, number: int, shipment: Shipment, sent: Callable[[int], None]) -> Progress:
+        """One request, made where the part lies. Raises as ``do``."""
+        worker = self._where(number).worker
+        if worker not in self._keys:
+            self._keys[worker] = self.do(number, bench.key)
+        return self.do(number, bench.send, seal(shipment, self._keys[worker]), sent=sent)
+
     def do(self, number: int, work: Callable[..., T], *arguments: Any, sent: Callable[[int], None] | None = None) -> T:
         """``work(workplace, errand, name, *arguments)`` where the part lies; ``sent`` hears of bytes that leave.
 
         Raises TempLost when it is not there any more, Interrupted on a stop, and what ``work`` raises."""
-        lying = self._lying.get(number)
-        if lying is None:
-            self._clock.check()
-            raise TempLost(f"part {number} is on no worker any more")
+        lying = self._where(number)
         try:
             return cast(T, self._at(lying, work, *arguments, sent=sent))
         except TempLost:
             self._clock.check()
             self._lying.pop(number, None)
             raise
+
+    def _where(self, number: int) -> Lying:
+        lying = self._lying.get(number)
+        if lying is None:
+            self._clock.check()
+            raise TempLost(f"part {number} is on no worker any more")
+        return lying
 
     def _at(
         self, lying: Lying, work: Callable[..., Any], *arguments: Any, sent: Callable[[int], None] | None = None

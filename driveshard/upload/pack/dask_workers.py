@@ -29,16 +29,6 @@ _LOOK_EVERY = 5.0  # seconds
 _ASKED_WITHIN = 2.0  # seconds for all workers to hear something
 
 
-class Sealed:
-    """What dask must not show when a call fails: it writes arguments into its logs."""
-
-    def __init__(self, content: Any) -> None:
-        self.content = content
-
-    def __repr__(self) -> str:
-        return "Sealed(...)"
-
-
 class DaskWorkers:
     """As ``yard.Reach``."""
 
@@ -49,8 +39,7 @@ class DaskWorkers:
 
     def begin(self, worker: str, work: Callable[..., Any], *arguments: Any) -> Callable[[float], Any]:
         answer: Future[tuple[bool, Any]] = Future()
-        sealed = Sealed((work, arguments))
-        threading.Thread(target=self._ask, args=(worker, sealed, answer), name="ask", daemon=True).start()
+        threading.Thread(target=self._ask, args=(worker, (work, *arguments), answer), name="ask", daemon=True).start()
         looked = time.monotonic()
 
         def outcome(seconds: float) -> Any:
@@ -70,15 +59,14 @@ class DaskWorkers:
 
         return outcome
 
-    def _ask(self, worker: str, sealed: Sealed, answer: Future[tuple[bool, Any]]) -> None:
+    def _ask(self, worker: str, call: tuple[Any, ...], answer: Future[tuple[bool, Any]]) -> None:
         try:
-            answer.set_result(self._client.run(_do, sealed, workers=[worker])[worker])
+            answer.set_result(self._client.run(_do, *call, workers=[worker])[worker])
         except Exception:  # whatever dask says when a worker, or the scheduler, is no more
             answer.set_result((False, _lost(worker)))
 
     def everywhere(self, work: Callable[..., Any], *arguments: Any) -> None:
-        sealed = Sealed((work, arguments))
-        ask = partial(self._client.run, _do, sealed, on_error="ignore")
+        ask = partial(self._client.run, _do, work, *arguments, on_error="ignore")
         asking = threading.Thread(target=_quietly, args=(ask,), name="ask-all", daemon=True)
         asking.start()
         asking.join(_ASKED_WITHIN)
@@ -107,12 +95,12 @@ def build_far(spec: PartSpec, source: Source, target: Path, max_bytes: int, erra
     return replace(part, place=str(Lying(worker.address, part.place or "")))
 
 
-async def _do(sealed: Sealed, dask_worker: Any) -> tuple[bool, Any]:
-    return await asyncio.to_thread(_done, sealed, dask_worker)
+async def _do(work: Callable[..., Any], *arguments: Any, dask_worker: Any) -> tuple[bool, Any]:
+    return await asyncio.to_thread(_done, dask_worker, work, *arguments)
 
 
-def _done(sealed: Sealed, worker: Any) -> tuple[bool, Any]:
-    work, (errand, *arguments) = sealed.content
+def _done(worker: Any, work: Callable[..., Any], errand: Errand, *arguments: Any) -> tuple[bool, Any]:
+    """An error is told, not raised: dask would write it and all arguments into its log."""
     try:
         return True, work(_workplace(worker, errand), errand, *arguments)
     except BaseException as error:  # it is raised again where it was asked for

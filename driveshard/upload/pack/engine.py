@@ -278,10 +278,10 @@ def open_engine(
     if engine in ("threads", "serial"):
         workers = workers if engine == "threads" else 1
         return Engine(partial(_start_threads, workers), workers)
-    kind, _, address = engine.partition(":")
-    if kind == "dask":
+    if by_dask(engine):
         from driveshard.upload.pack.dask import start_dask
 
+        address = engine.partition(":")[2]
         assert spool is not None
         start = partial(start_dask, address, workers, _mark_in(spool), yard, tell, spool)
         return Engine(start, workers, away=away)
@@ -305,12 +305,17 @@ def workers_of(engine: str | Executor, asked: int | None) -> int:
         return asked
     if isinstance(engine, Executor):
         return workers_in(engine) or default_workers()
-    kind, _, address = engine.partition(":")
-    if kind == "dask" and address:
+    address = engine.partition(":")[2]
+    if by_dask(engine) and address:
         from driveshard.upload.pack.dask import count_workers
 
         return count_workers(address) or default_workers()
     return default_workers()
+
+
+def by_dask(engine: str | Executor) -> bool:
+    """Whether a cluster's workers build, which may be on other machines."""
+    return isinstance(engine, str) and engine.partition(":")[0] == "dask"
 
 
 def default_workers() -> int:

@@ -119,11 +119,22 @@ class Destination(Protocol):
         ``before_write`` waits for the turn of each. Returns who may read now. Raises ShareRefused."""
 
 
-class Sender(Protocol):
-    """Puts bytes into sessions from another machine, on behalf of the destination that began them. Can be pickled."""
+class Opened(Protocol):
+    """What another machine sends with."""
 
     def send(self, session: UploadSession, offset: int, data: Piece, size: int) -> Progress:
         """As ``Destination.send``."""
+
+    def close(self) -> None:
+        """Close all connections."""
+
+
+class Sender(Protocol):
+    """Puts bytes into sessions from another machine, on behalf of the destination that began them. Can be pickled, and
+    compared."""
+
+    def open(self) -> Opened:
+        """Ready to send."""
 
 
 def folder_gone(name: str, place: Destination, *, trashed: bool) -> NotFound:

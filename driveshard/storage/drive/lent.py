@@ -5,15 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import google.auth.credentials
 
 from driveshard.core.clock import Clock
 from driveshard.core.errors import Unavailable
-from driveshard.core.model import UploadSession
-from driveshard.storage.base import Piece, Progress
 from driveshard.storage.drive.client import DriveClient
 from driveshard.storage.drive.destination import DriveDestination
 
@@ -41,17 +38,12 @@ class LentDrive:
     timeout: float
     headers: tuple[tuple[str, str], ...] = field(repr=False)
 
-    def send(self, session: UploadSession, offset: int, data: Piece, size: int) -> Progress:
-        return _opened(self).send(session, offset, data, size)
+    def open(self) -> DriveDestination:
+        clock = Clock()
+        client = DriveClient(self.base_url, LentCredentials(dict(self.headers)), clock, timeout=self.timeout)
+        return DriveDestination(client, clock)
 
 
 def lend(client: DriveClient) -> LentDrive:
     """For one request, which counts as one of ``client``'s. Raises as a request does."""
     return LentDrive(client.base_url, client.timeout, tuple(client.signed().items()))
-
-
-@lru_cache(maxsize=4)  # connections are kept for the next request with the same login
-def _opened(lent: LentDrive) -> DriveDestination:
-    clock = Clock()
-    client = DriveClient(lent.base_url, LentCredentials(dict(lent.headers)), clock, timeout=lent.timeout)
-    return DriveDestination(client, clock)

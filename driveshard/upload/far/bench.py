@@ -23,7 +23,7 @@ from driveshard.core.errors import ConfigError, Interrupted, SourceChanged, Sour
 from driveshard.core.files import md5_of
 from driveshard.core.model import Part, PartSpec, UploadSession
 from driveshard.sources.base import Source
-from driveshard.storage.base import Piece, Progress, Sender
+from driveshard.storage.base import Opened, Piece, Progress, Sender
 from driveshard.storage.rate_limits import TokenBucket
 from driveshard.upload.far.sealing import Sealed, public_key, unseal
 from driveshard.upload.pack.build import build_part
@@ -83,6 +83,7 @@ class Bench:
         self._changed = threading.Condition()
         self._here: dict[str, float] = {}  # parts by name: when they were finished, in monotonic seconds
         self._building = 0
+        self._opened: dict[Sender, tuple[Opened, set[object]]] = {}  # with those who use it just now
         self._until = time.monotonic() + HEARD_WITHIN
         threading.Thread(target=self._leave_in_time, name="bench", daemon=True).start()
 
@@ -125,6 +126,7 @@ class Bench:
         with self._changed:
             self._until = 0.0
             self._changed.notify_all()
+        self._close_unused()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _leave_in_time(self) -> None:
@@ -171,6 +173,28 @@ class Bench:
             raise _gone(name)
         return path
 
+    @contextmanager
+    def opened(self, sender: Sender) -> Iterator[Opened]:
+        """Its connections are kept for the next request, until another login is lent."""
+        me = object()
+        with self._changed:
+            if sender not in self._opened:
+                self._opened[sender] = sender.open(), set()
+            opened, users = self._opened[sender]
+            users.add(me)
+        try:
+            yield opened
+        finally:
+            with self._changed:
+                users.discard(me)
+            self._close_unused(sender)
+
+    def _close_unused(self, kept: Sender | None = None) -> None:
+        with self._changed:
+            unused = [one for one, (_, users) in self._opened.items() if not users and one != kept]
+            for opened, _ in map(self._opened.pop, unused):
+                opened.close()
+
     def may_leave(self, name: str, rate: float | None) -> Callable[[int], None]:
         """Called for each block before it leaves: waits by ``rate``, and tells now and then."""
         bucket = TokenBucket(rate or 0.0, (rate or 0.0) / 4, tokens=0.0)
@@ -190,21 +214,22 @@ class Bench:
         return may_leave
 
 
-_benches: dict[str, Bench] = {}
+_benches: dict[tuple[str, Path], Bench] = {}  # by run and workplace: a process may hold several workers
 _opening = threading.Lock()
 
 
 def _bench(place: Workplace, errand: Errand) -> Bench:
     with _opening:
-        for run in [run for run, bench in _benches.items() if bench.is_over]:
-            del _benches[run]
-        if errand.run not in _benches:
-            _benches[errand.run] = Bench(place)
-        return _benches[errand.run]
+        for over in [one for one, bench in _benches.items() if bench.is_over]:
+            del _benches[over]
+        where = errand.run, place.folder
+        if where not in _benches:
+            _benches[where] = Bench(place)
+        return _benches[where]
 
 
-def _opened(errand: Errand, name: str) -> Bench:
-    bench = _benches.get(errand.run)
+def _opened(place: Workplace, errand: Errand, name: str) -> Bench:
+    bench = _benches.get((errand.run, place.folder))
     if bench is None or bench.is_over:
         raise _gone(name)
     return bench
@@ -252,39 +277,40 @@ def key(place: Workplace, errand: Errand, name: str) -> bytes:
 
 def send(place: Workplace, errand: Errand, name: str, sealed: Sealed) -> Progress:
     """One request, a Shipment. Raises TempLost when the part is not here, and as ``Destination.send``."""
-    bench, shipment = _opened(errand, name), cast(Shipment, unseal(sealed))
-    with bench.path(name).open("rb", buffering=0) as source:
+    bench, shipment = _opened(place, errand, name), cast(Shipment, unseal(sealed))
+    with bench.path(name).open("rb", buffering=0) as source, bench.opened(shipment.sender) as sender:
         may_leave, most = bench.may_leave(name, shipment.rate), block_size(shipment.rate)
         blocks = blocks_of(source, name, shipment.start, shipment.length, most, may_leave)
         piece = Piece(shipment.length, blocks)
-        return shipment.sender.send(shipment.session, shipment.start, piece, shipment.size)
+        return sender.send(shipment.session, shipment.start, piece, shipment.size)
 
 
 def head(place: Workplace, errand: Errand, name: str, length: int) -> bytes:
     """A part's first ``length`` bytes. Raises TempLost."""
-    with _opened(errand, name).path(name).open("rb") as source:
+    with _opened(place, errand, name).path(name).open("rb") as source:
         return source.read(length)
 
 
 def md5(place: Workplace, errand: Errand, name: str) -> str | None:
     """A part's checksum as it is now. Raises TempLost."""
-    return md5_of(_opened(errand, name).path(name))
+    return md5_of(_opened(place, errand, name).path(name))
 
 
 def drop(place: Workplace, errand: Errand, name: str) -> None:
     """A part is of no more use."""
     with suppress(TempLost):
-        _opened(errand, name).drop(name)
+        _opened(place, errand, name).drop(name)
 
 
 def go_on(place: Workplace, errand: Errand, known: frozenset[str]) -> None:
     """The run goes on, and waits for the parts ``known``."""
-    if errand.run in _benches:
-        _benches[errand.run].heard(known)
+    bench = _benches.get((errand.run, place.folder))
+    if bench is not None:
+        bench.heard(known)
 
 
 def leave(place: Workplace, errand: Errand) -> None:
     """The run is over."""
-    bench = _benches.pop(errand.run, None)
+    bench = _benches.pop((errand.run, place.folder), None)
     if bench is not None:
         bench.leave()

@@ -27,6 +27,7 @@ from driveshard.core.errors import (
     WorkersKilled,
 )
 from driveshard.emulator import Emulator
+from driveshard.storage.drive.destination import DriveDestination
 from driveshard.upload.pack import apart
 from driveshard.upload.pack.apart import Mark
 from driveshard.upload.pack.engine import Engine, WorkerLost, open_engine, workers_of
@@ -169,6 +170,25 @@ def test_without_dask_the_option_says_what_to_install(tmp_path: Path, monkeypatc
 def test_a_cluster_makes_the_same_parts(rig: Rig, cluster: Any) -> None:
     assert complete(rig, engine=f"dask:{cluster.address}") == rig.expected()
     assert workers_of(f"dask:{cluster.address}", None) == 3
+
+
+@needs_dask
+def test_the_workers_send_what_they_built(rig: Rig, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("it is sent from here")
+
+    monkeypatch.setattr(DriveDestination, "send", refuse)
+    assert complete(rig, engine=f"dask:{cluster.address}") == rig.expected()
+
+
+@needs_dask
+def test_a_folder_is_sent_to_from_here(tmp_path: Path, cluster: Any) -> None:
+    fill(tmp_path / "source", 9, 300)
+    for engine in (f"dask:{cluster.address}", "serial"):
+        to = f"file:{tmp_path / engine[:4]}"
+        driveshard.push(tmp_path / "source", name="t", to=to, engine=engine, temp=tmp_path / "temp")
+    first, second = ([path.read_bytes() for path in tmp_path.glob(f"{name}/t/*.zip")] for name in ("dask", "seri"))
+    assert first == second != []
 
 
 @needs_dask

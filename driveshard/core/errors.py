@@ -237,9 +237,11 @@ class IdInUse(Unreachable):
 
 
 class TempLost(DriveshardError):
-    """The spool file is missing or is not what was packed. Mended inside by building the part again."""
+    """The spool file is missing or is not what was packed. Mended inside by building the part again. ``usual`` says
+    that nobody need be told: an earlier run's workers keep nothing."""
 
     exit_code = 73
+    usual = False
     advice = "Something else cleans the temp folder; name another with --temp, then run the same command again."
 
 

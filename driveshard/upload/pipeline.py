@@ -348,7 +348,8 @@ class Pipeline:
             count = self._rebuilds[number] = self._rebuilds.get(number, 0) + 1
         if count > _MOST_REBUILDS:
             raise lost
-        self._emit(Notice(f"{lost}; it is built again"))
+        if not lost.usual:
+            self._emit(Notice(f"{lost}; it is built again"))
         self._spool.release(number, self._ledger.part(number).file_name)
         self.to_pack.put_first(number)
 

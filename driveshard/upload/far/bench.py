@@ -236,7 +236,7 @@ def _opened(place: Workplace, errand: Errand, name: str) -> Bench:
 
 
 def _gone(name: str) -> TempLost:
-    return TempLost(f"part {name.partition('-')[0]} is no longer on the worker that built it")
+    return TempLost(f"{name} is no longer on the worker that built it")
 
 
 def build(place: Workplace, errand: Errand, spec: PartSpec, source: Source, max_bytes: int) -> Part:

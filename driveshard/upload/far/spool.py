@@ -59,7 +59,12 @@ class FarSpool(Spool):
         return number in self._yard or super().holds(number, file_name)
 
     def open(self, number: int, file_name: str) -> Load:
-        return FarLoad(self._yard, number) if number in self._yard else super().open(number, file_name)
+        if number in self._yard:
+            return FarLoad(self._yard, number)
+        try:
+            return super().open(number, file_name)
+        except TempLost as error:
+            raise TempLost(error.message, usual=True) from error
 
     def is_intact(self, number: int, file_name: str, md5: str | None) -> bool:
         if number not in self._yard:

@@ -123,16 +123,16 @@ class Yard:
         lying = self._where(number)
         try:
             return cast(T, self._at(lying, work, *arguments, sent=sent))
-        except TempLost:
+        except TempLost as error:
             self._clock.check()
             self._lying.pop(number, None)
-            raise
+            raise TempLost(f"part {number} is lost: {error}") from error
 
     def _where(self, number: int) -> Lying:
         lying = self._lying.get(number)
         if lying is None:
             self._clock.check()
-            raise TempLost(f"part {number} is on no worker any more")
+            raise TempLost(f"part {number} is on no worker any more", usual=True)
         return lying
 
     def _at(
@@ -140,7 +140,7 @@ class Yard:
     ) -> Any:
         reach = self._reach
         if reach is None:
-            raise TempLost("the cluster is gone, and the parts that lay there with it")
+            raise TempLost("the cluster is gone")
         outcome = reach.begin(lying.worker, work, self.errand, lying.name, *arguments)
         while True:
             try:

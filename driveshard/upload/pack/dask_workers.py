@@ -78,7 +78,7 @@ def _quietly(call: Callable[[], Any]) -> None:
 
 
 def _lost(worker: str) -> TempLost:
-    return TempLost(f"the worker {worker} is gone, and the parts that lay there with it")
+    return TempLost(f"the worker {worker} is gone")
 
 
 def _topic(errand: Errand) -> str:

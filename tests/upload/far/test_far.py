@@ -246,7 +246,7 @@ def test_a_cleaned_folder_is_made_again(site: Site) -> None:
     part = site.build()
     shutil.rmtree(site.root / "workers")
     site.begin(part)
-    with pytest.raises(TempLost, match="part 00000 is no longer on the worker that built it"):
+    with pytest.raises(TempLost, match=r"part 0 is lost: 00000-\w+ is no longer on the worker that built it"):
         site.send(part, 0, UNIT)
     assert site.build().sha256 == part.sha256
 

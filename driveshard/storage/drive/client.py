@@ -2,7 +2,7 @@
 
 Neither library is let send: httplib2 repeats a request whose connection closed without a reply, and googleapiclient
 repeats a chunk with an empty body; whether to try again is ``retry``'s to say, after the server was asked what it
-holds. Every thread has its own connection.
+holds. A connection has one request at a time, of whichever thread: to open one costs two round trips.
 """
 
 from __future__ import annotations
@@ -73,8 +73,9 @@ class DriveClient:
         self._credentials = credentials
         self._clock = clock
         self.timeout = timeout
-        self._local = threading.local()
+        self._local = threading.local()  # ``refusals``: replies of 401 in a row
         self._wires: list[Wire] = []
+        self._free: list[Wire] = []  # the last one is the one used last
         self._lock = threading.Lock()
         self._aborted = False
         self.requests = 0
@@ -128,8 +129,15 @@ class DriveClient:
                 f"an address that is not {self.base_url} was to be asked: {_host(request.uri)}",
                 advice="Nothing was sent there. Check what is between this machine and Drive.",
             )
-        wire = self._wire()
         self._spend_units(request)
+        wire = self._taken_wire()
+        try:
+            return self._send_by(wire, request)
+        finally:
+            with self._lock:
+                self._free.append(wire)
+
+    def _send_by(self, wire: Wire, request: Request) -> Reply:
         with self._lock:
             self.requests += 1
         headers = {"user-agent": _AGENT, **self._with_keys(request)}
@@ -142,6 +150,7 @@ class DriveClient:
             http.client.HTTPException,
             OSError,
         ) as error:
+            self._close_free()  # they may be as broken, and the next try would have one of them
             wire.close()
             raise self._failure(error) from error
         except BaseException:  # what a body's blocks or a sink raise: half a request is under way
@@ -153,7 +162,7 @@ class DriveClient:
         if reply.status == 401 and not isinstance(self._credentials, google.auth.credentials.AnonymousCredentials):
             self._renew(wire)
         else:
-            wire.refusals = 0
+            self._local.refusals = 0
         # The query of a session URI is a secret; path and status are enough to follow what happens.
         log.debug("%s %s -> %s", request.method, urlsplit(request.uri).path, reply.status)
         return reply
@@ -162,15 +171,17 @@ class DriveClient:
         """Headers that sign a request which another machine makes for us, which counts as ours. They hold an access
         token, renewed if it is about to end. Raises as ``send``."""
         request = Request("PUT", self.base_url, {})
-        wire = self._wire()
         self._spend_units(request)
-        with self._lock:
-            self.requests += 1
+        wire = self._taken_wire()
         headers: dict[str, str] = {}
         try:
             self._credentials.before_request(wire.renewal, request.method, request.uri, headers)
         except (google.auth.exceptions.GoogleAuthError, httplib2.HttpLib2Error, OSError) as error:
             raise self._failure(error) from error
+        finally:
+            with self._lock:
+                self.requests += 1
+                self._free.append(wire)
         return headers
 
     def _with_keys(self, request: Request) -> dict[str, str]:
@@ -180,8 +191,8 @@ class DriveClient:
 
     def _renew(self, wire: Wire) -> None:
         """Renew the login once; a second 401 in a row is left for the caller to report."""
-        wire.refusals += 1
-        if wire.refusals > 1:
+        self._local.refusals = getattr(self._local, "refusals", 0) + 1
+        if self._local.refusals > 1:
             return
         try:
             self._credentials.refresh(wire.renewal)
@@ -258,17 +269,23 @@ class DriveClient:
         except ValueError:
             return False
 
-    def _wire(self) -> Wire:
+    def _taken_wire(self) -> Wire:
         if self._aborted:
             raise Interrupted("stopped")
-        wire: Wire | None = getattr(self._local, "wire", None)
+        with self._lock:
+            wire = self._free.pop() if self._free else None
         if wire is None:
-            wire = self._local.wire = Wire(self._connection(), google_auth_httplib2.Request(self._new_http()))
+            wire = Wire(self._connection(), google_auth_httplib2.Request(self._new_http()))
             with self._lock:
                 self._wires.append(wire)
         elif self._clock.monotonic() - wire.last_used > _IDLE_SECONDS:
             wire.close()
         return wire
+
+    def _close_free(self) -> None:
+        with self._lock:
+            for wire in self._free:
+                wire.close()
 
     def _connection(self) -> Connection:
         scheme, host, port = _origin(self.base_url)
@@ -302,13 +319,12 @@ class DriveClient:
 
 
 class Wire:
-    """One thread's connection, and its way to renew the login."""
+    """One connection, and its way to renew the login."""
 
     def __init__(self, connection: Connection, renewal: google_auth_httplib2.Request) -> None:
         self.connection = connection
         self.renewal = renewal
         self.last_used = 0.0
-        self.refusals = 0  # replies of 401 in a row
 
     def exchange(self, request: Request, headers: Mapping[str, str]) -> Reply:
         """As ``Connection.exchange``."""

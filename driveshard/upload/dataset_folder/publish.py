@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from driveshard.archive import manifest as manifests
 from driveshard.archive.manifest import Manifest, ManifestPart
@@ -25,6 +26,7 @@ from driveshard.core.model import RemoteFile
 from driveshard.upload.dataset_folder.card import CARD, PREVIEW, card_of
 from driveshard.upload.dataset_folder.contents import note_contents
 from driveshard.upload.dataset_folder.preview import preview, spread
+from driveshard.upload.dataset_folder.settling import kinds_in
 from driveshard.upload.ledger.ledger import Ledger
 from driveshard.upload.ledger.rows import LedgerPart
 from driveshard.upload.result import not_shared
@@ -39,26 +41,43 @@ _SMALL_PARTS = 24
 _TRIES = 3
 
 
-class Publisher:
-    """Puts the small files beside the parts and sets who may read. All steps can be repeated without harm. ``heads``
-    are the beginnings of those parts that need not be asked for theirs, by number."""
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Index and preview of these ``parts`` are there, the preview if the samples are images."""
 
-    def __init__(self, around: Surroundings, folder_id: str, heads: Mapping[int, bytes] | None = None) -> None:
+    parts: Sha256s = ()
+    has_preview: bool = False
+
+
+class Publisher:
+    """Puts the small files beside the parts and sets who may read. All steps can be repeated without harm. ``at_hand``
+    gives what need not be asked for: of a part's number and file name a range, as far as it is still known here."""
+
+    def __init__(
+        self,
+        around: Surroundings,
+        folder_id: str,
+        at_hand: Callable[[int, str, int, int], bytes] = lambda *_: b"",
+    ) -> None:
         self._around = around
         self._destination = around.destination
         self._ledger = around.ledger
         self._emit = around.emit
         self._folder_id = folder_id
-        self._heads = heads or {}
+        self._at_hand = at_hand
 
-    def write_index(self, manifest: Manifest) -> Sha256s:
-        """The index alone, before the rest; returns the parts that it is of."""
-        self._put_index(manifest)
-        return _sha256s(manifest)
+    def write_ahead(self, manifest: Manifest) -> Written:
+        """Index and preview alone, before the rest."""
+        shown = self._around.later(lambda: self._put_preview(manifest))
+        try:
+            self._put_index(manifest)
+        finally:
+            shown.wait()  # or it would be written twice
+        return Written(_sha256s(manifest), shown.result())
 
-    def publish(self, manifest: Manifest, readers: str = "nobody", indexed: Sha256s = ()) -> None:
+    def publish(self, manifest: Manifest, readers: str = "nobody", ahead: Callable[[], Written] = Written) -> None:
         """Card, preview, index and manifest, each only if it changed; ``readers`` is who may read in the end, for the
-        card. ``indexed`` are the parts of the index that is written already."""
+        card. ``ahead`` waits for what need not be written any more."""
         data = manifest.encode()
         known = self._ledger.artifact(manifests.NAME)
         same = known is not None and known[1] == hashlib.md5(data, usedforsecurity=False).hexdigest()
@@ -66,23 +85,35 @@ class Publisher:
             return
         self._around.hold()
         self._ledger.note(publishing=True)  # the manifest may be there before what goes beside it
-        written = [
-            self._around.later(lambda: self._put(manifests.NAME, data, "application/json")),
-            self._around.later(lambda: self._put_card_and_preview(manifest, readers)),
-        ]
-        if indexed != _sha256s(manifest):
-            written.append(self._around.later(lambda: self._put_index(manifest)))
-        for one in written:
+        begun = [self._around.later(lambda: self._put(manifests.NAME, data, "application/json"))]
+        written = ahead()
+        if written.parts == _sha256s(manifest):
+            self._put_card(manifest, readers, has_preview=written.has_preview)
+        else:
+            begun.append(self._around.later(lambda: self._put_index(manifest)))
+            self._put_card_and_preview(manifest, readers)
+        for one in begun:
             one.result()
         self._ledger.note(publishing=None)
 
     def _put_card_and_preview(self, manifest: Manifest, readers: str) -> None:
-        picture, seen = self._samples_if_readable(manifest)
+        picture = self._looked_at(manifest)
         shown = None if picture is None else self._around.later(lambda: self._put(PREVIEW, picture, "image/jpeg"))
-        note_contents(self._ledger, seen)
         self._put_card(manifest, readers, has_preview=picture is not None)
         if shown is not None:
             shown.result()
+
+    def _put_preview(self, manifest: Manifest) -> bool:
+        picture = self._looked_at(manifest)
+        if picture is not None:
+            self._put(PREVIEW, picture, "image/jpeg")
+        return picture is not None
+
+    def _looked_at(self, manifest: Manifest) -> bytes | None:
+        """The preview, if the samples are images; what was seen is noted for the card."""
+        picture, seen = self._samples_if_readable(manifest)
+        note_contents(self._ledger, seen)
+        return picture
 
     def refresh_card(self, readers: str) -> None:
         """Write the card again if it says other readers, or other words of the owner, than there are now. Raises
@@ -242,7 +273,7 @@ class Publisher:
 
         def read(part: ManifestPart, start: int, length: int) -> bytes:
             """From what is still known of the part, where that is enough."""
-            data = self._heads.get(part.number, b"")[start : start + length]
+            data = self._at_hand(part.number, part.name, start, length)
             if len(data) < length:
                 data = self._around.ask(
                     lambda: self._destination.read(part.id, start, length), doing="reading samples for the preview"
@@ -250,7 +281,7 @@ class Publisher:
             seen.append(data)
             return data
 
-        picture = preview(manifest, self._ledger.settled().get("kinds", {}), read)
+        picture = preview(manifest, kinds_in(self._ledger), read)
         if not seen:  # no images; their labels are worth a look all the same
             small = manifest.size <= HEADS * HEAD  # then what the card counts is counted whole
             for part in spread(manifest.parts, _SMALL_PARTS if small else HEADS):

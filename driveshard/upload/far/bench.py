@@ -285,9 +285,10 @@ def send(place: Workplace, errand: Errand, name: str, sealed: Sealed) -> Progres
         return sender.send(shipment.session, shipment.start, piece, shipment.size)
 
 
-def head(place: Workplace, errand: Errand, name: str, length: int) -> bytes:
-    """A part's first ``length`` bytes. Raises TempLost."""
+def read(place: Workplace, errand: Errand, name: str, start: int, length: int) -> bytes:
+    """A part's bytes ``start``..., fewer than ``length`` at its end. Raises TempLost."""
     with _opened(place, errand, name).path(name).open("rb") as source:
+        source.seek(start)
         return source.read(length)
 
 

@@ -115,5 +115,5 @@ class FarLoad:
         sent(allowed.length - told)
         return progress
 
-    def head(self, length: int) -> bytes:
-        return self._yard.do(self._number, bench.head, length)
+    def read(self, start: int, length: int) -> bytes:
+        return self._yard.do(self._number, bench.read, start, length)

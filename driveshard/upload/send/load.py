@@ -41,8 +41,8 @@ class Load(Protocol):
         """Send the ``allowed`` bytes from ``start`` on, each when it may leave, as ``Destination.send`` does; ``sent``
         hears how many have left since it was called last."""
 
-    def head(self, length: int) -> bytes:
-        """The first ``length`` bytes, or all there are."""
+    def read(self, start: int, length: int) -> bytes:
+        """Bytes ``start``..., fewer than ``length`` at its end."""
 
 
 class FileLoad:
@@ -81,8 +81,8 @@ class FileLoad:
         blocks = blocks_of(self._source, self._name, start, allowed.length, most, may_leave)
         return around.destination.send(session, start, Piece(allowed.length, blocks), size)
 
-    def head(self, length: int) -> bytes:
-        self._source.seek(0)
+    def read(self, start: int, length: int) -> bytes:
+        self._source.seek(start)
         return self._source.read(length) or b""
 
 

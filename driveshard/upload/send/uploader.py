@@ -57,7 +57,7 @@ class Uploader:
         self._emit = around.emit
         self._address = address
         self.spool = spool
-        self.heads: dict[int, bytes] = {}  # of the first parts that are released, by number
+        self._heads: dict[int, bytes] = {}  # of the first parts that are released, by number
         self.begun: Callable[[], None] = lambda: None  # called when a session has begun
         self._sizer = RequestSizer(around.destination.chunk_unit, around.throttle.rate)
 
@@ -252,11 +252,19 @@ class Uploader:
     def _remove(self, file_id: str) -> None:
         self._around.write(lambda: self._destination.remove(file_id), doing="removing a spoilt upload")
 
+    def at_hand(self, number: int, file_name: str, start: int, length: int) -> bytes:
+        """A range of a part, as far as it is still known here."""
+        kept = self._heads.get(number, b"")[start : start + length]
+        if len(kept) < length:
+            with suppress(OSError, TempLost), self.spool.open(number, file_name) as load:
+                return load.read(start, length)
+        return kept
+
     def _keep_head(self, part: LedgerPart) -> None:
         """What is published shows some samples of a few parts; as long as it is here, it need not be asked for."""
-        if len(self.heads) < HEADS:
+        if len(self._heads) < HEADS:
             with suppress(OSError, TempLost), self.spool.open(part.number, part.file_name) as load:
-                self.heads[part.number] = load.head(HEAD)
+                self._heads[part.number] = load.read(0, HEAD)
 
     def _release(self, part: LedgerPart) -> None:
         assert part.size is not None

@@ -67,7 +67,7 @@ def index_in(directory: Path, parts: Sequence[IndexedPart], cache: Path) -> tupl
         found = fitting(place, parts, _newest(directory, parts), hidden)
         if found is not None:
             return found, place
-    built = build_index([(part, _directory(directory, part)) for part in parts], deleted, hidden)
+    built = build_index(((part, _directory(directory, part)) for part in parts), deleted, hidden)
     for place in places:
         with contextlib.suppress(OSError, BrokenIndex):
             keep(built, place)

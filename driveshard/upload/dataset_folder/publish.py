@@ -110,7 +110,9 @@ class Publisher:
         return {name: file_id for name, (file_id, _) in known if manifests.is_page(name) and name not in names}
 
     def _trash(self, name: str, file_id: str) -> None:
-        """Take away a small file that nobody needs, and then forget it: until then the next run knows of it, too."""
+        """Take away a small file that nobody needs, and then forget it: until then the next run knows of it, too, and
+        does not count on it."""
+        self._ledger.note_artifact(name, file_id, None)
         self._around.write(lambda: self._destination.trash(file_id), doing=f"moving {name} to the trash")
         self._ledger.forget_artifact(name)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from driveshard.archive.manifest import ManifestPart
+from driveshard.archive.manifest import ManifestPage, ManifestPart
 from driveshard.core.errors import NotFound, SourceMissing
 from driveshard.core.model import RemoteFile
 from driveshard.storage.base import Destination, folder_gone
@@ -48,8 +48,8 @@ class Shelf(Protocol):
     def inside(self, folder: RemoteFile) -> list[RemoteFile]:
         """All that is in one of the folders there."""
 
-    def id_of(self, part: ManifestPart) -> str:
-        """What ``read`` knows the part by."""
+    def id_of(self, part: ManifestPart | ManifestPage) -> str:
+        """What ``read`` knows the part, or the page, by."""
 
     @property
     def at_once(self) -> int:
@@ -132,7 +132,7 @@ class FolderShelf:
     def inside(self, folder: RemoteFile) -> list[RemoteFile]:
         return self._retry.call(lambda: self._destination.children(folder.id), doing="listing a folder")
 
-    def id_of(self, part: ManifestPart) -> str:
+    def id_of(self, part: ManifestPart | ManifestPage) -> str:
         return part.id
 
     def abort(self) -> None:
@@ -192,7 +192,7 @@ class SiteShelf:
         link = self._site.link_to(folder.id)
         return self._retry.call(lambda: self._site.files(link), doing="listing a folder")
 
-    def id_of(self, part: ManifestPart) -> str:
+    def id_of(self, part: ManifestPart | ManifestPage) -> str:
         return part.id
 
     def abort(self) -> None:
@@ -276,7 +276,7 @@ class DirectoryShelf:
             raise _unreadable(self.directory / folder.id, error) from error
         return found
 
-    def id_of(self, part: ManifestPart) -> str:
+    def id_of(self, part: ManifestPart | ManifestPage) -> str:
         return part.name
 
     def abort(self) -> None:

@@ -205,6 +205,7 @@ def compact(
         part_size: Size of the large parts, in bytes or as text (default: as the dataset was cut).
         below: Which parts are small, likewise (default: those of less than half of that).
         temp: As for ``push``, like all the others; parts are fetched to it, too.
+        bwlimit: How fast the line may be used, by what is fetched and what is sent together.
         dry_run: Say how many parts would be merged (``state`` is then ``"planned"``), and change nothing.
 
     Returns:

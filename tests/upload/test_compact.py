@@ -36,6 +36,7 @@ from driveshard.upload.leftovers import forget
 from driveshard.upload.merge.work import Work
 from driveshard.upload.naming import work_paths
 from tests.compaction import Bench, killed_round
+from tests.fakes import FakeClock
 from tests.rig import Rig
 
 
@@ -166,6 +167,14 @@ def test_it_is_to_be_had_from_python(bench: Bench, monkeypatch: pytest.MonkeyPat
     assert isinstance(done, driveshard.Compacted)
     with pytest.raises(driveshard.errors.SourceMissing):
         driveshard.compact("nothing")
+
+
+def test_what_it_fetches_has_the_same_limit_as_what_it_sends(tmp_path: Path, emulator: Emulator) -> None:
+    bench, clock = Bench.made(tmp_path, emulator.url, on_drive=False), FakeClock()
+    wanted = PushOptions(source="source", temp=bench.rig.temp, bwlimit="1000b")
+    result = compact(bench.rig.name, Sizes(), wanted, bench.rig.settings(clock), ignore)
+    assert result.fetched_bytes > 10_000 < result.sent_bytes
+    assert sum(clock.slept) == pytest.approx((result.fetched_bytes + result.sent_bytes) / 1000)
 
 
 def test_the_merged_part_is_what_a_push_of_the_same_files_makes(bench: Bench) -> None:

@@ -25,6 +25,7 @@ from driveshard.core.events import ignore
 from driveshard.dataset.stats.pieces import chosen_samples
 from driveshard.dataset.stats.stats import stats_of
 from driveshard.dataset.stats.tally import MOST_VALUES
+from driveshard.sources.composite.labels import Table
 
 QUARTER = round(math.sqrt(0.1875), 12)
 """The standard deviation of what is 1 in a quarter of all pixels, or in three."""
@@ -198,6 +199,31 @@ def test_the_boxes_of_yolo_are_counted(tmp_path: Path) -> None:
     found = driveshard.stats(zipped(tmp_path / "set" / "1.zip", files), key="yolo")
     assert found.labels == {"label.txt": {"objects[].class": {"0": 2, "2": 1}}}
     assert channels_of(found, "image.png") == {"L": (1.0, 0.0)} and found.broken_count == 1
+
+
+def test_the_rows_of_a_table_are_labels_as_json_is(tmp_path: Path) -> None:
+    rows = [
+        {"background": "b,1.png", "class": "cat", "flip": n % 2 == 0, "key": f"k{n}", "scale": n / 4, "w": n - 9}
+        for n in range(20)
+    ]
+    table, beside = Table(), {}
+    for row in rows:
+        table.add(f"s{row['key']}", row)
+        beside[f"{row['key']}.json"] = json.dumps(row).encode()
+    broken = b'key,class\nk1,"cat\n'
+    files = beside | {"k19.table.csv": table.encode(), "k0.table.csv": broken, "k1.table.csv": b"key\n\xff"}
+    found = driveshard.stats(zipped(tmp_path / "set" / "1.zip", files))
+    assert (
+        found.labels["table.csv"]
+        == found.labels["json"]
+        == {
+            "background": {"b,1.png": 20},
+            "class": {"cat": 20},
+            "flip": {"false": 10, "true": 10},
+        }
+    )
+    assert found.numbers["table.csv"] == found.numbers["json"] and found.numbers["json"]["w"]["min"] == -9
+    assert sorted(one["path"] for one in found.broken) == ["k0.table.csv", "k1.table.csv"]
 
 
 def test_many_odd_names_are_told_by_their_extension(tmp_path: Path) -> None:

@@ -21,9 +21,9 @@ from driveshard.dataset.cached_parts import Reader
 from driveshard.dataset.members import unpacked
 from driveshard.dataset.parts import ADVICE, pread
 from driveshard.dataset.stats.pictures import PixelCounter
-from driveshard.dataset.stats.pieces import BOXES, LABEL, NUMBER, PICTURE, Piece
+from driveshard.dataset.stats.pieces import BOXES, LABEL, NUMBER, PICTURE, TABLE, Piece
 from driveshard.dataset.stats.tally import MOST_BROKEN, Labels, Pictures, Tally
-from driveshard.dataset.stats.values import boxes, count_label
+from driveshard.dataset.stats.values import boxes, count_label, count_table
 
 _NEAR = 64 << 10  # bytes between two members in a file that are rather read than skipped
 _NEAR_AFAR = 1 << 20  # where each read is a request
@@ -78,6 +78,8 @@ class _Looked:
             body = unpacked(self._part, data, *self._unpack[at])
             if isinstance(counter, PixelCounter):
                 counter.count(body)
+            elif kind == TABLE:
+                count_table(counter, body)
             else:
                 count_label(counter, body, _PARSERS[kind])
         except Exception as error:  # Pillow's decoders raise nearly anything on bad bytes

@@ -18,9 +18,9 @@ class Stats:
     ``sizes`` (``"200x100"``: how many), ``modes``, and ``channels``: by name ``mean``, ``std``, ``min``, ``max`` in
     [0, 1] over all ``pixels``, and ``levels``, which counts them in 256 steps.
 
-    ``labels``: by field and place (``objects[].class``) how often each value is there; ``numbers``: by field and place
-    ``count``, ``mean``, ``std``, ``min``, ``max``. ``broken``: members that could not be read, and why, the first
-    hundred; ``broken_count``: all of them.
+    ``labels``: by field and place (``objects[].class``, or the column of a table) how often each value is there;
+    ``numbers``: by field and place ``count``, ``mean``, ``std``, ``min``, ``max``. ``broken``: members that could not
+    be read, and why, the first hundred; ``broken_count``: all of them.
     """
 
     name: str

@@ -28,6 +28,7 @@ from driveshard.upload.ledger.reader import find_record, find_records, settings_
 __all__ = ["DirectoryShelf", "FolderShelf", "Shelf", "damage_told", "find_manifest", "open_part", "open_shelf"]
 
 _MOST_OF_MANIFEST = 256 * 1024 * 1024  # bytes; a million parts
+_GROWTH = 4 * 1024 * 1024  # bytes that it may have grown by since the list that tells its size was true
 
 
 def open_shelf(what: str, settings: Settings, emit: Emit) -> Shelf:
@@ -85,7 +86,7 @@ def _named(what: str, settings: Settings, emit: Emit) -> Shelf:
         raise SourceMissing(f"{what} has no folder yet", advice="Push it first.")
     settings = settings_for(record, settings)
     retry = Retry(settings.clock, settings.patience, emit)
-    return FolderShelf(open_destination(record.to, settings), record.folder_id, retry, record.name)
+    return FolderShelf(open_destination(record.to, settings), record.folder_id, retry, record.name, record.manifest_id)
 
 
 def _reaching(link: str, settings: Settings) -> Settings:
@@ -124,10 +125,12 @@ def _manifest(shelf: Shelf, files: list[RemoteFile]) -> Manifest:
     if not found:
         raise SourceMissing(
             f"{shelf.describe()} has no {manifests.NAME}",
-            advice="Either no dataset is there, or its upload is not complete: run the push again.",
+            advice="Either no dataset is there; or its upload is not complete: run the push again; or it is so new that"
+            " Drive does not list it yet: try again in some minutes.",
         )
     told = found[0].size
-    data = b"" if told > _MOST_OF_MANIFEST else shelf.read(found[0].id, 0, _MOST_OF_MANIFEST + 1 if told < 0 else told)
+    most = _MOST_OF_MANIFEST + 1 if told < 0 else told + _GROWTH
+    data = b"" if told > _MOST_OF_MANIFEST else shelf.read(found[0].id, 0, most)
     size = max(told, len(data))
     if size > _MOST_OF_MANIFEST:
         raise Mismatch(f"{manifests.NAME} has {human_size(size)}, far more than one ever needs")

@@ -32,7 +32,7 @@ from driveshard.core.model import RemoteFile
 from driveshard.core.paths import path_of
 from driveshard.dataset.directory_lock import hold_directory
 from driveshard.dataset.fetch import Wanted, Ways, fetch, is_whole, require_room, temp_path, unwritable
-from driveshard.dataset.foreign import foreign, told_left_out
+from driveshard.dataset.foreign import foreign, told_left_out, unfinished
 from driveshard.dataset.locate import damage_told, find_manifest, open_part, open_place
 from driveshard.dataset.selection import Selection, of_parts, parse_parts, places_of, sound, wanted_of
 from driveshard.dataset.shelf import DirectoryShelf, Shelf
@@ -164,13 +164,32 @@ class _Pull:
                 f"{self._shelf.describe()} has no {manifests.NAME}, so it has no numbered parts",
                 advice="Leave --parts out to fetch all files; or its upload is not complete yet.",
             )
+        if not self._selection.only and unfinished(files):
+            raise SourceMissing(
+                f"{self._shelf.describe()} has parts of a dataset, and no {manifests.NAME}",
+                advice="Its upload is not complete, or Drive does not list all of it yet: run the same command again"
+                " later. If driveshard did not make it: --only '**' fetches all files.",
+            )
         if isinstance(self._shelf, DirectoryShelf):
             files = self._shelf.inside(RemoteFile("", "", 0, folder=True))
         found = foreign(self._shelf, files, self._match)
+        if not found.wanted and not found.left_out:
+            raise self._nothing()
         for line in told_left_out(found):
             self._ways.emit(Notice(line))
         self._ways.emit(Notice(_proof(found.wanted)))
         return self._directory.name, found.wanted
+
+    def _nothing(self) -> SourceMissing:
+        if self._selection.only:
+            return SourceMissing(
+                f"no file of {self._shelf.describe()} matches {' '.join(self._selection.only)}",
+                advice="Leave --only out to fetch all files.",
+            )
+        return SourceMissing(
+            f"there is nothing in {self._shelf.describe()}",
+            advice="Check the link. If it was filled just now, Drive may not list that yet: try again in some minutes.",
+        )
 
     def _read_manifest(self, files: list[RemoteFile]) -> Manifest:
         """The manifest, sound. What looks wrong is read twice: nothing else proves it."""

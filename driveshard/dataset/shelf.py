@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
+from driveshard.archive import manifest as manifests
 from driveshard.archive.manifest import ManifestPage, ManifestPart
 from driveshard.core.errors import NotFound, SourceMissing
 from driveshard.core.model import RemoteFile
@@ -67,15 +68,24 @@ class Shelf(Protocol):
 
 
 class FolderShelf:
-    """A folder on a destination; ``name`` is the dataset's, when this machine pushed it."""
+    """A folder on a destination; ``name`` is the dataset's and ``manifest_id`` its manifest's, when this machine pushed
+    it."""
 
     at_once = 4
 
-    def __init__(self, destination: Destination, folder_id: str, retry: Retry, name: str | None = None) -> None:
+    def __init__(
+        self,
+        destination: Destination,
+        folder_id: str,
+        retry: Retry,
+        name: str | None = None,
+        manifest_id: str | None = None,
+    ) -> None:
         self._destination = destination
         self._folder_id = folder_id
         self._retry = retry
         self._name = name
+        self._manifest_id = manifest_id
         self.way = ""
         self._seen: list[RemoteFile] | None = None
 
@@ -100,11 +110,21 @@ class FolderShelf:
                         f"{there.name} is a file, and a folder is meant",
                         advice="Give the link of the folder that it is in.",
                     )
-            return found
         except NotFound as error:
             if self._name is None:
                 raise
             raise folder_gone(self._name, self._destination, trashed=error.trashed) from error
+        return found + self._not_listed(found)
+
+    def _not_listed(self, found: list[RemoteFile]) -> list[RemoteFile]:
+        """The manifest, when it is known and the list does not show it yet."""
+        if self._manifest_id is None or any(one.name == manifests.NAME for one in found):
+            return []
+        manifest_id = self._manifest_id
+        try:
+            return [self._retry.call(lambda: self._destination.get(manifest_id), doing="looking for the manifest")]
+        except NotFound:
+            return []
 
     def find(self, part: ManifestPart) -> RemoteFile | None:
         try:

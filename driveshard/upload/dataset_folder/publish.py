@@ -184,7 +184,7 @@ class Publisher:
 
         try:
             data = index_of(manifest, self._ledger, read)
-        except (Refused, DailyCap) as error:
+        except (Refused, DailyCap, Unreachable) as error:
             self._emit(Notice(f"No index was made: {error}"))
             return
         if data is not None:
@@ -303,7 +303,7 @@ class Publisher:
         """(the preview, if the samples are images; what was looked at of the parts)."""
         try:
             return self._samples(manifest)
-        except (Refused, DailyCap) as error:
+        except (Refused, DailyCap, Unreachable) as error:  # all parts are up, and what is written may well get through
             self._emit(Notice(f"No preview was made: {error}"))
             return None, []
 

@@ -34,6 +34,7 @@ from driveshard.core.errors import AuthError, ConfigError, Interrupted, NotFound
 from driveshard.core.formatting import shown
 from driveshard.core.urls import is_loopback
 from driveshard.storage.drive.connection import Connection, secure_context
+from driveshard.storage.drive.credentials import naive_utc
 from driveshard.storage.drive.errors import read_answer, translate
 from driveshard.storage.drive.network import Proxy, proxy_for_https
 from driveshard.storage.drive.network import certificates as named_certificates
@@ -71,6 +72,7 @@ class DriveClient:
     ) -> None:
         self.base_url = base_url
         self._credentials = credentials
+        self.api_key = api_key
         self._clock = clock
         self._timeout = timeout
         self._local = threading.local()
@@ -173,6 +175,20 @@ class DriveClient:
         except google.auth.exceptions.GoogleAuthError as error:
             raise self._failure(error) from error
         raise Unavailable("the login had expired and was renewed")
+
+    def access_token(self, lasting: float) -> str | None:
+        """The login's access token alone, renewed unless it is good for ``lasting`` seconds more; None for a stranger.
+        Raises what ``send`` does for a login that cannot be renewed."""
+        credentials = self._credentials
+        if isinstance(credentials, google.auth.credentials.AnonymousCredentials):
+            return None
+        ends = credentials.expiry
+        if not credentials.valid or (ends is not None and ends < naive_utc(self._clock.now() + lasting)):
+            try:
+                credentials.refresh(self._wire().renewal)
+            except google.auth.exceptions.GoogleAuthError as error:
+                raise self._failure(error) from error
+        return str(credentials.token)
 
     def _spend_units(self, request: Request) -> None:
         seconds = self._units.wait_for(_units(request), self._clock.monotonic())

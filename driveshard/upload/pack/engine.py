@@ -60,7 +60,8 @@ class Engine:
     """Builds parts on the executors that ``start`` makes: one, and another whenever its workers were lost.
 
     When it cannot make any, ``otherwise`` makes them from then on, and ``tell`` hears why. What is started imports
-    nothing from the folders ``away``.
+    nothing from the folders ``away``. ``apart`` says that workers have neither this machine's login nor its disks: a
+    source that has a method ``lent`` is asked for what they get instead, whenever it is sent to one.
     Thread-safe. Left as a context manager it waits for running builds, or stops them when leaving by an exception.
     """
 
@@ -72,8 +73,10 @@ class Engine:
         otherwise: Callable[[], Crew] | None = None,
         tell: Callable[[str], None] = lambda _: None,
         away: Iterable[str | os.PathLike[str]] = (),
+        apart: bool = False,
     ) -> None:
         self.workers = workers
+        self._apart = apart
         self._start = start
         self._otherwise = otherwise
         self._tell = tell
@@ -108,6 +111,7 @@ class Engine:
         """
         if self._losses[spec.number] >= _LOSSES:
             raise self._given_up(f"{spec.file_name} was built")
+        source = self._sent(source)
         return self._run(
             spec.number,
             lambda crew: partial(
@@ -130,10 +134,14 @@ class Engine:
         Raises what it raises, and as ``submit``."""
         for _ in range(_LOSSES):
             try:
-                return self._run(_MEASURING, lambda _: partial(measure, source)).result()
+                work = partial(measure, self._sent(source))
+                return self._run(_MEASURING, lambda _, work=work: work).result()  # type: ignore[misc]
             except BrokenExecutor:
                 continue
         raise self._given_up("its first samples were made")
+
+    def _sent(self, source: Any) -> Any:
+        return getattr(source, "lent", lambda: source)() if self._apart else source
 
     def _given_up(self, when: str) -> WorkersKilled:
         return WorkersKilled(f"A worker process {self._death or 'was killed'} {_LOSSES} times while {when}.")
@@ -266,7 +274,7 @@ def open_engine(
 
     Workers that are not ours write into ``spool``, the temp folder. Raises UsageError for another name."""
     if isinstance(engine, Executor):
-        return Engine(partial(_start_borrowed, engine, _mark_in(spool)), workers)
+        return Engine(partial(_start_borrowed, engine, _mark_in(spool)), workers, apart=True)
     if engine == "processes":
         processes, threads = partial(_start_processes, workers), partial(_start_threads, workers)
         return Engine(processes, workers, otherwise=threads, tell=tell, away=away)
@@ -277,7 +285,8 @@ def open_engine(
     if kind == "dask":
         from driveshard.upload.pack.dask import start_dask
 
-        return Engine(partial(start_dask, address, workers, _mark_in(spool), tell), workers, away=away)
+        start = partial(start_dask, address, workers, _mark_in(spool), tell)
+        return Engine(start, workers, away=away, apart=True)
     raise UsageError(f"There is no engine {engine!r}.", advice=f"Choose one of: {', '.join(ENGINES)}.")
 
 

@@ -45,9 +45,9 @@ class LinkReader:
     def __reduce__(self) -> tuple[type[LinkReader], tuple[str | Lent]]:
         return LinkReader, (self.what,)
 
-    def lent(self) -> LinkReader:
-        """One for a worker elsewhere, to be sent there at once."""
-        return LinkReader(self.shelf().lend())
+    def lent(self, *, renew: bool = False) -> LinkReader:
+        """One for a worker elsewhere, to be sent there at once; ``renew`` as for ``Shelf.lend``."""
+        return LinkReader(self.shelf().lend(renew=renew))
 
     def __call__(self, part: ManifestPart, start: int, length: int) -> bytes:
         """As ``cached_parts.Reader``."""

@@ -74,8 +74,9 @@ class Shelf(Protocol):
     def way(self) -> str:
         """How it is read and why, for the user; empty when there is nothing to say."""
 
-    def lend(self) -> Lent:
-        """The way to it for a worker elsewhere, with a fresh access token where one is needed."""
+    def lend(self, *, renew: bool = False) -> Lent:
+        """The way to it for a worker elsewhere, with an access token where one is needed, good for half an hour at
+        least; another one with ``renew``."""
 
     def abort(self) -> None:
         """Break all requests under way."""
@@ -153,12 +154,12 @@ class FolderShelf:
     def id_of(self, part: ManifestPart) -> str:
         return part.id
 
-    def lend(self) -> Lent:
+    def lend(self, *, renew: bool = False) -> Lent:
         lend = getattr(self._destination, "lend_reading", None)
         if lend is None:  # a folder on a disk
             there = self._destination.get(self._folder_id)
             return DirectoryShelf(Path(url2pathname((there.link or "").removeprefix("file:")))).lend()
-        loan: DriveLoan = self._retry.call(lend, doing="lending the login")
+        loan: DriveLoan = self._retry.call(partial(lend, renew=renew), doing="lending the login")
         return Lent(partial(_lent_folder, loan, self._folder_id), ends=loan.token is not None)
 
     def abort(self) -> None:
@@ -221,7 +222,7 @@ class SiteShelf:
     def id_of(self, part: ManifestPart) -> str:
         return part.id
 
-    def lend(self) -> Lent:
+    def lend(self, *, renew: bool = False) -> Lent:
         return Lent(partial(_lent_site, self._site.base_url, self._folder, self._site.keys))
 
     def abort(self) -> None:
@@ -308,7 +309,7 @@ class DirectoryShelf:
     def id_of(self, part: ManifestPart) -> str:
         return part.name
 
-    def lend(self) -> Lent:
+    def lend(self, *, renew: bool = False) -> Lent:
         return Lent(partial(_seen_directory, self.directory.absolute()))
 
     def abort(self) -> None:

@@ -23,7 +23,7 @@ from driveshard.upload.pack.engine import Engine, open_engine
 _AHEAD = 3  # tasks that wait for each worker
 _INLINE = 2  # pieces for which no process is started
 _TOGETHER = 8  # pieces that a worker elsewhere gets at a time: it reads the next ones while it looks at one
-_LOANS = 3  # times that a task is sent with another token
+_LOANS = 2  # times that a task is sent with another token
 
 OnBytes = Callable[[int, int], None]
 """(more bytes that were looked at, of how many)."""
@@ -63,7 +63,8 @@ class _Run:
                 except BrokenExecutor:  # its worker was lost: another one looks at it
                     self.submit(engine, task)
                 except LoanOver:
-                    if task.loans >= _LOANS:
+                    task.loans += 1
+                    if task.loans > _LOANS:
                         raise
                     self.submit(engine, task)
 
@@ -75,8 +76,7 @@ class _Run:
         if task.place is not None:
             look = partial(look_at, pieces, task.place)
         else:
-            task.loans += 1
-            place, size = self.supply.abroad(task.work), self.supply.size(task.work.number)
+            place, size = self.supply.abroad(task.work, renew=task.loans > 0), self.supply.size(task.work.number)
             look = partial(look_abroad, pieces, place, size, __version__)
         self.running[engine.call(_number(task), look, f"{pieces[0].part} was looked at")] = task
 

@@ -86,12 +86,13 @@ class Supply:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def abroad(self, work: PartWork) -> Place:
-        """Where a worker elsewhere reads that part by itself, with what it needs for that, good from now on."""
+    def abroad(self, work: PartWork, *, renew: bool = False) -> Place:
+        """Where a worker elsewhere reads that part by itself, with what it needs for that from now on; ``renew`` as for
+        ``Shelf.lend``."""
         if not isinstance(self._parts, CachedParts):
             return Place(self._parts.fetch(work.number).absolute())
         reader = self._parts.reader
-        lent = reader.lent() if isinstance(reader, LinkReader) else reader
+        lent = reader.lent(renew=renew) if isinstance(reader, LinkReader) else reader
         return Place(None, lent, self._parts.manifest_parts[work.number], self._at_once, self.whole(work))
 
     def whole(self, work: PartWork) -> bool:

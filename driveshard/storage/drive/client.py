@@ -176,14 +176,14 @@ class DriveClient:
             raise self._failure(error) from error
         raise Unavailable("the login had expired and was renewed")
 
-    def access_token(self, lasting: float) -> str | None:
+    def access_token(self, lasting: float, *, renew: bool = False) -> str | None:
         """The login's access token alone, renewed unless it is good for ``lasting`` seconds more; None for a stranger.
         Raises what ``send`` does for a login that cannot be renewed."""
         credentials = self._credentials
         if isinstance(credentials, google.auth.credentials.AnonymousCredentials):
             return None
         ends = credentials.expiry
-        if not credentials.valid or (ends is not None and ends < naive_utc(self._clock.now() + lasting)):
+        if renew or not credentials.valid or (ends is not None and ends < naive_utc(self._clock.now() + lasting)):
             try:
                 credentials.refresh(self._wire().renewal)
             except google.auth.exceptions.GoogleAuthError as error:

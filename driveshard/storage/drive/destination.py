@@ -119,10 +119,12 @@ class DriveDestination:
         if key:
             self._client.resource_keys[file_id] = key
 
-    def lend_reading(self) -> DriveLoan:
-        """What ``lent_drive`` needs elsewhere. Raises AuthError, Unavailable when the login cannot be renewed."""
+    def lend_reading(self, *, renew: bool = False) -> DriveLoan:
+        """What ``lent_drive`` needs elsewhere; ``renew`` where what was lent last is not taken any more. Raises
+        AuthError, Unavailable when the login cannot be renewed."""
         client = self._client
-        return DriveLoan(client.base_url, client.access_token(LASTING), client.api_key, dict(client.resource_keys))
+        token = client.access_token(LASTING, renew=renew)
+        return DriveLoan(client.base_url, token, client.api_key, dict(client.resource_keys))
 
     def abort(self) -> None:
         """Break all requests under way."""

@@ -126,7 +126,7 @@ class Engine:
         ``submit`` does."""
         if self._losses[number] >= _LOSSES:
             raise self._given_up(words)
-        return self._run(number, lambda _: work)
+        return self._run(number, _given(work))
 
     def measure(self, measure: Callable[[Any], T], source: Any) -> T:
         """``measure(source)``, called where parts are built, since samples that end their process do so there too.
@@ -134,8 +134,7 @@ class Engine:
         Raises what it raises, and as ``submit``."""
         for _ in range(_LOSSES):
             try:
-                work = partial(measure, self._sent(source))
-                return self._run(_MEASURING, lambda _, work=work: work).result()  # type: ignore[misc]
+                return self._run(_MEASURING, _given(partial(measure, self._sent(source)))).result()
             except BrokenExecutor:
                 continue
         raise self._given_up("its first samples were made")
@@ -244,6 +243,11 @@ class Engine:
             self._losses[number] += 1
             if crew is not None:
                 self._death = how_it_died(crew.executor) or self._death
+
+
+def _given(work: Callable[[], T]) -> Callable[[Crew], Callable[[], T]]:
+    """The same for every crew."""
+    return lambda _: work
 
 
 def _hint(error: BaseException) -> str:

@@ -17,6 +17,7 @@
     │   └── Busy                    another run holds the dataset
     ├── Mismatch                76  what was stored or fetched is not what it should be
     ├── AuthError               77  log in again
+    │   └── LoanOver                what was lent to a worker has ended: lend it anew
     ├── ConfigError             78  configuration
     │   └── BrokenPicture           an input image of the generator that cannot be decoded
     ├── Refused                 79  Drive said no, for good
@@ -176,6 +177,12 @@ class Mismatch(DriveshardError):
 class AuthError(DriveshardError):
     exit_code = 77
     advice = "Run `driveshard login`."
+
+
+class LoanOver(AuthError):
+    """The access token that a worker elsewhere was lent has ended, or is not taken any more: it gets another one."""
+
+    advice = "Let a part take less than half an hour, or run `driveshard login`; then run the same command again."
 
 
 class ConfigError(DriveshardError):

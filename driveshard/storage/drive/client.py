@@ -34,6 +34,7 @@ from driveshard.core.errors import AuthError, ConfigError, Interrupted, NotFound
 from driveshard.core.formatting import shown
 from driveshard.core.urls import is_loopback
 from driveshard.storage.drive.connection import Connection, secure_context
+from driveshard.storage.drive.credentials import naive_utc
 from driveshard.storage.drive.errors import read_answer, translate
 from driveshard.storage.drive.network import Proxy, proxy_for_https
 from driveshard.storage.drive.network import certificates as named_certificates
@@ -71,6 +72,7 @@ class DriveClient:
     ) -> None:
         self.base_url = base_url
         self._credentials = credentials
+        self.api_key = api_key
         self._clock = clock
         self.timeout = timeout
         self._local = threading.local()  # ``refusals``: replies of 401 in a row
@@ -167,22 +169,11 @@ class DriveClient:
         log.debug("%s %s -> %s", request.method, urlsplit(request.uri).path, reply.status)
         return reply
 
-    def signed(self) -> dict[str, str]:
-        """Headers that sign a request which another machine makes for us, which counts as ours. They hold an access
-        token, renewed if it is about to end. Raises as ``send``."""
-        request = Request("PUT", self.base_url, {})
-        self._spend_units(request)
-        wire = self._taken_wire()
-        headers: dict[str, str] = {}
-        try:
-            self._credentials.before_request(wire.renewal, request.method, request.uri, headers)
-        except (google.auth.exceptions.GoogleAuthError, httplib2.HttpLib2Error, OSError) as error:
-            raise self._failure(error) from error
-        finally:
-            with self._lock:
-                self.requests += 1
-                self._free.append(wire)
-        return headers
+    def count_elsewhere(self) -> None:
+        """Another machine makes a request of ours, which takes as much as one that is sent from here."""
+        self._spend_units(Request("PUT", self.base_url, {}))
+        with self._lock:
+            self.requests += 1
 
     def _with_keys(self, request: Request) -> dict[str, str]:
         """The request's headers, and the resource keys of the items that it is about."""
@@ -199,6 +190,24 @@ class DriveClient:
         except google.auth.exceptions.GoogleAuthError as error:
             raise self._failure(error) from error
         raise Unavailable("the login had expired and was renewed")
+
+    def access_token(self, lasting: float, *, renew: bool = False) -> str | None:
+        """The login's access token alone, renewed unless it is good for ``lasting`` seconds more; None for a stranger.
+        Raises what ``send`` does for a login that cannot be renewed."""
+        credentials = self._credentials
+        if isinstance(credentials, google.auth.credentials.AnonymousCredentials):
+            return None
+        ends = credentials.expiry
+        if renew or not credentials.valid or (ends is not None and ends < naive_utc(self._clock.now() + lasting)):
+            wire = self._taken_wire()
+            try:
+                credentials.refresh(wire.renewal)
+            except google.auth.exceptions.GoogleAuthError as error:
+                raise self._failure(error) from error
+            finally:
+                with self._lock:
+                    self._free.append(wire)
+        return str(credentials.token)
 
     def _spend_units(self, request: Request) -> None:
         seconds = self._units.wait_for(_units(request), self._clock.monotonic())

@@ -1,49 +1,32 @@
-"""A login lent to another machine for as long as an access token lives, which is an hour at most: enough to put bytes
-into a session that was begun here, and nothing to keep. It is never written down, and never shown."""
+"""What a worker elsewhere sends with, for one request: a login lent for as long as an access token lives."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
-import google.auth.credentials
 
 from driveshard.core.clock import Clock
-from driveshard.core.errors import Unavailable
 from driveshard.storage.drive.client import DriveClient
 from driveshard.storage.drive.destination import DriveDestination
+from driveshard.storage.drive.loan import DriveLoan
 
-
-class LentCredentials(google.auth.credentials.Credentials):
-    """Signs requests with what was lent."""
-
-    def __init__(self, headers: Mapping[str, str]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._headers = dict(headers)
-
-    def before_request(self, request: Any, method: str, url: str, headers: dict[str, str]) -> None:
-        headers.update(self._headers)
-
-    def refresh(self, request: Any) -> None:
-        """Only who lent it can: the next request is made with a fresh one."""
-        raise Unavailable("the login that was lent to a worker is over")
+_LASTING = 300.0  # seconds; a request is begun at once
 
 
 @dataclass(frozen=True)
 class LentDrive:
-    """As ``storage.base.Sender``; ``headers`` sign a request."""
+    """As ``storage.base.Sender``."""
 
     base_url: str
     timeout: float
-    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    token: str | None = field(repr=False)
 
     def open(self) -> DriveDestination:
         clock = Clock()
-        client = DriveClient(self.base_url, LentCredentials(dict(self.headers)), clock, timeout=self.timeout)
-        return DriveDestination(client, clock)
+        credentials = DriveLoan(self.base_url, self.token).credentials
+        return DriveDestination(DriveClient(self.base_url, credentials, clock, timeout=self.timeout), clock)
 
 
 def lend(client: DriveClient) -> LentDrive:
     """For one request, which counts as one of ``client``'s. Raises as a request does."""
-    return LentDrive(client.base_url, client.timeout, tuple(client.signed().items()))
+    client.count_elsewhere()
+    return LentDrive(client.base_url, client.timeout, client.access_token(_LASTING))

@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import cast
 
 from driveshard import __version__
-from driveshard.core.errors import ConfigError, Interrupted, SourceChanged, SourceMissing, TempFull, TempLost
+from driveshard.core.errors import Interrupted, LoanOver, SourceChanged, SourceMissing, TempFull, TempLost, Unavailable
 from driveshard.core.files import md5_of
 from driveshard.core.model import Part, PartSpec, UploadSession
 from driveshard.sources.base import Source
 from driveshard.storage.base import Opened, Piece, Progress, Sender
 from driveshard.storage.rate_limits import TokenBucket
 from driveshard.upload.far.sealing import Sealed, public_key, unseal
+from driveshard.upload.pack.apart import require_version
 from driveshard.upload.pack.build import build_part
 from driveshard.upload.send.load import block_size, blocks_of
 
@@ -55,11 +56,7 @@ class Errand:
 
     def check(self) -> None:
         """Raises ConfigError where another driveshard is installed."""
-        if self.version != __version__:
-            raise ConfigError(
-                f"The worker on {socket.gethostname()} has driveshard {__version__}, and this is {self.version}.",
-                advice="Install the same version everywhere: others may make other bytes.",
-            )
+        require_version(self.version)
 
 
 @dataclass(frozen=True)
@@ -282,7 +279,10 @@ def send(place: Workplace, errand: Errand, name: str, sealed: Sealed) -> Progres
         may_leave, most = bench.may_leave(name, shipment.rate), block_size(shipment.rate)
         blocks = blocks_of(source, name, shipment.start, shipment.length, most, may_leave)
         piece = Piece(shipment.length, blocks)
-        return sender.send(shipment.session, shipment.start, piece, shipment.size)
+        try:
+            return sender.send(shipment.session, shipment.start, piece, shipment.size)
+        except LoanOver as error:  # the next request is made with another token
+            raise Unavailable(error.message) from error
 
 
 def read(place: Workplace, errand: Errand, name: str, start: int, length: int) -> bytes:

@@ -70,11 +70,7 @@ class Mark:
 
     def look(self) -> None:
         """For a worker that begins. Raises ConfigError when it is another driveshard, or cannot see the temp folder."""
-        if self.version != __version__:
-            raise ConfigError(
-                f"The worker on {socket.gethostname()} has driveshard {__version__}, and this is {self.version}.",
-                advice="Install the same version everywhere: others may make other bytes.",
-            )
+        require_version(self.version)
         deadline = time.monotonic() + _SEEN_WITHIN
         while not self.path.exists():
             if time.monotonic() > deadline:
@@ -91,6 +87,15 @@ class Mark:
 
     def _emptied(self) -> TempLost:
         return TempLost(f"the temp folder {self.path.parent} was emptied")
+
+
+def require_version(version: str) -> None:
+    """For a worker. Raises ConfigError when the coordinator is another driveshard."""
+    if version != __version__:
+        raise ConfigError(
+            f"The worker on {socket.gethostname()} has driveshard {__version__}, and this is {version}.",
+            advice="Install the same version everywhere: others may make other bytes.",
+        )
 
 
 class _Unseen(ConfigError):
@@ -205,6 +210,11 @@ class _Whole(Executor):
 def takes_any_object(engine: str | Executor) -> bool:
     """Whether parts are built in this process, so that a source need not be sent anywhere."""
     return engine in ("threads", "serial") or isinstance(engine, ThreadPoolExecutor)
+
+
+def works_apart(engine: str | Executor) -> bool:
+    """Whether the workers are not ours, so that they have neither this machine's login nor, perhaps, its disks."""
+    return not isinstance(engine, str) or engine.partition(":")[0] == "dask"
 
 
 def workers_in(executor: Executor) -> int | None:

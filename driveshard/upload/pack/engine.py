@@ -63,7 +63,8 @@ class Engine:
     """Builds parts on the executors that ``start`` makes: one, and another whenever its workers were lost.
 
     When it cannot make any, ``otherwise`` makes them from then on, and ``tell`` hears why. What is started imports
-    nothing from the folders ``away``.
+    nothing from the folders ``away``. ``apart`` says that workers have neither this machine's login nor its disks: a
+    source that has a method ``lent`` is asked for what they get instead, whenever it is sent to one.
     Thread-safe. Left as a context manager it waits for running builds, or stops them when leaving by an exception.
     """
 
@@ -75,8 +76,10 @@ class Engine:
         otherwise: Callable[[], Crew] | None = None,
         tell: Callable[[str], None] = lambda _: None,
         away: Iterable[str | os.PathLike[str]] = (),
+        apart: bool = False,
     ) -> None:
         self.workers = workers
+        self._apart = apart
         self._start = start
         self._otherwise = otherwise
         self._tell = tell
@@ -111,6 +114,7 @@ class Engine:
         """
         if self._losses[spec.number] >= _LOSSES:
             raise self._given_up(f"{spec.file_name} was built")
+        source = self._sent(source)
         return self._run(
             spec.number,
             lambda crew: partial(
@@ -125,7 +129,7 @@ class Engine:
         ``submit`` does."""
         if self._losses[number] >= _LOSSES:
             raise self._given_up(words)
-        return self._run(number, lambda _: work)
+        return self._run(number, _given(work))
 
     def measure(self, measure: Callable[[Any], T], source: Any) -> T:
         """``measure(source)``, called where parts are built, since samples that end their process do so there too.
@@ -133,10 +137,13 @@ class Engine:
         Raises what it raises, and as ``submit``."""
         for _ in range(_LOSSES):
             try:
-                return self._run(_MEASURING, lambda _: partial(measure, source)).result()
+                return self._run(_MEASURING, _given(partial(measure, self._sent(source)))).result()
             except BrokenExecutor:
                 continue
         raise self._given_up("its first samples were made")
+
+    def _sent(self, source: Any) -> Any:
+        return getattr(source, "lent", lambda: source)() if self._apart else source
 
     def _given_up(self, when: str) -> WorkersKilled:
         return WorkersKilled(f"A worker process {self._death or 'was killed'} {_LOSSES} times while {when}.")
@@ -241,6 +248,11 @@ class Engine:
                 self._death = how_it_died(crew.executor) or self._death
 
 
+def _given(work: Callable[[], T]) -> Callable[[Crew], Callable[[], T]]:
+    """The same for every crew."""
+    return lambda _: work
+
+
 def _hint(error: BaseException) -> str:
     """What to look at, where the system's own words do not say."""
     if "AF_UNIX" in str(error):
@@ -271,7 +283,7 @@ def open_engine(
     Workers that are not ours write into ``spool``, the temp folder; those of dask keep parts in the ``yard``, if there
     is one. Raises UsageError for another name."""
     if isinstance(engine, Executor):
-        return Engine(partial(_start_borrowed, engine, _mark_in(spool)), workers)
+        return Engine(partial(_start_borrowed, engine, _mark_in(spool)), workers, apart=True)
     if engine == "processes":
         processes, threads = partial(_start_processes, workers), partial(_start_threads, workers)
         return Engine(processes, workers, otherwise=threads, tell=tell, away=away)
@@ -284,7 +296,7 @@ def open_engine(
         address = engine.partition(":")[2]
         assert spool is not None
         start = partial(start_dask, address, workers, _mark_in(spool), yard, tell, spool)
-        return Engine(start, workers, away=away)
+        return Engine(start, workers, away=away, apart=True)
     raise UsageError(f"There is no engine {engine!r}.", advice=f"Choose one of: {', '.join(ENGINES)}.")
 
 

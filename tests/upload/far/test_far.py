@@ -160,7 +160,7 @@ def test_a_lent_login_that_has_ended_is_one_more_try(site: Site, emulator: Emula
     part = site.build()
     site.begin(part)
     emulator.set_faults("401-expired@1")
-    with pytest.raises(Unavailable, match="the login that was lent to a worker is over"):
+    with pytest.raises(Unavailable, match="the access that was lent to a worker has ended"):
         site.send(part, 0, UNIT)
     assert site.send(part, 0, UNIT) == Held(UNIT)
 

@@ -180,9 +180,9 @@ class Run:
         return Spool(directory, limit, self.clock, elastic=elastic, parts=parts)
 
     def _find_yard(self) -> Yard | None:
-        """Where parts stay with the workers of a cluster, and are sent from there: not where they lie in order, or are
-        fetched first, or go to a folder."""
-        if not by_dask(self.options.engine) or isinstance(self.source, CutSource) or goes_once(self.source):
+        """Where parts stay with the workers of a cluster, and are sent from there: not where a source can be gone
+        through only once, or the destination is a folder."""
+        if not by_dask(self.options.engine) or goes_once(self.source):
             return None
         from driveshard.upload.far.yard import Yard
 

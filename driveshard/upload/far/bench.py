@@ -25,7 +25,7 @@ from driveshard.core.model import Part, PartSpec, UploadSession
 from driveshard.sources.base import Source
 from driveshard.storage.base import Opened, Piece, Progress, Sender
 from driveshard.storage.rate_limits import TokenBucket
-from driveshard.upload.far.sealing import Sealed, public_key, unseal
+from driveshard.upload.far.sealing import Sealed, unseal
 from driveshard.upload.pack.apart import require_version
 from driveshard.upload.pack.build import build_part
 from driveshard.upload.send.load import block_size, blocks_of
@@ -267,15 +267,11 @@ def build(place: Workplace, errand: Errand, spec: PartSpec, source: Source, max_
     return replace(part, place=name)
 
 
-def key(place: Workplace, errand: Errand, name: str) -> bytes:
-    """What a shipment for this worker is sealed with."""
-    return public_key()
-
-
 def send(place: Workplace, errand: Errand, name: str, sealed: Sealed) -> Progress:
     """One request, a Shipment. Raises TempLost when the part is not here, and as ``Destination.send``."""
-    bench, shipment = _opened(place, errand, name), cast(Shipment, unseal(sealed))
-    with bench.path(name).open("rb", buffering=0) as source, bench.opened(shipment.sender) as sender:
+    bench = _opened(place, errand, name)
+    path, shipment = bench.path(name), cast(Shipment, unseal(sealed))
+    with path.open("rb", buffering=0) as source, bench.opened(shipment.sender) as sender:
         may_leave, most = bench.may_leave(name, shipment.rate), block_size(shipment.rate)
         blocks = blocks_of(source, name, shipment.start, shipment.length, most, may_leave)
         piece = Piece(shipment.length, blocks)

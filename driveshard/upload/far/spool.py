@@ -35,7 +35,7 @@ class FarSpool(Spool):
 
     @property
     def share(self) -> int:
-        return 0
+        return self.limit // self._parts if self._parts else 0
 
     def reserve(self, number: int, size: int, on_wait: Callable[[], None] | None = None) -> int:
         self._check_limit(number, size)

@@ -35,17 +35,20 @@ class Reach(Protocol):
 
 @dataclass(frozen=True)
 class Lying:
-    """A part lies on ``worker`` under ``name``."""
+    """A part lies on ``worker`` under ``name``; what is sealed with ``key`` can be read there. (A worker that was
+    started again may have the address that it had before.)"""
 
     worker: str
     name: str
+    key: bytes
 
     @classmethod
     def of(cls, place: str) -> Lying:
-        return cls(*place.split(" ", 1))
+        worker, name, key = place.split(" ")
+        return cls(worker, name, bytes.fromhex(key))
 
     def __str__(self) -> str:
-        return f"{self.worker} {self.name}"
+        return f"{self.worker} {self.name} {self.key.hex()}"
 
 
 class Yard:
@@ -60,7 +63,6 @@ class Yard:
         self._reach: Reach | None = None
         self._lying: dict[int, Lying] = {}
         self._heard: dict[str, int] = {}  # bytes of a part that have left in the request under way, by its name
-        self._keys: dict[str, bytes] = {}  # of the workers
         self._over = threading.Event()
 
     # -- the workers come and go ---------------------------------------------------------------------------------
@@ -111,10 +113,7 @@ class Yard:
 
     def send(self, number: int, shipment: Shipment, sent: Callable[[int], None]) -> Progress:
         """One request, made where the part lies. Raises as ``do``."""
-        worker = self._where(number).worker
-        if worker not in self._keys:
-            self._keys[worker] = self.do(number, bench.key)
-        return self.do(number, bench.send, seal(shipment, self._keys[worker]), sent=sent)
+        return self.do(number, bench.send, seal(shipment, self._where(number).key), sent=sent)
 
     def do(self, number: int, work: Callable[..., T], *arguments: Any, sent: Callable[[int], None] | None = None) -> T:
         """``work(workplace, errand, name, *arguments)`` where the part lies; ``sent`` hears of bytes that leave.

@@ -23,6 +23,7 @@ from driveshard.core.model import Part, PartSpec
 from driveshard.sources.base import Source
 from driveshard.upload.far import bench
 from driveshard.upload.far.bench import Errand, Workplace
+from driveshard.upload.far.sealing import public_key
 from driveshard.upload.far.yard import Lying, Yard
 
 _LOOK_EVERY = 5.0  # seconds
@@ -92,7 +93,7 @@ def build_far(spec: PartSpec, source: Source, target: Path, max_bytes: int, erra
     """As ``build_part``, into the worker's own folder; the part's ``place`` says which worker, and its name there."""
     worker = distributed.get_worker()
     part = bench.build(_workplace(worker, errand), errand, spec, source, max_bytes)
-    return replace(part, place=str(Lying(worker.address, part.place or "")))
+    return replace(part, place=str(Lying(worker.address, part.place or "", public_key())))
 
 
 async def _do(work: Callable[..., Any], *arguments: Any, dask_worker: Any) -> tuple[bool, Any]:

@@ -26,8 +26,9 @@ from driveshard.storage.base import Destination, Held, Progress, Stored
 from driveshard.storage.registry import lender, open_destination
 from driveshard.storage.retry import Patience, Retry
 from driveshard.storage.throttle import Throttle
-from driveshard.upload.far import bench
+from driveshard.upload.far import bench, sealing
 from driveshard.upload.far.bench import Workplace
+from driveshard.upload.far.sealing import public_key
 from driveshard.upload.far.spool import FarSpool
 from driveshard.upload.far.yard import Lying, Yard
 from driveshard.upload.surroundings import Surroundings
@@ -95,7 +96,7 @@ class Site:
         errand = replace(self.yard.errand, **changes)
         part = bench.build(self.threads.place(worker), errand, spec, self.source, PLENTY)
         self.spool.reserve(number, 1)
-        self.spool.commit(number, part.file_name, part.size, str(Lying(worker, part.place or "")))
+        self.spool.commit(number, part.file_name, part.size, str(Lying(worker, part.place or "", public_key())))
         return part
 
     def around(self, **limits: Any) -> Surroundings:
@@ -163,6 +164,17 @@ def test_a_lent_login_that_has_ended_is_one_more_try(site: Site, emulator: Emula
     with pytest.raises(Unavailable, match="the access that was lent to a worker has ended"):
         site.send(part, 0, UNIT)
     assert site.send(part, 0, UNIT) == Held(UNIT)
+
+
+def test_a_worker_that_was_started_again_under_its_address_is_another_one(site: Site) -> None:
+    part = site.build()
+    site.begin(part)
+    bench.leave(site.threads.place("a"), site.yard.errand)
+    sealing._own_key.cache_clear()
+    other = site.build(1)
+    with pytest.raises(TempLost, match="part 0 is lost"):
+        site.send(part, 0, UNIT)
+    assert site.send(other, 0, UNIT) == Held(UNIT)
 
 
 def test_each_request_counts_as_one_of_ours(site: Site) -> None:

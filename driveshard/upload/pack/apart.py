@@ -134,7 +134,8 @@ class Watch(Protocol):
 class Apart(Executor):
     """Another executor, of which only what is submitted through this one is ended with it; ``close`` is called then.
 
-    ``lost`` says whether an error, of a task or of handing one over, means that workers were lost.
+    ``lost`` says whether an error, of a task or of handing one over, means that workers were lost; ``translate`` puts
+    others into our words.
     """
 
     def __init__(
@@ -143,11 +144,13 @@ class Apart(Executor):
         mark: Watch,
         *,
         lost: Callable[[BaseException], bool] = lambda error: isinstance(error, BrokenExecutor),
+        translate: Callable[[BaseException], BaseException] = lambda error: error,
         close: Callable[[], None] = lambda: None,
     ) -> None:
         self._executor = executor
         self._mark = mark
         self._lost = lost
+        self._translate = translate
         self._close = close
         self._running: set[Future[Any]] = set()
 
@@ -174,7 +177,7 @@ class Apart(Executor):
         elif self._lost(error) and not isinstance(error, BrokenExecutor):
             outer.set_exception(BrokenExecutor(error_text(error)))
         else:
-            outer.set_exception(self._mark.mend(error))
+            outer.set_exception(self._mark.mend(self._translate(error)))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Waits no longer than builds take to hear that they are to stop."""

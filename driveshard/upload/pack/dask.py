@@ -21,7 +21,8 @@ if "distributed" not in sys.modules:
 import distributed
 from distributed.comm.core import CommClosedError
 
-from driveshard.core.errors import Unreachable
+from driveshard import __version__
+from driveshard.core.errors import ConfigError, Unreachable
 from driveshard.core.formatting import error_text
 from driveshard.upload.far.yard import Yard
 from driveshard.upload.pack.apart import Apart, Mark, build_apart
@@ -54,12 +55,13 @@ def start_dask(
         except BaseException:
             end()
             raise
-    lost, close = partial(_lost, client), partial(_close, client, end)
+    apart = partial(Apart, client.get_executor(pure=False), lost=partial(_lost, client), translate=_translated)
+    close = partial(_close, client, end)
     if yard is None:
-        executor = Apart(client.get_executor(pure=False), mark, lost=lost, close=close)
+        executor = apart(mark, close=close)
         return Crew(executor, partial(_stop, mark.clear, end), build_apart, (mark,), prove=False)
     yard.open(DaskWorkers(client, yard))
-    executor = Apart(client.get_executor(pure=False), yard, lost=lost, close=partial(_stop, yard.close, close))
+    executor = apart(yard, close=partial(_stop, yard.close, close))
     return Crew(executor, partial(_stop, yard.close, end), build_far, (yard.errand,), prove=False)
 
 
@@ -98,6 +100,18 @@ def _lost(client: Any, error: BaseException) -> bool:
     """Whether an error tells that workers, or the scheduler, are gone, and nothing about the part."""
     gone = isinstance(error, BrokenExecutor | CancelledError | CommClosedError | distributed.KilledWorker)
     return gone or client.status not in ("running", "connecting")
+
+
+def _translated(error: BaseException) -> BaseException:
+    """What was sent there cannot be read: by a scheduler or a worker without this driveshard, most likely."""
+    unknown = isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "driveshard"
+    if not unknown and "deserialization" not in str(error) and "Can't get attribute" not in str(error):
+        return error
+    return ConfigError(
+        "The cluster's scheduler or a worker cannot read what it is to do:"
+        f" {error_text(error.__cause__ or error).splitlines()[0]}",
+        advice=f"Install driveshard[dask] {__version__} there, too, and what your own source imports.",
+    )
 
 
 def _close(client: Any, end: Callable[[], None]) -> None:

@@ -243,6 +243,20 @@ def test_errors_come_out_of_the_cluster_whole(engine: Engine, spool: Path, notes
 
 
 @needs_dask
+def test_a_cluster_without_this_driveshard_is_told() -> None:
+    from driveshard.upload.pack.dask import _translated
+
+    missing = ModuleNotFoundError("No module named 'driveshard'", name="driveshard")
+    graph = RuntimeError("Error during deserialization of the task graph. This frequently\noccurs")
+    for error in (missing, graph, AttributeError("Can't get attribute 'X' on <module 'driveshard'>")):
+        told = _translated(error)
+        assert isinstance(told, ConfigError)
+        assert "Install driveshard[dask]" in told.advice
+    for error in (ModuleNotFoundError("x", name="x"), RuntimeError("a model's own"), PartTooLarge("x")):
+        assert _translated(error) is error
+
+
+@needs_dask
 def test_a_cluster_that_does_not_answer_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("driveshard.upload.pack.dask._ANSWERS_WITHIN", 0.3)
     for address in ("tcp://127.0.0.1:1", "nonsense", str(tmp_path / "scheduler.json")):

@@ -41,13 +41,16 @@ class LinkReader:
     def __init__(self, what: str | Lent) -> None:
         self.what = what
         self._local = threading.local()
+        self._lender: Opened | None = None
 
     def __reduce__(self) -> tuple[type[LinkReader], tuple[str | Lent]]:
         return LinkReader, (self.what,)
 
     def lent(self, *, renew: bool = False) -> LinkReader:
         """One for a worker elsewhere, to be sent there at once; ``renew`` as for ``Shelf.lend``."""
-        return LinkReader(self.shelf().lend(renew=renew))
+        if self._lender is None:  # one for all threads, so that none lends what another one knows to have ended
+            self._lender = self.opened()
+        return LinkReader(self._lender.shelf.lend(renew=renew))
 
     def __call__(self, part: ManifestPart, start: int, length: int) -> bytes:
         """As ``cached_parts.Reader``."""

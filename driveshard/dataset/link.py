@@ -55,7 +55,10 @@ class LinkReader:
     def __call__(self, part: ManifestPart, start: int, length: int) -> bytes:
         """As ``cached_parts.Reader``."""
         shelf = self.shelf()
-        return shelf.read(shelf.id_of(part), start, length)
+        try:
+            return shelf.read(shelf.id_of(part), start, length)
+        except FileNotFoundError as error:  # of a folder on a disk
+            raise Mismatch(f"{part.name} is missing", advice="Run `driveshard verify` on it.") from error
 
     def fetch(self, part: ManifestPart, path: Path) -> None:
         """As ``cached_parts.Reader.fetch``: as ``pull`` fetches one, so that the line stays full."""

@@ -393,4 +393,4 @@ def test_a_dataset_that_a_worker_does_not_see_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="has driveshard"):
         look_abroad([], Place(tmp_path / "0.zip"), 4, "0.0")
     with pytest.raises(ConfigError, match="does not see"):
-        LentSamples("set", "a token", tmp_path / "set", "").counts()
+        LentSamples("set", "unseen", tmp_path / "set", "").counts()

@@ -55,10 +55,10 @@ class DerivedSource:
             "decode": self.decode,
         }
 
-    def lent(self) -> DerivedSource:
-        """As ``Source`` may: with what a worker elsewhere needs to read the dataset by itself."""
+    def lent(self, *, renew: bool = False) -> DerivedSource:
+        """The same with what a worker elsewhere needs to read the dataset itself; ``renew`` as for ``Shelf.lend``."""
         assert isinstance(self.samples, PartSamples)
-        return replace(self, samples=self.samples.lent())
+        return replace(self, samples=self.samples.lent(renew=renew))
 
     def check(self) -> None:
         """Raises SourceMissing when file, module or callable is not there, and UsageError when it cannot be used."""

@@ -41,18 +41,24 @@ class LinkReader:
     def __init__(self, what: str | Lent) -> None:
         self.what = what
         self._local = threading.local()
+        self._lender: Opened | None = None
 
     def __reduce__(self) -> tuple[type[LinkReader], tuple[str | Lent]]:
         return LinkReader, (self.what,)
 
     def lent(self, *, renew: bool = False) -> LinkReader:
         """One for a worker elsewhere, to be sent there at once; ``renew`` as for ``Shelf.lend``."""
-        return LinkReader(self.shelf().lend(renew=renew))
+        if self._lender is None:  # one for all threads, so that none lends what another one knows to have ended
+            self._lender = self.opened()
+        return LinkReader(self._lender.shelf.lend(renew=renew))
 
     def __call__(self, part: ManifestPart, start: int, length: int) -> bytes:
         """As ``cached_parts.Reader``."""
         shelf = self.shelf()
-        return shelf.read(shelf.id_of(part), start, length)
+        try:
+            return shelf.read(shelf.id_of(part), start, length)
+        except FileNotFoundError as error:  # of a folder on a disk
+            raise Mismatch(f"{part.name} is missing", advice="Run `driveshard verify` on it.") from error
 
     def fetch(self, part: ManifestPart, path: Path) -> None:
         """As ``cached_parts.Reader.fetch``: as ``pull`` fetches one, so that the line stays full."""

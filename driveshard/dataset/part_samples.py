@@ -53,10 +53,10 @@ class PartSamples:
             rows = enumerate(self.digests)
             self.digests = [digest or _digest(self._parts.fetch(at)) for at, digest in rows]
 
-    def lent(self) -> LentSamples:
+    def lent(self, *, renew: bool = False) -> LentSamples:
         """To be sent at once to a worker that has neither this machine's login nor its cache. Raises what renewing the
         login does."""
-        way = self._parts.directory.absolute() if self._local else self._parts.reader.lent().what
+        way = self._parts.directory.absolute() if self._local else self._parts.reader.lent(renew=renew).what
         return LentSamples(self.name, self._token, way, self._fingerprint)
 
     def __reduce__(self) -> tuple[Any, ...]:

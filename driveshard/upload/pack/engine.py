@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from driveshard.config.values import ENGINES
-from driveshard.core.errors import DriveshardError, Interrupted, UsageError, WorkersKilled
+from driveshard.core.errors import DriveshardError, Interrupted, LoanOver, UsageError, WorkersKilled
 from driveshard.core.formatting import error_text
 from driveshard.core.model import Part, PartSpec
 from driveshard.sources.base import Source
@@ -80,6 +80,8 @@ class Engine:
     ) -> None:
         self.workers = workers
         self._apart = apart
+        self._lending = threading.Lock()
+        self._renew = False  # what was lent is not taken any more
         self._start = start
         self._otherwise = otherwise
         self._tell = tell
@@ -143,7 +145,12 @@ class Engine:
         raise self._given_up("its first samples were made")
 
     def _sent(self, source: Any) -> Any:
-        return getattr(source, "lent", lambda: source)() if self._apart else source
+        lent = getattr(source, "lent", None) if self._apart else None
+        if lent is None:
+            return source
+        with self._lending:  # until it is renewed others would be lent the old one
+            renew, self._renew = self._renew, False
+            return lent(renew=renew)
 
     def _given_up(self, when: str) -> WorkersKilled:
         return WorkersKilled(f"A worker process {self._death or 'was killed'} {_LOSSES} times while {when}.")
@@ -240,6 +247,7 @@ class Engine:
     def _note_end(self, number: int, crew: Crew | None, future: Future[Any]) -> None:
         """A part's losses are its own: others that come out well say nothing about the memory this one takes."""
         self._running.discard(future)
+        self._renew = self._renew or (not future.cancelled() and isinstance(future.exception(), LoanOver))
         if future.cancelled() or not isinstance(future.exception(), BrokenExecutor):
             self._losses.pop(number, None)
         elif not self._closed:

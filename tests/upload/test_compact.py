@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from driveshard.cli.commands.compact import sentence_of
 from driveshard.config.settings import PushOptions
 from driveshard.core.errors import Busy, ComeBackLater, Interrupted, Mismatch, UsageError
 from driveshard.core.events import Event, Planned, Published, ignore
-from driveshard.core.model import Sample, SampleRange
+from driveshard.core.model import RemoteFile, Sample, SampleRange
 from driveshard.dataset.dataset import Dataset
 from driveshard.dataset.pull import pull_into
 from driveshard.dataset.reader import open_reading
@@ -106,20 +107,41 @@ def elsewhere(bench: Bench) -> Bench:
     return Bench(other, bench.to)
 
 
-def test_a_home_that_was_away_follows_a_compaction_and_a_drop(bench: Bench) -> None:
+def test_a_home_that_was_away_follows_a_compaction_and_a_drop(bench: Bench, emulator: Emulator) -> None:
     """What another home merged, or took out, does not come back by a ledger that still has the parts of before."""
     other = elsewhere(bench)
     bench.write(e__0_bin=b"of a part of its own")
     bench.push(deleted="drop")
     other.push(bench.rig.source)
     assert compacted(other).made == 1
+    seen = len(emulator.log())
     again = bench.push()
     assert (again.sent_bytes, again.parts, bench.members() == bench.on_disk()) == (0, 1, True)
+    plain = [one for one in emulator.log()[seen:] if "/upload/" not in one["path"]]
+    assert [one for one in plain if one["method"] == "PATCH"] == [], "what is in the trash was put there again"
     bench.write(e__1_bin=b"this too")
     bench.push()
     (bench.rig.source.root / "e" / "1.bin").unlink()
     assert other.push(bench.rig.source, deleted="drop").dropped == 1
     assert (bench.push().failed, bench.read(), len(bench.stored())) == ([], bench.on_disk(), 1)
+
+
+def test_what_another_home_dropped_stays_so_when_a_list_tells_of_the_manifest_before(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drive's lists lag, so the size that they tell may be that of a shorter manifest."""
+    other = elsewhere(bench)
+    (bench.rig.source.root / "d0" / "0000.bin").unlink()
+    assert other.push(bench.rig.source, deleted="drop").dropped == 1
+
+    def late(place: DriveDestination, folder_id: str) -> list[RemoteFile]:
+        return [replace(one, size=one.size - 50 * (one.name == "manifest.json")) for one in children(place, folder_id)]
+
+    children = DriveDestination.children
+    monkeypatch.setattr(DriveDestination, "children", late)
+    bench.push()
+    monkeypatch.undo()
+    assert bench.read() == bench.on_disk()
 
 
 def test_what_waits_for_the_trash_is_not_taken_over_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,9 +113,12 @@ class Recovery:
             self._ledger.drop(part.number)
         told, here = self._told(listed), {one.id for one in listed}
         untold = [part for part in self._ledger.parts() if told is not None and part.number not in told]
-        gone = [part.number for part in untold if _is_old(part.number, told) or part.file_id not in here]
+        gone = [part for part in untold if _is_old(part.number, told) or part.file_id not in here]
         if gone:  # merged or dropped elsewhere; in the trash by now, or on their way there
-            self._ledger.replace(gone)
+            self._ledger.replace(part.number for part in gone)
+            for part in gone:
+                if part.file_id is not None and part.file_id not in here:
+                    self._ledger.forget_retired(part.file_id)  # a write for each would only do it again
         known = self._ledger.parts()
         ids = {part.file_id for part in known} | self._ledger.retired().keys()  # which we are about to trash ourselves
         self._generation = int(self._ledger.get("generation", 0)) + 1
@@ -153,8 +156,10 @@ class Recovery:
         """Take over which files are deleted. Returns the numbers of the manifest's parts, None without one."""
         for remote in listed:
             if remote.name == MANIFEST and remote.properties.get("driveshard") == "artifact" and remote.size > 0:
-                with suppress(Mismatch):
-                    manifest = Manifest.decode(self._read(remote.name, remote.id, remote.size), self._pages)
+                with suppress(Mismatch, NotFound):
+                    now = self._around.ask(lambda: self._destination.get(remote.id), doing="looking for the manifest")  # noqa: B023
+                    data = self._read(now.name, now.id, now.size)  # a list may tell its size of before
+                    manifest = Manifest.decode(data, self._pages)
                     self._ledger.drop_files(manifest.deleted_paths)
                     return frozenset(part.number for part in manifest.parts)
         return None

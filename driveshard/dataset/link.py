@@ -26,6 +26,7 @@ from driveshard.dataset.find_index import fitting, keep
 from driveshard.dataset.locate import Shelf, find_manifest, open_shelf
 from driveshard.dataset.parts import Place
 from driveshard.dataset.selection import wanted_of
+from driveshard.dataset.shelf import Lent
 from driveshard.storage.retry import Retry
 
 _BLOCK = 8 * 1024 * 1024
@@ -34,19 +35,30 @@ _LARGEST_INDEX = 4 << 30
 
 
 class LinkReader:
-    """Reads parts where they lie. Every thread of every process has connections of its own."""
+    """Reads parts where they lie. Every thread of every process has connections of its own; where it was not ``lent``,
+    a process on this machine logs in by itself."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str | Lent) -> None:
         self.what = what
         self._local = threading.local()
+        self._lender: Opened | None = None
 
-    def __reduce__(self) -> tuple[type[LinkReader], tuple[str]]:
+    def __reduce__(self) -> tuple[type[LinkReader], tuple[str | Lent]]:
         return LinkReader, (self.what,)
+
+    def lent(self, *, renew: bool = False) -> LinkReader:
+        """One for a worker elsewhere, to be sent there at once; ``renew`` as for ``Shelf.lend``."""
+        if self._lender is None:  # one for all threads, so that none lends what another one knows to have ended
+            self._lender = self.opened()
+        return LinkReader(self._lender.shelf.lend(renew=renew))
 
     def __call__(self, part: ManifestPart, start: int, length: int) -> bytes:
         """As ``cached_parts.Reader``."""
         shelf = self.shelf()
-        return shelf.read(shelf.id_of(part), start, length)
+        try:
+            return shelf.read(shelf.id_of(part), start, length)
+        except FileNotFoundError as error:  # of a folder on a disk
+            raise Mismatch(f"{part.name} is missing", advice="Run `driveshard verify` on it.") from error
 
     def fetch(self, part: ManifestPart, path: Path) -> None:
         """As ``cached_parts.Reader.fetch``: as ``pull`` fetches one, so that the line stays full."""
@@ -61,7 +73,9 @@ class LinkReader:
     def opened(self) -> Opened:
         """This thread's own; whoever holds it may use its shelf in other threads, too."""
         if getattr(self._local, "process", 0) != os.getpid():
-            self._local.opened = Opened(open_shelf(self.what, settings_from(), ignore))
+            what, settings = self.what, settings_from()
+            shelf = what.open(settings) if isinstance(what, Lent) else open_shelf(what, settings, ignore)
+            self._local.opened = Opened(shelf)
             self._local.process = os.getpid()
         found: Opened = self._local.opened
         return found
@@ -77,7 +91,7 @@ class Opened:
         self.shelf.close()
 
 
-def open_link(what: str, cache: Path, limit: int | None) -> Place:
+def open_link(what: str | Lent, cache: Path, limit: int | None) -> Place:
     """The dataset that a link, id or name means. Raises SourceMissing, Mismatch, and errors of the way to it."""
     reader = LinkReader(what)
     shelf = reader.shelf()
@@ -140,9 +154,8 @@ def _blocks(shelf: Shelf, file: RemoteFile) -> Iterator[bytes]:
             yield block.result()
 
 
-def _directories(parts: CachedParts, reader: LinkReader) -> list[tuple[IndexedPart, Directory]]:
+def _directories(parts: CachedParts, reader: LinkReader) -> Iterator[tuple[IndexedPart, Directory]]:
     """The directory of each part, read by range; only a part of another program's making is fetched for it."""
-    found = []
     for number, (part, row) in enumerate(zip(parts.parts, parts.manifest_parts, strict=True)):
         try:
             directory = read_directory(partial(reader, row), part.size)
@@ -150,5 +163,4 @@ def _directories(parts: CachedParts, reader: LinkReader) -> list[tuple[IndexedPa
                 directory = map_directory(parts.fetch(number))
         except BrokenDirectory as error:
             raise Mismatch(f"{part.name} is damaged: {error}", advice="`driveshard verify` tells more.") from error
-        found.append((part, directory))
-    return found
+        yield part, directory

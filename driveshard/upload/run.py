@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 from driveshard.config.settings import PushOptions, Settings
 from driveshard.core.errors import (
@@ -26,7 +27,7 @@ from driveshard.core.formatting import plural
 from driveshard.core.model import Failure
 from driveshard.sources.base import Source
 from driveshard.storage.base import Destination
-from driveshard.storage.registry import open_destination
+from driveshard.storage.registry import lender, open_destination
 from driveshard.storage.retry import Retry
 from driveshard.upload.bottleneck import held_back_by
 from driveshard.upload.dataset_folder.ahead import Ahead
@@ -42,17 +43,20 @@ from driveshard.upload.ledger.opening import open_ledger
 from driveshard.upload.ledger.reader import read_record
 from driveshard.upload.naming import dataset_name, ledger_path, ledger_stem
 from driveshard.upload.pace import throttle_for
-from driveshard.upload.pack.engine import Engine, open_engine, workers_of
+from driveshard.upload.pack.engine import Engine, by_dask, open_engine, workers_of
 from driveshard.upload.pipeline import Pipeline
 from driveshard.upload.plan.base import Cut, Differences
 from driveshard.upload.plan.parts import CutSource
 from driveshard.upload.plan.registry import goes_once, planner_for
 from driveshard.upload.result import PushResult
-from driveshard.upload.same_source import check_same_source, where_is, without_own
+from driveshard.upload.same_source import anchored, check_same_source, where_is, without_own
 from driveshard.upload.send.uploader import Address, Uploader
 from driveshard.upload.side_by_side import Later
 from driveshard.upload.spool import Spool, spool_directory
 from driveshard.upload.surroundings import Surroundings
+
+if TYPE_CHECKING:  # needs what is only installed for a cluster
+    from driveshard.upload.far.yard import Yard
 
 _PASSING = (Interrupted, Unreachable, ComeBackLater, Defect)  # after these the same push goes on, as it is
 _PARTS_IN_TEMP = 2  # beyond those being packed and uploaded
@@ -124,6 +128,7 @@ class Run:
         self.retry = Retry(self.clock, settings.patience, emit)
         self.stem = ledger_stem(name, destination.identity)
         self._readers: Later[str | None] | None = None
+        self._yard = self._find_yard()
 
     def run(self) -> None:
         """Everything from the lock to the link."""
@@ -167,7 +172,22 @@ class Run:
         directory = spool_directory(options.temp, self.settings.spools, self.stem)
         # Of parts that are cut elsewhere nobody chose the size: one for each worker, and one on its way.
         parts = max(_FEW_PARTS, workers + 1) if isinstance(self.source, CutSource) else None
-        return Spool(directory, limit, self.clock, elastic=options.temp_limit is None, parts=parts)
+        elastic = options.temp_limit is None
+        if (yard := self._yard) is not None:
+            from driveshard.upload.far.spool import FarSpool
+
+            return FarSpool(yard, directory, limit, self.clock, elastic=elastic, parts=parts)
+        return Spool(directory, limit, self.clock, elastic=elastic, parts=parts)
+
+    def _find_yard(self) -> Yard | None:
+        """Where parts stay with the workers of a cluster, and are sent from there: not where a source can be gone
+        through only once, or the destination is a folder."""
+        if not by_dask(self.options.engine) or goes_once(self.source):
+            return None
+        from driveshard.upload.far.yard import Yard
+
+        lend = lender(self.destination)
+        return Yard(lend, self.clock) if lend is not None else None
 
     # -- the folder ----------------------------------------------------------------------------------------------
 
@@ -211,6 +231,7 @@ class Run:
             tell=lambda text: self.emit(Notice(text)),
             away=[folder for folder in (getattr(self.source, "root", None), spool.directory) if folder],
             spool=spool.directory,
+            yard=self._yard,
         )
 
     def _fill(self, around: Surroundings, spool: Spool, place: DatasetFolder, engine: Engine) -> None:
@@ -303,7 +324,8 @@ class Run:
             checksum=options.checksum,
             differences=Differences.of(options),
         )
-        pipeline = Pipeline(around, self.source, planner, engine, uploader, ahead.begin, uploads=options.uploads)
+        source = anchored(self.source) if by_dask(options.engine) else self.source
+        pipeline = Pipeline(around, source, planner, engine, uploader, ahead.begin, uploads=options.uploads)
         try:
             pipeline.run(getattr(self.destination, "abort", lambda: None))
         finally:

@@ -34,6 +34,7 @@ from driveshard.core.errors import AuthError, ConfigError, Interrupted, NotFound
 from driveshard.core.formatting import shown
 from driveshard.core.urls import is_loopback
 from driveshard.storage.drive.connection import Connection, secure_context
+from driveshard.storage.drive.credentials import naive_utc
 from driveshard.storage.drive.errors import read_answer, translate
 from driveshard.storage.drive.network import Proxy, proxy_for_https
 from driveshard.storage.drive.network import certificates as named_certificates
@@ -71,8 +72,9 @@ class DriveClient:
     ) -> None:
         self.base_url = base_url
         self._credentials = credentials
+        self.api_key = api_key
         self._clock = clock
-        self._timeout = timeout
+        self.timeout = timeout
         self._local = threading.local()  # ``refusals``: replies of 401 in a row
         self._wires: list[Wire] = []
         self._free: list[Wire] = []  # the last one is the one used last
@@ -167,6 +169,12 @@ class DriveClient:
         log.debug("%s %s -> %s", request.method, urlsplit(request.uri).path, reply.status)
         return reply
 
+    def count_elsewhere(self) -> None:
+        """Another machine makes a request of ours, which takes as much as one that is sent from here."""
+        self._spend_units(Request("PUT", self.base_url, {}))
+        with self._lock:
+            self.requests += 1
+
     def _with_keys(self, request: Request) -> dict[str, str]:
         """The request's headers, and the resource keys of the items that it is about."""
         keys = [f"{file_id}/{key}" for file_id, key in list(self.resource_keys.items()) if file_id in request.uri]
@@ -182,6 +190,24 @@ class DriveClient:
         except google.auth.exceptions.GoogleAuthError as error:
             raise self._failure(error) from error
         raise Unavailable("the login had expired and was renewed")
+
+    def access_token(self, lasting: float, *, renew: bool = False) -> str | None:
+        """The login's access token alone, renewed unless it is good for ``lasting`` seconds more; None for a stranger.
+        Raises what ``send`` does for a login that cannot be renewed."""
+        credentials = self._credentials
+        if isinstance(credentials, google.auth.credentials.AnonymousCredentials):
+            return None
+        ends = credentials.expiry
+        if renew or not credentials.valid or (ends is not None and ends < naive_utc(self._clock.now() + lasting)):
+            wire = self._taken_wire()
+            try:
+                credentials.refresh(wire.renewal)
+            except google.auth.exceptions.GoogleAuthError as error:
+                raise self._failure(error) from error
+            finally:
+                with self._lock:
+                    self._free.append(wire)
+        return str(credentials.token)
 
     def _spend_units(self, request: Request) -> None:
         seconds = self._units.wait_for(_units(request), self._clock.monotonic())
@@ -206,7 +232,7 @@ class DriveClient:
         if isinstance(error, socks.ProxyError):
             return self._proxy_failure(error)
         if isinstance(error, TimeoutError):
-            return Unavailable(f"no answer from Drive for {self._timeout:.0f} s{self._by_proxy()}")
+            return Unavailable(f"no answer from Drive for {self.timeout:.0f} s{self._by_proxy()}")
         if isinstance(error, socket.gaierror):
             if self._proxy is not None:
                 return Unavailable(f"the address of the proxy {self._proxied()} cannot be found")
@@ -273,7 +299,7 @@ class DriveClient:
     def _connection(self) -> Connection:
         scheme, host, port = _origin(self.base_url)
         context = self._context if scheme == "https" else None
-        return Connection(host, port or 80, timeout=self._timeout, context=context, proxy=self._proxy)
+        return Connection(host, port or 80, timeout=self.timeout, context=context, proxy=self._proxy)
 
     @cached_property
     def _context(self) -> ssl.SSLContext:
@@ -281,7 +307,7 @@ class DriveClient:
 
     def _new_http(self) -> httplib2.Http:
         """For renewals of the login, which are not Drive's business."""
-        plain = httplib2.Http(timeout=self._timeout, proxy_info=self._proxy, ca_certs=self._certificates)
+        plain = httplib2.Http(timeout=self.timeout, proxy_info=self._proxy, ca_certs=self._certificates)
         plain.follow_redirects = False
         return plain
 

@@ -30,6 +30,7 @@ from driveshard.storage.drive.answers import FOLDER, File, Ids, Page, next_page,
 from driveshard.storage.drive.client import GOOGLE, PAGE, DriveClient, headers_of, is_page
 from driveshard.storage.drive.errors import translate
 from driveshard.storage.drive.links import folder_link
+from driveshard.storage.drive.loan import LASTING, DriveLoan
 from driveshard.storage.drive.permissions import Permissions, named
 from driveshard.storage.drive.resumable import (
     CHUNK_UNIT,
@@ -69,6 +70,15 @@ def drive_with(credentials: Any, settings: Any, *, api_key: str | None = None) -
     return DriveDestination(client, settings.clock)
 
 
+def lent_drive(loan: DriveLoan, settings: Any) -> DriveDestination:
+    """The Drive that was lent for reading, to a process that has no login of its own."""
+    client = DriveClient(
+        loan.base_url, loan.credentials, settings.clock, timeout=settings.timeout, api_key=loan.api_key
+    )
+    client.resource_keys |= loan.resource_keys
+    return DriveDestination(client, settings.clock)
+
+
 def folder_id_of(text: str) -> str:
     """The folder id in a link or in a bare id. Raises UsageError."""
     return folder_link(text).id
@@ -93,6 +103,11 @@ class DriveDestination:
         return f"drive {self._client.base_url} {self._parent or 'root'}{self._as}"
 
     @property
+    def client(self) -> DriveClient:
+        """What makes its requests."""
+        return self._client
+
+    @property
     def account(self) -> str:
         return f"drive {self._client.base_url}{self._as}"
 
@@ -108,6 +123,13 @@ class DriveDestination:
         """Have an item shown that asks visitors for its resource key."""
         if key:
             self._client.resource_keys[file_id] = key
+
+    def lend_reading(self, *, renew: bool = False) -> DriveLoan:
+        """What ``lent_drive`` needs elsewhere; ``renew`` where what was lent last is not taken any more. Raises
+        AuthError, Unavailable when the login cannot be renewed."""
+        client = self._client
+        token = client.access_token(LASTING, renew=renew)
+        return DriveLoan(client.base_url, token, client.api_key, dict(client.resource_keys))
 
     def abort(self) -> None:
         """Break all requests under way."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 from driveshard.archive import manifest as manifests
-from driveshard.archive.manifest import Manifest, ManifestPart
+from driveshard.archive.manifest import Manifest, ManifestPage, ManifestPart
 from driveshard.core.errors import (
     AuthError,
     ComeBackLater,
@@ -37,8 +38,11 @@ from driveshard.upload.surroundings import Surroundings
 Sha256s = tuple[str, ...]
 """Of parts, in the order of their numbers; and of what is deleted."""
 
+_Pages = Sequence[tuple[ManifestPage, bytes]]
+_JSON = "application/json"
 _SMALL_PARTS = 24
 _TRIES = 3
+_PAGES_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +83,12 @@ class Publisher:
     def publish(self, manifest: Manifest, readers: str = "nobody", ahead: Callable[[], Written] = Written) -> None:
         """Card, preview, index and manifest, each only if it changed; ``readers`` is who may read in the end, for the
         card. ``ahead`` waits for what need not be written any more."""
-        data = manifest.encode()
-        known = self._ledger.artifact(manifests.NAME)
-        same = known is not None and known[1] == hashlib.md5(data, usedforsecurity=False).hexdigest()
-        if same and not self._ledger.get("publishing"):
+        pages = manifests.split(manifest)
+        if self._is_published(manifest, pages) and not self._ledger.get("publishing"):
             return
         self._around.hold()
         self._ledger.note(publishing=True)  # the manifest may be there before what goes beside it
-        begun = [self._around.later(lambda: self._put(manifests.NAME, data, "application/json"))]
+        begun = [self._around.later(lambda: self._put_manifest(manifest, pages))]
         written = ahead()
         if written.parts == _sha256s(manifest):
             self._put_card(manifest, readers, has_preview=written.has_preview)
@@ -95,7 +97,44 @@ class Publisher:
             self._put_preview(manifest, readers)
         for one in begun:
             one.result()
+        for name, file_id in self._old_pages(pages).items():
+            self._trash(name, file_id)
         self._ledger.note(publishing=None)
+
+    def _is_published(self, manifest: Manifest, pages: _Pages) -> bool:
+        listed = self._stored(pages)
+        if len(listed) < len(pages) or self._old_pages(pages):
+            return False
+        known = self._ledger.artifact(manifests.NAME)
+        return known is not None and known[1] == _md5(manifest.encode(listed))
+
+    def _put_manifest(self, manifest: Manifest, pages: _Pages) -> None:
+        """The pages first, those that are not there yet: none is ever changed, so until the manifest is replaced
+        everybody reads the dataset as it was, and from then on as it is."""
+        for begin in range(0, len(pages), _PAGES_AT_ONCE):
+            some = pages[begin : begin + _PAGES_AT_ONCE]
+            under_way = [self._around.later(partial(self._put, page.name, data, _JSON)) for page, data in some]
+            for one in under_way:
+                one.result()
+        self._put(manifests.NAME, manifest.encode(self._stored(pages)), _JSON)
+
+    def _stored(self, pages: _Pages) -> list[ManifestPage]:
+        """Those of the pages that are there, with their ids."""
+        known = ((page, data, self._ledger.artifact(page.name)) for page, data in pages)
+        return [replace(page, id=there[0]) for page, data, there in known if there and there[1] == _md5(data)]
+
+    def _old_pages(self, pages: _Pages) -> dict[str, str]:
+        """Ids of pages that a manifest listed once, or was to list, by their names."""
+        names = {page.name for page, _ in pages}
+        known = self._ledger.artifacts().items()
+        return {name: file_id for name, (file_id, _) in known if manifests.is_page(name) and name not in names}
+
+    def _trash(self, name: str, file_id: str) -> None:
+        """Take away a small file that nobody needs, and then forget it: until then the next run knows of it, too, and
+        does not count on it."""
+        self._ledger.note_artifact(name, file_id, None)
+        self._around.write(lambda: self._destination.trash(file_id), doing=f"moving {name} to the trash")
+        self._ledger.forget_artifact(name)
 
     def _put_preview(self, manifest: Manifest, card_for: str | None) -> bool:
         """The preview, if the samples are images; and beside it the card, if it is told for which readers."""
@@ -143,7 +182,7 @@ class Publisher:
 
         try:
             data = index_of(manifest, self._ledger, read)
-        except (Refused, DailyCap) as error:
+        except (Refused, DailyCap, Unreachable) as error:
             self._emit(Notice(f"No index was made: {error}"))
             return
         if data is not None:
@@ -191,7 +230,7 @@ class Publisher:
 
     def _put(self, name: str, data: bytes, mime_type: str) -> None:
         """Create or replace one small file, so that it exists once whatever happens in between."""
-        md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        md5 = _md5(data)
         again = False
         for _ in range(_TRIES):
             known = self._ledger.artifact(name)
@@ -219,7 +258,7 @@ class Publisher:
 
     def _put_once(self, file_id: str, name: str, data: bytes, mime_type: str, *, replace: bool) -> RemoteFile:
         """Write it, unless it turns out that an earlier try got through although its reply did not."""
-        md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        md5 = _md5(data)
         unsure = False
 
         def step() -> RemoteFile:
@@ -262,7 +301,7 @@ class Publisher:
         """(the preview, if the samples are images; what was looked at of the parts)."""
         try:
             return self._samples(manifest)
-        except (Refused, DailyCap) as error:
+        except (Refused, DailyCap, Unreachable) as error:  # all parts are up, and what is written may well get through
             self._emit(Notice(f"No preview was made: {error}"))
             return None, []
 
@@ -285,6 +324,10 @@ class Publisher:
             for part in spread(manifest.parts, _SMALL_PARTS if small else HEADS):
                 read(part, 0, min(part.size, HEAD))
         return picture, seen
+
+
+def _md5(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
 def _sha256s(manifest: Manifest) -> Sha256s:

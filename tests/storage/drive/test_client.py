@@ -233,7 +233,7 @@ def test_nobody_there_is_said_clearly(client: Callable[..., DriveClient]) -> Non
 def test_an_abort_breaks_the_request_under_way(wire: Callable[..., Wire], client: Callable[..., DriveClient]) -> None:
     server = wire(stall)
     drive = client(server.url)
-    drive._timeout = 30.0
+    drive.timeout = 30.0
 
     def abort_once_sent() -> None:
         while not server.requests:

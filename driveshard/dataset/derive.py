@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from driveshard.archive.zip_writer import ZipWriter
 from driveshard.core.errors import SourceMissing, UsageError
 from driveshard.core.model import SampleRange, Selection
 from driveshard.dataset.dataset import Sample
@@ -95,13 +96,14 @@ class DerivedSource:
         """
         assert isinstance(selection, SampleRange) and selection.stop is not None
         run = PartRun(self.describe(), writer)
+        folder = writer.path.parent if isinstance(writer, ZipWriter) else None  # of the temp folder that was chosen
         for number in range(selection.start, selection.stop):
             if number not in self.samples.numbers:
                 raise SourceMissing(
                     f"part {number} of {self.samples.name} is gone, and what was made of it is to be made again",
                     advice="Derive under another --name.",
                 )
-            for samples in self.samples.batches(self.samples.numbers.index(number), self.batch):
+            for samples in self.samples.batches(self.samples.numbers.index(number), self.batch, folder):
                 self._take(run, samples)
         return run.packed(selection)
 

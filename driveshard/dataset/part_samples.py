@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from driveshard.archive.directory import map_directory
 from driveshard.archive.index import COLUMNS
-from driveshard.core.errors import Mismatch
+from driveshard.core.errors import Mismatch, TempFull
 from driveshard.dataset.dataset import Dataset, Sample
 from driveshard.dataset.members import Batch, grouped, unpacked
 from driveshard.dataset.part_stream import PartStream, Read
@@ -116,10 +116,11 @@ class PartSamples:
         found: list[int] = np.bincount(self._newest, minlength=len(self.numbers)).tolist()
         return found
 
-    def batches(self, at: int, size: int) -> Iterator[list[Sample]]:
-        """The samples of the ``at``-th part, ``size`` at a time, in the order in which they lie.
+    def batches(self, at: int, size: int, folder: Path | None = None) -> Iterator[list[Sample]]:
+        """The samples of the ``at``-th part, ``size`` at a time, in the order in which they lie. A part that has to be
+        copied for that is copied into ``folder``, the system's own when there is none, and gone at the end.
 
-        Raises Mismatch when they are not what they should be, perhaps only once all were given.
+        Raises Mismatch when they are not what they should be, perhaps only once all were given; TempFull.
         """
         with self._damage_told():
             order = self._order(at)
@@ -127,7 +128,7 @@ class PartSamples:
         near = order.reach <= _FAR and not self._ends
         with ExitStack() as stack:
             stream = stack.enter_context(PartStream(part.name, self._reader(at), part.size, self._pool))
-            take = stream.take if near else self._anywhere(stack, stream, at)
+            take = stream.take if near else self._anywhere(stack, stream, at, folder)
             for begin in range(0, len(order.samples), size):
                 if near:
                     stream.let_go(int(order.begins[begin]))
@@ -176,16 +177,20 @@ class PartSamples:
     def _reader(self, at: int) -> Read:
         return self._opened.open(at).read if self._local else partial(_exactly, self._parts, at)
 
-    def _anywhere(self, stack: ExitStack, stream: PartStream, at: int) -> Read:
+    def _anywhere(self, stack: ExitStack, stream: PartStream, at: int, folder: Path | None) -> Read:
         """For a part whose samples are scattered all over it, or that cannot be read for long: the file itself, or a
         copy of it, proved."""
         part = self._parts.parts[at]
         if self._pool is None:
             return self._reader(at)
-        file = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+        with _room_told(part.name, folder):
+            file = stack.enter_context(tempfile.TemporaryFile(dir=folder))  # noqa: SIM115
         for begin in range(0, part.size, _BLOCK):
             stream.let_go(begin)
-            file.write(stream.take(begin, min(_BLOCK, part.size - begin)))
+            data = stream.take(begin, min(_BLOCK, part.size - begin))
+            with _room_told(part.name, folder):
+                file.write(data)
+                file.flush()
         stream.prove(part.sha256)
 
         def read(begin: int, length: int) -> bytes:
@@ -201,6 +206,16 @@ class PartSamples:
             yield
         except (IndexError, ValueError, OverflowError) as error:
             raise Mismatch(f"the index of {self.name} is damaged", advice="Delete its index.npz.") from error
+
+
+@contextmanager
+def _room_told(name: str, folder: Path | None) -> Iterator[None]:
+    """What the disk refuses, as a TempFull."""
+    try:
+        yield
+    except OSError as error:
+        place = folder or tempfile.gettempdir()
+        raise TempFull(f"{name} cannot be copied to {place}: {error.strerror or error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,8 +252,8 @@ class LentSamples:
         """As ``PartSamples``, like all of these."""
         return self._opened().counts()
 
-    def batches(self, at: int, size: int) -> Iterator[list[Sample]]:
-        return self._opened().batches(at, size)
+    def batches(self, at: int, size: int, folder: Path | None = None) -> Iterator[list[Sample]]:
+        return self._opened().batches(at, size, folder)
 
     def few(self, at: int, count: int) -> list[Sample]:
         return self._opened().few(at, count)

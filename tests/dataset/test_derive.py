@@ -9,6 +9,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -23,8 +24,9 @@ import pytest
 import driveshard
 from driveshard.archive.zip_writer import ZipWriter
 from driveshard.config.settings import PushOptions, settings_from
-from driveshard.core.errors import ComeBackLater, Mismatch, SourceMissing, UsageError
+from driveshard.core.errors import ComeBackLater, Mismatch, SourceMissing, TempFull, UsageError
 from driveshard.core.events import Event, Notice, ignore
+from driveshard.core.model import SampleRange
 from driveshard.dataset import part_samples, part_stream
 from driveshard.dataset.derive import derived_source
 from driveshard.dataset.part_samples import PartSamples
@@ -333,6 +335,13 @@ def test_a_link_is_read_by_ranges_and_nothing_of_it_is_kept(
     monkeypatch.setattr(part_samples, "_FAR", -1)  # as of a part whose samples are scattered
     read.append(list(samples.batches(1, 4)))
     assert read[0] == read[1]
+    monkeypatch.setattr(tempfile, "tempdir", str(place / "nowhere"))  # its copy goes where parts are built
+    source = replace(derived_source(place / "plus", Adder, decode="numpy"), samples=samples)
+    with ZipWriter(place / "built.zip") as writer:
+        assert source.pack(SampleRange(1, 2), writer, 0).samples == len(keys_of(place / "plus")[1])
+    with pytest.raises(TempFull, match=r"p-00001\.zip cannot be copied to .*nowhere"):
+        list(samples.batches(1, 4))
+    monkeypatch.setattr(tempfile, "tempdir", None)
     assert [one["__key__"] for batch in read[0] for one in batch] == keys_of(place / "plus")[1]
     samples._parts.parts[1] = replace(samples._parts.parts[1], sha256="0" * 64)
     with pytest.raises(Mismatch, match=r"p-00001\.zip came with another sha256"):

@@ -22,7 +22,7 @@ from typing import BinaryIO
 
 from driveshard.archive.zip_reader import DAMAGED, damage_in_words
 from driveshard.core.clock import Clock
-from driveshard.core.errors import DriveshardError, Interrupted, Mismatch, TempFull, Unavailable
+from driveshard.core.errors import DriveshardError, Interrupted, Mismatch, NotFound, TempFull, Unavailable
 from driveshard.core.events import BytesSent, Emit, Notice, PartReleased, UploadStarted
 from driveshard.core.files import sync_directory
 from driveshard.core.formatting import human_size, shown
@@ -156,7 +156,10 @@ def _receive(shelf: Shelf, wanted: Wanted, landing: _Landing, ways: Ways) -> Non
     while not landing.complete:
         began, before = ways.clock.monotonic(), landing.offset
         request = partial(_request, shelf, wanted.file_id, landing, length)
-        ways.retry.call(request, doing=f"fetching {wanted.name}", number=wanted.number)
+        try:
+            ways.retry.call(request, doing=f"fetching {wanted.name}", number=wanted.number)
+        except NotFound as error:
+            raise NotFound(f"{wanted.name} is not to be had: {error.message}", advice=error.advice) from error
         seconds = max(ways.clock.monotonic() - began, 0.001)
         length = int(min(_MOST, max(_LEAST, (landing.offset - before) / seconds * _REQUEST_SECONDS)))
 

@@ -118,12 +118,14 @@ def test_the_client_is_given_once_and_both_files_are_private(desk: Desk) -> None
     _, err = desk.log_in("--credentials", "client.json")
     assert "Logged in as owner@emulator.invalid." in err
     assert "ssh -N -L" in err
-    _, err = desk.log_in()
+    assert "Now: driveshard push DIRECTORY" in err
+    _, err = desk.log_in("--scope", "drive.readonly")
     assert "Logged in as owner@emulator.invalid." in err
+    assert "Now: driveshard pull LINK DIRECTORY" in err
     for name in ("token.json", "credentials.json"):
         assert (desk.home / name).stat().st_mode & 0o777 == 0o600, name
     told = json.loads(desk.run("whoami", "--json")[0])
-    assert told["client"] == "id.apps.googleusercontent.com" and told["scope"] == "drive.file" and told["since"]
+    assert told["client"] == "id.apps.googleusercontent.com" and told["scope"] == "drive.readonly" and told["since"]
 
 
 def test_profiles_are_apart(desk: Desk) -> None:

@@ -50,6 +50,7 @@ CASES: dict[str, tuple[tuple[str, ...], dict[str, str], int, tuple[str, ...]]] =
         (*PUSH, "--to", f"drive.google.com/drive/folders/{ID}"),
         *({}, 64, (f"Did you mean https://drive.google.com/drive/folders/{ID}?",)),
     ),
+    "a folder that is not seen": ((*PUSH, "--to", f"drive:{ID}"), {}, 66, ("this login sees", "login --scope drive`")),
     "a slip in the scheme": ((*PUSH, "--to", "dirve:"), {}, 64, ("Did you mean drive:?",)),
     "no scheme at all": (PUSH, {"DRIVESHARD_DRIVE_URL": "127.0.0.1:9"}, 78, ("DRIVE_URL", "mean http://127.0.0.1:9?")),
     "a name": (("status",), {"DRIVESHARD_DRIVE_URL": "localhost:9/"}, 78, ("Did you mean http://localhost:9/?",)),

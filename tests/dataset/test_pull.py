@@ -405,6 +405,15 @@ def test_a_dataset_that_was_pushed_to_a_directory_by_name(link: Link) -> None:
     assert md5_of(link.work / "out" / "local-00000.zip") == md5_of(link.work / "disk" / "local" / "local-00000.zip")
 
 
+@pytest.mark.parametrize("who", ["stranger", "with_key"])
+def test_a_part_that_is_gone_is_named(link: Link, who: str) -> None:
+    client = Client(link.emulator.url)
+    assert client("DELETE", f"/drive/v3/files/{link.stored['set-00002.zip'].id}").status == 204
+    client.connection.close()
+    with pytest.raises(NotFound, match=r"set-00002\.zip is not to be had"):
+        link.pull(who=getattr(link, who))
+
+
 def test_a_copy_of_the_folder_whose_files_have_other_ids(link: Link) -> None:
     manifest = json.loads(link.content("manifest.json"))
     nas = link.work / "nas"

@@ -123,7 +123,7 @@ def _keep(found: StoredCredentials, settings: Settings, manner: Manner, given: P
     elif not manner.quiet:
         who = f" as {found.account}" if found.account else ""
         tell(f"Logged in{who}. The token is in {settings.token_file}, readable by you only.")
-        tell("Now: driveshard push DIRECTORY")
+        tell("Now: driveshard pull LINK DIRECTORY" if scope == "drive.readonly" else "Now: driveshard push DIRECTORY")
     return 0
 
 

@@ -153,7 +153,11 @@ class DriveDestination:
             f" and '{self._parent or 'root'}' in parents"
         )
         # Whether name = ignores case is not documented, so names are compared again here.
-        return [one for one in self._list(query) if one.name == name and "driveshard" in one.properties]
+        try:
+            listed = self._list(query)
+        except NotFound as error:
+            raise self._unseen(error) from error
+        return [one for one in listed if one.name == name and "driveshard" in one.properties]
 
     def children(self, folder_id: str) -> list[RemoteFile]:
         return self._list(f"'{folder_id}' in parents and trashed = false")
@@ -187,6 +191,8 @@ class DriveDestination:
         request = self._client.files.create(body=body, fields=_FIELDS, supportsAllDrives=True)
         try:
             return read_file(self._client.execute(request, refusal_of_create), file_id).as_remote()
+        except NotFound as error:
+            raise self._unseen(error) from error
         except Refused as error:
             if self._parent and "not a folder" in error.message.lower():
                 raise UsageError(
@@ -194,6 +200,16 @@ class DriveDestination:
                     advice="Give the link of the folder that it is in.",
                 ) from error
             raise
+
+    def _unseen(self, error: NotFound) -> NotFound:
+        """The parent is not found; most often it is there, made by hand, and the login has not the right to see it."""
+        if self._parent is None:
+            return error
+        return NotFound(
+            f"there is no folder {self._parent} that this login sees",
+            advice="Check the link and the account (`driveshard whoami`). A folder that you made by hand is seen only"
+            " after `driveshard login --scope drive`; or leave --to out, and driveshard makes its own.",
+        )
 
     def set_properties(self, folder_id: str, properties: Mapping[str, str | None]) -> RemoteFile:
         """As ``destination.Destination``: Drive merges what is given into what is there, key by key."""

@@ -38,7 +38,8 @@ _FOLLOWED = 3
 _AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Safari/537.36"
 ASK = (
     "Ask whoever sent you the link to share the folder with anyone who has the link (`driveshard share NAME --with"
-    " anyone`), or read it with a login that may see it: `driveshard login --scope drive.readonly`."
+    " anyone`), or read it with a login that may see it: `driveshard login --scope drive.readonly`. A link with"
+    " `resourcekey=` in it must be given whole, in quotes."
 )
 OTHER_WAYS = (
     "Come back tomorrow; or give an API key (--api-key KEY) or log in (`driveshard login --scope drive.readonly`), for"
@@ -227,7 +228,10 @@ def _no_file(reply: Reply) -> DriveshardError:
     if passing is not None:
         return passing
     if reply.status == 404 or page.kind == "missing":
-        return NotFound("there is no such file on Drive any more", advice="Ask whoever sent you the link.")
+        return NotFound(
+            "there is no such file on Drive any more",
+            advice="Ask whoever sent you the link; the owner's next push sends again what is missing.",
+        )
     if page.kind == "sign-in" or reply.status in (401, 403):
         return AuthError("this file is private: Google asks strangers to sign in", advice=ASK)
     said = f": {shown(page.title)}" if page.title else ""

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from driveshard.archive.directory import map_directory
 from driveshard.archive.index import COLUMNS
-from driveshard.core.errors import Mismatch
+from driveshard.core.errors import Mismatch, TempFull
+from driveshard.core.formatting import human_size
 from driveshard.dataset.dataset import Dataset, Sample
 from driveshard.dataset.members import Batch, grouped, unpacked
 from driveshard.dataset.part_stream import PartStream, Read
@@ -185,7 +186,15 @@ class PartSamples:
         file = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
         for begin in range(0, part.size, _BLOCK):
             stream.let_go(begin)
-            file.write(stream.take(begin, min(_BLOCK, part.size - begin)))
+            block = stream.take(begin, min(_BLOCK, part.size - begin))
+            try:
+                file.write(block)
+            except OSError as error:
+                where = f"{tempfile.gettempdir()} on {socket.gethostname()}"
+                raise TempFull(
+                    f"{where} has no room for the {human_size(part.size)} of {part.name}",
+                    advice="Free some there, or name another folder in TMPDIR; then run the same command again.",
+                ) from error
         stream.prove(part.sha256)
 
         def read(begin: int, length: int) -> bytes:

@@ -17,11 +17,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from driveshard.archive.zip_reader import TAIL
+
 Read = Callable[[int, int], bytes]
 """(start, length) -> bytes, fewer at the end of the file."""
-
-TAIL = 64 * 1024 + 22 + 76
-"""Bytes from the end of a zip in which its end records begin, whatever its comment."""
 
 STORED, DEFLATED = 0, 8
 

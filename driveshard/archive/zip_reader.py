@@ -46,6 +46,9 @@ def damage_in_words(error: Exception) -> str:
     return shown(str(error)) or type(error).__name__
 
 
+TAIL = 64 * 1024 + 22 + 76
+"""Bytes from the end of a zip in which its end records begin, whatever its comment."""
+
 _BLOCK = 256 * 1024
 _LOCAL = struct.Struct("<4sHHHHHLLLHH")
 _UTF8_FLAG = 0x800
@@ -53,12 +56,15 @@ _SIGNATURE = b"PK\3\4"
 
 
 class RangedFile(io.RawIOBase):
-    """A seekable file of ``size`` bytes over ranged reads."""
+    """A seekable file of ``size`` bytes over ranged reads. Its last bytes, in which zipfile looks for one record after
+    the other and where a short directory lies whole, are read at once."""
 
     def __init__(self, read: Read, size: int) -> None:
         self._read = read
         self._size = size
         self._position = 0
+        self._tail_start = max(0, size - TAIL)
+        self._tail: bytes | None = None
 
     def readable(self) -> bool:
         return True
@@ -79,10 +85,18 @@ class RangedFile(io.RawIOBase):
         wanted = min(len(buffer), self._size - self._position)
         if wanted <= 0:
             return 0
-        data = self._read(self._position, wanted)
+        data = self._piece(self._position, wanted)
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
+
+    def _piece(self, start: int, length: int) -> bytes:
+        if start < self._tail_start:
+            return self._read(start, length)
+        if self._tail is None:
+            self._tail = self._read(self._tail_start, self._size - self._tail_start)
+        begin = start - self._tail_start
+        return self._tail[begin : begin + length]
 
 
 def open_zip(read: Read, size: int) -> zipfile.ZipFile:

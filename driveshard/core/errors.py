@@ -38,12 +38,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from driveshard.core.formatting import error_text
+from driveshard.core.formatting import error_text, shortened
 
 
 class DriveshardError(Exception):
     """Base of all. ``message`` is one sentence for the user, ``advice`` what to do next; ``str(error)``, which is what
-    a traceback shows, has both, and in an f-string the error stands for its message alone.
+    a traceback shows, has both, and in an f-string the error stands for its message alone. Values in them are
+    shortened here, and nowhere else.
 
     Instances survive pickling with all their attributes, so that one raised in a worker process reaches the
     coordinator whole.
@@ -53,9 +54,9 @@ class DriveshardError(Exception):
     advice = ""
 
     def __init__(self, message: str, *, advice: str | None = None, **details: Any) -> None:
-        super().__init__(message)
+        super().__init__(shortened(message))
         if advice is not None:
-            self.advice = advice
+            self.advice = shortened(advice)
         for name, value in details.items():
             setattr(self, name, value)
 
@@ -244,9 +245,11 @@ class IdInUse(Unreachable):
 
 
 class TempLost(DriveshardError):
-    """The spool file is missing or is not what was packed. Mended inside by building the part again."""
+    """The spool file is missing or is not what was packed. Mended inside by building the part again. ``usual`` says
+    that nobody need be told: an earlier run's workers keep nothing."""
 
     exit_code = 73
+    usual = False
     advice = "Something else cleans the temp folder; name another with --temp, then run the same command again."
 
 

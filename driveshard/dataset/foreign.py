@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from driveshard.archive import manifest as manifests
 from driveshard.core.errors import Mismatch
 from driveshard.core.formatting import shown
 from driveshard.core.model import RemoteFile
@@ -17,6 +18,8 @@ from driveshard.dataset.shelf import Shelf
 _DEEPEST, _MOST_ITEMS = 100, 500_000
 _LONGEST = 200  # bytes of a step; 255 is what disks take, and the temp file's name is longer
 _REFUSED = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f]')
+_PART = re.compile(r"(.+)-\d{5,}\.zip")
+_BESIDE = (manifests.INDEX, "README.md", "preview.jpg")
 _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d|conin\$|conout\$)(?=\.|$)", re.IGNORECASE)
 
 
@@ -94,6 +97,15 @@ def _free(path: str, taken: set[str]) -> str:
         found = f"{folder}{slash}{stem} ({count}){dot}{suffix}"
     taken.add(unicodedata.normalize("NFD", found).casefold())
     return found
+
+
+def unfinished(files: list[RemoteFile]) -> bool:
+    """Whether files beside which no manifest lies are a dataset's all the same: a push is not through, or the list does
+    not show all of it yet. What the parts say of themselves is told to their owner alone; others go by the names."""
+    if any("job" in one.properties and "part" in one.properties for one in files):
+        return True
+    parts = [match[1] for one in files if not one.folder and (match := _PART.fullmatch(one.name))]
+    return len(set(parts)) == 1 and all(one.name in _BESIDE or _PART.fullmatch(one.name) for one in files)
 
 
 def told_left_out(found: Foreign) -> list[str]:

@@ -154,9 +154,8 @@ def _blocks(shelf: Shelf, file: RemoteFile) -> Iterator[bytes]:
             yield block.result()
 
 
-def _directories(parts: CachedParts, reader: LinkReader) -> list[tuple[IndexedPart, Directory]]:
+def _directories(parts: CachedParts, reader: LinkReader) -> Iterator[tuple[IndexedPart, Directory]]:
     """The directory of each part, read by range; only a part of another program's making is fetched for it."""
-    found = []
     for number, (part, row) in enumerate(zip(parts.parts, parts.manifest_parts, strict=True)):
         try:
             directory = read_directory(partial(reader, row), part.size)
@@ -164,5 +163,4 @@ def _directories(parts: CachedParts, reader: LinkReader) -> list[tuple[IndexedPa
                 directory = map_directory(parts.fetch(number))
         except BrokenDirectory as error:
             raise Mismatch(f"{part.name} is damaged: {error}", advice="`driveshard verify` tells more.") from error
-        found.append((part, directory))
-    return found
+        yield part, directory

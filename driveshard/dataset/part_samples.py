@@ -302,10 +302,10 @@ def _described(dataset: Dataset | Place) -> tuple[str, list[int]]:
     parts: Any = dataset.parts
     if not isinstance(parts, LocalParts):
         return dataset.name, [part.number for part in parts.manifest_parts]
-    from driveshard.archive import manifest as manifests
+    from driveshard.archive.manifest import manifest_in
 
     with contextlib.suppress(FileNotFoundError):
-        manifest = manifests.Manifest.decode((parts.directory / manifests.NAME).read_bytes())
+        manifest = manifest_in(parts.directory)
         numbers = {part.name: part.number for part in manifest.parts}
         return manifest.name, [numbers[part.name] for part in parts.parts]
     return parts.directory.name, list(range(len(parts.parts)))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from driveshard.archive import manifest as manifests
-from driveshard.archive.manifest import Manifest, ManifestPart
+from driveshard.archive.manifest import Manifest, ManifestPart, manifest_in
 from driveshard.archive.zip_reader import member_path
 from driveshard.config.settings import Settings, settings_from
 from driveshard.core.errors import (
@@ -32,7 +32,7 @@ from driveshard.core.model import RemoteFile
 from driveshard.core.paths import path_of
 from driveshard.dataset.directory_lock import hold_directory
 from driveshard.dataset.fetch import Wanted, Ways, fetch, is_whole, require_room, temp_path, unwritable
-from driveshard.dataset.foreign import foreign, told_left_out
+from driveshard.dataset.foreign import foreign, told_left_out, unfinished
 from driveshard.dataset.locate import damage_told, find_manifest, open_part, open_place
 from driveshard.dataset.selection import Selection, of_parts, parse_parts, places_of, sound, wanted_of
 from driveshard.dataset.shelf import DirectoryShelf, Shelf
@@ -164,13 +164,32 @@ class _Pull:
                 f"{self._shelf.describe()} has no {manifests.NAME}, so it has no numbered parts",
                 advice="Leave --parts out to fetch all files; or its upload is not complete yet.",
             )
+        if not self._selection.only and unfinished(files):
+            raise SourceMissing(
+                f"{self._shelf.describe()} has parts of a dataset, and no {manifests.NAME}",
+                advice="Its upload is not complete, or Drive does not list all of it yet: run the same command again"
+                " later. If driveshard did not make it: --only '**' fetches all files.",
+            )
         if isinstance(self._shelf, DirectoryShelf):
             files = self._shelf.inside(RemoteFile("", "", 0, folder=True))
         found = foreign(self._shelf, files, self._match)
+        if not found.wanted and not found.left_out:
+            raise self._nothing()
         for line in told_left_out(found):
             self._ways.emit(Notice(line))
         self._ways.emit(Notice(_proof(found.wanted)))
         return self._directory.name, found.wanted
+
+    def _nothing(self) -> SourceMissing:
+        if self._selection.only:
+            return SourceMissing(
+                f"no file of {self._shelf.describe()} matches {' '.join(self._selection.only)}",
+                advice="Leave --only out to fetch all files.",
+            )
+        return SourceMissing(
+            f"there is nothing in {self._shelf.describe()}",
+            advice="Check the link. If it was filled just now, Drive may not list that yet: try again in some minutes.",
+        )
 
     def _read_manifest(self, files: list[RemoteFile]) -> Manifest:
         """The manifest, sound. What looks wrong is read twice: nothing else proves it."""
@@ -301,7 +320,8 @@ class _Pull:
     # -- the end -------------------------------------------------------------------------------------------------
 
     def _publish(self, here: set[int]) -> None:
-        """Write the manifest of the parts that are here, last: from now on the directory is a dataset."""
+        """Write the manifest of the parts that are here, last: from now on the directory is a dataset. It is one file,
+        however many they are: a disk writes it in a moment."""
         if self._manifest is None:
             return
         data = of_parts(self._manifest, here).encode()
@@ -314,17 +334,17 @@ class _Pull:
                 stream.write(data)
                 stream.flush()
                 os.fsync(stream.fileno())
-            self._remove_replaced(path)
+            self._remove_replaced()
             os.replace(temp, path)
             sync_directory(self._directory)
         except OSError as error:
             raise unwritable(self._directory, error) from error
 
-    def _remove_replaced(self, path: Path) -> None:
+    def _remove_replaced(self) -> None:
         """Remove the parts that the manifest written by an earlier pull tells of and the dataset has no more. It is
         still there, so that a pull after a kill knows of them, too."""
         try:
-            before = Manifest.decode(path.read_bytes())
+            before = manifest_in(self._directory)
         except (FileNotFoundError, Mismatch):
             return
         assert self._manifest is not None

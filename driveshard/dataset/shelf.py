@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 from urllib.request import url2pathname
 
-from driveshard.archive.manifest import ManifestPart
+from driveshard.archive import manifest as manifests
+from driveshard.archive.manifest import ManifestPage, ManifestPart
 from driveshard.core.errors import ConfigError, NotFound, SourceMissing
 from driveshard.core.events import ignore
 from driveshard.core.model import RemoteFile
@@ -63,8 +64,8 @@ class Shelf(Protocol):
     def inside(self, folder: RemoteFile) -> list[RemoteFile]:
         """All that is in one of the folders there."""
 
-    def id_of(self, part: ManifestPart) -> str:
-        """What ``read`` knows the part by."""
+    def id_of(self, part: ManifestPart | ManifestPage) -> str:
+        """What ``read`` knows the part, or the page, by."""
 
     @property
     def at_once(self) -> int:
@@ -86,15 +87,24 @@ class Shelf(Protocol):
 
 
 class FolderShelf:
-    """A folder on a destination; ``name`` is the dataset's, when this machine pushed it."""
+    """A folder on a destination; ``name`` is the dataset's and ``manifest_id`` its manifest's, when this machine pushed
+    it."""
 
     at_once = 4
 
-    def __init__(self, destination: Destination, folder_id: str, retry: Retry, name: str | None = None) -> None:
+    def __init__(
+        self,
+        destination: Destination,
+        folder_id: str,
+        retry: Retry,
+        name: str | None = None,
+        manifest_id: str | None = None,
+    ) -> None:
         self._destination = destination
         self._folder_id = folder_id
         self._retry = retry
         self._name = name
+        self._manifest_id = manifest_id
         self.way = ""
         self._seen: list[RemoteFile] | None = None
 
@@ -119,11 +129,21 @@ class FolderShelf:
                         f"{there.name} is a file, and a folder is meant",
                         advice="Give the link of the folder that it is in.",
                     )
-            return found
         except NotFound as error:
             if self._name is None:
                 raise
             raise folder_gone(self._name, self._destination, trashed=error.trashed) from error
+        return found + self._not_listed(found)
+
+    def _not_listed(self, found: list[RemoteFile]) -> list[RemoteFile]:
+        """The manifest, when it is known and the list does not show it yet."""
+        if self._manifest_id is None or any(one.name == manifests.NAME for one in found):
+            return []
+        manifest_id = self._manifest_id
+        try:
+            return [self._retry.call(lambda: self._destination.get(manifest_id), doing="looking for the manifest")]
+        except NotFound:
+            return []
 
     def find(self, part: ManifestPart) -> RemoteFile | None:
         try:
@@ -151,7 +171,7 @@ class FolderShelf:
     def inside(self, folder: RemoteFile) -> list[RemoteFile]:
         return self._retry.call(lambda: self._destination.children(folder.id), doing="listing a folder")
 
-    def id_of(self, part: ManifestPart) -> str:
+    def id_of(self, part: ManifestPart | ManifestPage) -> str:
         return part.id
 
     def lend(self, *, renew: bool = False) -> Lent:
@@ -219,7 +239,7 @@ class SiteShelf:
         link = self._site.link_to(folder.id)
         return self._retry.call(lambda: self._site.files(link), doing="listing a folder")
 
-    def id_of(self, part: ManifestPart) -> str:
+    def id_of(self, part: ManifestPart | ManifestPage) -> str:
         return part.id
 
     def lend(self, *, renew: bool = False) -> Lent:
@@ -306,7 +326,7 @@ class DirectoryShelf:
             raise _unreadable(self.directory / folder.id, error) from error
         return found
 
-    def id_of(self, part: ManifestPart) -> str:
+    def id_of(self, part: ManifestPart | ManifestPage) -> str:
         return part.name
 
     def lend(self, *, renew: bool = False) -> Lent:

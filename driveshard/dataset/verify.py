@@ -98,7 +98,7 @@ def _strays(manifest: Manifest, files: list[RemoteFile]) -> Iterator[str]:
     for name, count in sorted(Counter(one.name for one in files).items()):
         if name not in known and ours.fullmatch(name):
             yield shown(f"{name} is not in the manifest")
-        elif count > 1 and (name in known or name in _SINGLE):
+        elif count > 1 and (name in known or name in _SINGLE or manifests.is_page(name)):
             yield shown(f"{name} is there {count} times")
 
 

@@ -111,6 +111,34 @@ def test_globs_choose_files_and_parts_mean_nothing(
         pull_into(folder, tmp_path / "out", Selection(frozenset({0})), who("nobody"), ignore)
 
 
+def test_nothing_is_not_a_dataset(tmp_path: Path, client: Client, who: Callable[[str], Settings]) -> None:
+    folder = shared(client)
+    for how in ("nobody", "key"):
+        with pytest.raises(SourceMissing, match="there is nothing in folder"):
+            pull_into(folder, tmp_path / "out", Selection(), who(how), ignore)
+    client.upload(b"1", name="a", parents=[folder])
+    with pytest.raises(SourceMissing, match=r"no file of .* matches b\*"):
+        pull_into(folder, tmp_path / "out", Selection(only=("b*",)), who("nobody"), ignore)
+
+
+@pytest.mark.parametrize("beside", ["README.md", "notes.txt"])
+def test_parts_without_a_manifest_are_no_whole_dataset(
+    tmp_path: Path, client: Client, who: Callable[[str], Settings], beside: str
+) -> None:
+    """Its push is under way, or the list lags; unless something else lies there, which no push puts beside parts."""
+    folder = shared(client)
+    for name in ("cats-00000.zip", "cats-00001.zip"):
+        client.upload(zipped(), name=name, parents=[folder])
+    client.upload(b"words", name=beside, parents=[folder])
+    if beside == "README.md":
+        with pytest.raises(SourceMissing, match="has parts of a dataset") as caught:
+            pull_into(folder, tmp_path / "out", Selection(), who("nobody"), ignore)
+        assert "again later" in caught.value.advice
+        assert not (tmp_path / "out").exists()
+    chosen = Selection(only=("**",)) if beside == "README.md" else Selection()
+    assert pull_into(folder, tmp_path / "out", chosen, who("nobody"), ignore).parts == 3
+
+
 def test_a_changed_file_comes_again(tmp_path: Path, client: Client, who: Callable[[str], Settings]) -> None:
     folder = shared(client)
     file_id = client.upload(b"12345", name="a", parents=[folder])

@@ -9,15 +9,17 @@ import shutil
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import driveshard
 from driveshard.cli.commands.compact import sentence_of
 from driveshard.config.settings import PushOptions
 from driveshard.core.errors import Busy, ComeBackLater, Interrupted, Mismatch, UsageError
-from driveshard.core.events import Event, Planned, ignore
-from driveshard.core.model import Sample, SampleRange
+from driveshard.core.events import Event, Planned, Published, ignore
+from driveshard.core.model import RemoteFile, Sample, SampleRange
 from driveshard.dataset.dataset import Dataset
 from driveshard.dataset.pull import pull_into
 from driveshard.dataset.reader import open_reading
@@ -35,6 +37,7 @@ from driveshard.upload.leftovers import forget
 from driveshard.upload.merge.work import Work
 from driveshard.upload.naming import work_paths
 from tests.compaction import Bench, killed_round
+from tests.fakes import FakeClock
 from tests.rig import Rig
 
 
@@ -104,20 +107,41 @@ def elsewhere(bench: Bench) -> Bench:
     return Bench(other, bench.to)
 
 
-def test_a_home_that_was_away_follows_a_compaction_and_a_drop(bench: Bench) -> None:
+def test_a_home_that_was_away_follows_a_compaction_and_a_drop(bench: Bench, emulator: Emulator) -> None:
     """What another home merged, or took out, does not come back by a ledger that still has the parts of before."""
     other = elsewhere(bench)
     bench.write(e__0_bin=b"of a part of its own")
     bench.push(deleted="drop")
     other.push(bench.rig.source)
     assert compacted(other).made == 1
+    seen = len(emulator.log())
     again = bench.push()
     assert (again.sent_bytes, again.parts, bench.members() == bench.on_disk()) == (0, 1, True)
+    plain = [one for one in emulator.log()[seen:] if "/upload/" not in one["path"]]
+    assert [one for one in plain if one["method"] == "PATCH"] == [], "what is in the trash was put there again"
     bench.write(e__1_bin=b"this too")
     bench.push()
     (bench.rig.source.root / "e" / "1.bin").unlink()
     assert other.push(bench.rig.source, deleted="drop").dropped == 1
     assert (bench.push().failed, bench.read(), len(bench.stored())) == ([], bench.on_disk(), 1)
+
+
+def test_what_another_home_dropped_stays_so_when_a_list_tells_of_the_manifest_before(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drive's lists lag, so the size that they tell may be that of a shorter manifest."""
+    other = elsewhere(bench)
+    (bench.rig.source.root / "d0" / "0000.bin").unlink()
+    assert other.push(bench.rig.source, deleted="drop").dropped == 1
+
+    def late(place: DriveDestination, folder_id: str) -> list[RemoteFile]:
+        return [replace(one, size=one.size - 50 * (one.name == "manifest.json")) for one in children(place, folder_id)]
+
+    children = DriveDestination.children
+    monkeypatch.setattr(DriveDestination, "children", late)
+    bench.push()
+    monkeypatch.undo()
+    assert bench.read() == bench.on_disk()
 
 
 def test_what_waits_for_the_trash_is_not_taken_over_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,6 +173,30 @@ def test_the_command_answers_in_json(bench: Bench) -> None:
         *("fetched_bytes", "sent_bytes", "requests", "seconds"),
     ]
     assert (done["name"], done["state"], done["merged"], done["parts"]) == ("t", "complete", 4, 1)
+
+
+def test_it_is_to_be_had_from_python(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRIVESHARD_HOME", str(bench.rig.directory / "home"))
+    monkeypatch.setenv("DRIVESHARD_DRIVE_URL", bench.rig.url)
+    monkeypatch.setenv("DRIVESHARD_WRITES_PER_SECOND", "1000")
+    with pytest.raises(driveshard.errors.UsageError, match=r"^below: 'small' is not a size"):
+        driveshard.compact("t", below="small")
+    seen: list[Event] = []
+    planned = driveshard.compact("t", dry_run=True, temp=bench.rig.temp)
+    done = driveshard.compact("t", part_size="1MiB", temp=bench.rig.temp, on_event=seen.append)
+    assert [(one.state, one.merged, one.made) for one in (planned, done)] == [("planned", 4, 1), ("complete", 4, 1)]
+    assert any(isinstance(event, Published) for event in seen) and bench.members() == bench.on_disk()
+    assert isinstance(done, driveshard.Compacted)
+    with pytest.raises(driveshard.errors.SourceMissing):
+        driveshard.compact("nothing")
+
+
+def test_what_it_fetches_has_the_same_limit_as_what_it_sends(tmp_path: Path, emulator: Emulator) -> None:
+    bench, clock = Bench.made(tmp_path, emulator.url, on_drive=False), FakeClock()
+    wanted = PushOptions(source="source", temp=bench.rig.temp, bwlimit="1000b")
+    result = compact(bench.rig.name, Sizes(), wanted, bench.rig.settings(clock), ignore)
+    assert result.fetched_bytes > 10_000 < result.sent_bytes
+    assert sum(clock.slept) == pytest.approx((result.fetched_bytes + result.sent_bytes) / 1000)
 
 
 def test_the_merged_part_is_what_a_push_of_the_same_files_makes(bench: Bench) -> None:

@@ -407,9 +407,10 @@ def test_sharing_throttled_does_not_fail_the_push(rig: Rig, drive: Emulator) -> 
     assert any("Not shared" in text for text in rig.notices())
 
 
-def test_a_preview_that_cannot_be_made_does_not_fail_the_push(rig: Rig, drive: Emulator) -> None:
+@pytest.mark.parametrize("fault", ["download-quota*", "503:download*"])
+def test_a_preview_that_cannot_be_made_does_not_fail_the_push(rig: Rig, drive: Emulator, fault: str) -> None:
     add_picture(rig)
-    drive.set_faults("download-quota*")
+    drive.set_faults(fault)
     assert_complete(rig, drive, rig.push())
     assert any("No preview" in text for text in rig.notices())
 

@@ -236,7 +236,7 @@ def test_a_ledger_deleted_half_way(plan: str, rig: Rig, drive: Emulator) -> None
 def test_a_ledger_deleted_at_once_while_lists_lag(lost: str, plan: str, rig: Rig, drive: Emulator) -> None:
     """Nothing that was made a moment ago is in any list yet: neither the folder nor its parts."""
     rig.list_lag = 1.5
-    cut_off(rig, drive, f"{plan},list-lag*")
+    cut_off(rig, drive, f"{plan},list-lag*=1.2")
     shutil.rmtree(rig.directory / lost)
     complete(rig, recut=True)
     assert len(Shelf(rig.url).folders()) == 1

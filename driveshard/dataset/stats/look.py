@@ -24,10 +24,11 @@ from driveshard.dataset.fetch import require_room
 from driveshard.dataset.members import unpacked
 from driveshard.dataset.parts import ADVICE, pread
 from driveshard.dataset.shelf import require_seen
+from driveshard.dataset.stats.arrays import count_array
 from driveshard.dataset.stats.pictures import PixelCounter
-from driveshard.dataset.stats.pieces import BOXES, LABEL, NUMBER, PICTURE, Piece
-from driveshard.dataset.stats.tally import MOST_BROKEN, Labels, Pictures, Tally
-from driveshard.dataset.stats.values import boxes, count_label
+from driveshard.dataset.stats.pieces import ARRAY, BOXES, LABEL, NUMBER, PICTURE, TABLE, Piece
+from driveshard.dataset.stats.tally import MOST_BROKEN, Arrays, Labels, Pictures, Tally
+from driveshard.dataset.stats.values import boxes, count_label, count_table
 from driveshard.upload.pack.apart import require_version
 
 _NEAR = 64 << 10  # bytes between two members in a file that are rather read than skipped
@@ -101,20 +102,23 @@ class _Looked:
         self._part = piece.part
         self._counters: dict[str, PixelCounter] = {}
         self._labels: dict[str, Labels] = {}
+        self._arrays: dict[str, Arrays] = {}
         self._broken: list[tuple[int, str]] = []
         self._doubtful = False
 
     def at(self, at: int, data: bytes) -> None:
         name, kind = self._names[self._fields[at]], self._kinds[at]
-        counter = self._counters.get(name) if kind == PICTURE else self._labels.get(name)
-        if counter is None:
-            counter = self._new(name, kind)
+        counter = (self._counters.get(name) if kind == PICTURE else None) or self._counter(name, kind)
         try:
             if self._unpack[at][0] > _LARGEST:
                 raise ValueError(f"it is of {self._unpack[at][0]:,} bytes, too many to be looked at")
             body = unpacked(self._part, data, *self._unpack[at])
             if isinstance(counter, PixelCounter):
                 counter.count(body)
+            elif isinstance(counter, Arrays):
+                count_array(counter, body)
+            elif kind == TABLE:
+                count_table(counter, body)
             else:
                 count_label(counter, body, _PARSERS[kind])
         except Exception as error:  # Pillow's decoders raise nearly anything on bad bytes
@@ -124,14 +128,16 @@ class _Looked:
             if len(self._broken) < MOST_BROKEN:
                 self._broken.append((self._rows[at], _why(error)))
 
-    def _new(self, name: str, kind: int) -> PixelCounter | Labels:
+    def _counter(self, name: str, kind: int) -> PixelCounter | Labels | Arrays:
         if kind == PICTURE:
             return self._counters.setdefault(name, PixelCounter())
+        if kind == ARRAY:
+            return self._arrays.setdefault(name, Arrays())
         return self._labels.setdefault(name, Labels())
 
     def tally(self) -> Tally:
         pictures: dict[str, Pictures] = {name: one.counted() for name, one in self._counters.items()}
-        return Tally(pictures, self._labels, self._broken, self._doubtful)
+        return Tally(pictures, self._labels, self._broken, self._doubtful, self._arrays)
 
 
 def _why(error: Exception) -> str:

@@ -128,4 +128,5 @@ def _namer(index: Index) -> Callable[[int], str]:
 
 def _broken(tally: Tally) -> int:
     pictures = sum(one.broken for one in tally.pictures.values())
-    return pictures + sum(one.broken for one in tally.labels.values())
+    arrays = sum(one.broken for one in tally.arrays.values())
+    return pictures + arrays + sum(one.broken for one in tally.labels.values())

@@ -103,6 +103,11 @@ class DriveDestination:
         return f"drive {self._client.base_url} {self._parent or 'root'}{self._as}"
 
     @property
+    def client(self) -> DriveClient:
+        """What makes its requests."""
+        return self._client
+
+    @property
     def account(self) -> str:
         return f"drive {self._client.base_url}{self._as}"
 

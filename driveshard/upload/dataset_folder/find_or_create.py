@@ -189,12 +189,9 @@ class DatasetFolder:
 
     def _records(self, folder_id: str) -> list[RemoteFile]:
         """The files in the folder, those included that the last run stored just before its ledger was lost."""
-        while True:
-            listed = self._around.ask(
-                lambda: self._destination.children(folder_id), doing="reading the folder's records"
-            )
-            if not self._waited_for_lists():
-                return listed
+        while self._waited_for_lists():
+            pass  # only the last list counts
+        return self._around.ask(lambda: self._destination.children(folder_id), doing="reading the folder's records")
 
     def _waited_for_lists(self) -> bool:
         """Wait some of the time that lists may lag behind; False when it is over."""
@@ -202,7 +199,7 @@ class DatasetFolder:
         if left <= 0:
             return False
         self._around.emit(
-            Waiting("the ledger is lost, and Drive's lists may not show yet what was uploaded last", left)
+            Waiting("what Drive lists must be known whole, and may not show yet what was uploaded last", left)
         )
         self._around.clock.sleep(max(left / _LOOKS, min(left, 0.1)))
         return True

@@ -11,7 +11,7 @@ import os
 import re
 import zlib
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +19,9 @@ from typing import Any
 
 from driveshard.archive import names as member_names
 from driveshard.archive.manifest import NAME as MANIFEST
-from driveshard.archive.manifest import Manifest
+from driveshard.archive.manifest import Manifest, ManifestPage, missing
 from driveshard.archive.zip_reader import DAMAGED, directory_of
-from driveshard.core.errors import Mismatch, Unavailable, UsageError
+from driveshard.core.errors import Mismatch, NotFound, Unavailable, UsageError
 from driveshard.core.events import Notice
 from driveshard.core.formatting import plural, printable
 from driveshard.core.model import FileList, Part, RemoteFile, SampleRange, Selection
@@ -113,9 +113,12 @@ class Recovery:
             self._ledger.drop(part.number)
         told, here = self._told(listed), {one.id for one in listed}
         untold = [part for part in self._ledger.parts() if told is not None and part.number not in told]
-        gone = [part.number for part in untold if _is_old(part.number, told) or part.file_id not in here]
+        gone = [part for part in untold if _is_old(part.number, told) or part.file_id not in here]
         if gone:  # merged or dropped elsewhere; in the trash by now, or on their way there
-            self._ledger.replace(gone)
+            self._ledger.replace(part.number for part in gone)
+            for part in gone:
+                if part.file_id is not None and part.file_id not in here:
+                    self._ledger.forget_retired(part.file_id)  # a write for each would only do it again
         known = self._ledger.parts()
         ids = {part.file_id for part in known} | self._ledger.retired().keys()  # which we are about to trash ourselves
         self._generation = int(self._ledger.get("generation", 0)) + 1
@@ -153,16 +156,23 @@ class Recovery:
         """Take over which files are deleted. Returns the numbers of the manifest's parts, None without one."""
         for remote in listed:
             if remote.name == MANIFEST and remote.properties.get("driveshard") == "artifact" and remote.size > 0:
-                with suppress(Mismatch):
-                    manifest = Manifest.decode(self._read(remote, 0, remote.size))
+                with suppress(Mismatch, NotFound):
+                    now = self._around.ask(lambda: self._destination.get(remote.id), doing="looking for the manifest")  # noqa: B023
+                    data = self._read(now.name, now.id, now.size)  # a list may tell its size of before
+                    manifest = Manifest.decode(data, self._pages)
                     self._ledger.drop_files(manifest.deleted_paths)
                     return frozenset(part.number for part in manifest.parts)
         return None
 
-    def _read(self, remote: RemoteFile, start: int, length: int) -> bytes:
-        return self._around.ask(
-            lambda: self._destination.read(remote.id, start, length), doing=f"reading {remote.name}"
-        )
+    def _pages(self, pages: Sequence[ManifestPage]) -> Iterator[bytes]:
+        for page in pages:
+            try:
+                yield self._read(page.name, page.id, page.size)
+            except NotFound as error:
+                raise missing(page) from error
+
+    def _read(self, name: str, file_id: str, length: int) -> bytes:
+        return self._around.ask(lambda: self._destination.read(file_id, 0, length), doing=f"reading {name}")
 
     def _with_checksum(self, listed: RemoteFile) -> RemoteFile:
         """The file, once Drive has its checksum: taken for lost, it would be uploaded a second time."""

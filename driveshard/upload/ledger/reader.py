@@ -38,7 +38,8 @@ class Record:
     """What a ledger says. ``identity`` is the destination's; ``holder`` who runs it now (pid, host, since) or None;
     ``resume_after`` POSIX seconds; ``last_advice`` what must be done before the next run, or None; ``states`` counts
     parts; bytes of planned parts are estimates; ``spool`` is the folder in which parts waited last; ``gone`` counts
-    files that the source had no more; ``where`` is the source's absolute path, if it has one."""
+    files that the source had no more; ``where`` is the source's absolute path, if it has one; ``manifest_id`` the id of
+    the published manifest."""
 
     path: Path
     name: str
@@ -60,6 +61,7 @@ class Record:
     spool: Path | None = None
     gone: int = 0
     where: str | None = None
+    manifest_id: str | None = None
 
     @property
     def spool_bytes(self) -> int:
@@ -175,7 +177,7 @@ def _record(path: Path, db: sqlite3.Connection) -> Record | None:
         f"SELECT coalesce(sum(coalesce(size, estimate)), 0), coalesce(sum({_LEFT}), 0) FROM parts"  # noqa: S608
     ).fetchone()
     uploads = db.execute("SELECT file_name, offset, size FROM parts WHERE state = 'begun' ORDER BY number").fetchall()
-    published = db.execute("SELECT 1 FROM artifacts WHERE name = 'manifest.json' AND md5 IS NOT NULL").fetchone()
+    published = db.execute("SELECT file_id FROM artifacts WHERE name = 'manifest.json' AND md5 IS NOT NULL").fetchone()
     finished = sum(states.values()) == states["released"] > 0
     return Record(
         path=path,
@@ -198,4 +200,5 @@ def _record(path: Path, db: sqlite3.Connection) -> Record | None:
         gone=int(meta.get("gone", 0)),
         spool=Path(meta["spool"]) if meta.get("spool") else None,
         where=meta.get("where"),
+        manifest_id=published[0] if published is not None else None,
     )

@@ -19,7 +19,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future, wait
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from driveshard.config.values import ENGINES
 from driveshard.core.errors import DriveshardError, Interrupted, LoanOver, UsageError, WorkersKilled
@@ -39,6 +39,9 @@ from driveshard.upload.pack.workers import (
     process_pool,
     processes_of,
 )
+
+if TYPE_CHECKING:  # worker processes have no use for it
+    from driveshard.upload.far.yard import Yard
 
 T = TypeVar("T")
 
@@ -278,13 +281,15 @@ def open_engine(
     tell: Callable[[str], None] = lambda _: None,
     away: Iterable[str | os.PathLike[str]] = (),
     spool: Path | None = None,
+    yard: Yard | None = None,
 ) -> Engine:
     """An engine by its name: ``processes`` is fastest; ``threads`` and ``serial`` stay in this process, ``serial``
     with one thread, for sources that can only be gone through once; ``dask`` is a cluster on this machine, and
     ``dask:ADDRESS`` one that runs elsewhere. Where no process can be started, threads build, and ``tell`` hears why.
     Processes import nothing from the current folder and those ``away``. An executor is used and left as it is.
 
-    Workers that are not ours write into ``spool``, the temp folder. Raises UsageError for another name."""
+    Workers that are not ours write into ``spool``, the temp folder; those of dask keep parts in the ``yard``, if there
+    is one. Raises UsageError for another name."""
     if isinstance(engine, Executor):
         return Engine(partial(_start_borrowed, engine, _mark_in(spool)), workers, apart=True)
     if engine == "processes":
@@ -293,11 +298,12 @@ def open_engine(
     if engine in ("threads", "serial"):
         workers = workers if engine == "threads" else 1
         return Engine(partial(_start_threads, workers), workers)
-    kind, _, address = engine.partition(":")
-    if kind == "dask":
+    if by_dask(engine):
         from driveshard.upload.pack.dask import start_dask
 
-        start = partial(start_dask, address, workers, _mark_in(spool), tell)
+        address = engine.partition(":")[2]
+        assert spool is not None
+        start = partial(start_dask, address, workers, _mark_in(spool), yard, tell, spool)
         return Engine(start, workers, away=away, apart=True)
     raise UsageError(f"There is no engine {engine!r}.", advice=f"Choose one of: {', '.join(ENGINES)}.")
 
@@ -319,12 +325,17 @@ def workers_of(engine: str | Executor, asked: int | None) -> int:
         return asked
     if isinstance(engine, Executor):
         return workers_in(engine) or default_workers()
-    kind, _, address = engine.partition(":")
-    if kind == "dask" and address:
+    address = engine.partition(":")[2]
+    if by_dask(engine) and address:
         from driveshard.upload.pack.dask import count_workers
 
         return count_workers(address) or default_workers()
     return default_workers()
+
+
+def by_dask(engine: str | Executor) -> bool:
+    """Whether a cluster's workers build, which may be on other machines."""
+    return isinstance(engine, str) and engine.partition(":")[0] == "dask"
 
 
 def default_workers() -> int:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from driveshard.archive.directory import read_directory
 from driveshard.archive.index import IndexedPart, save_index
@@ -48,6 +49,7 @@ class Bench:
         return self.stored(result)
 
     def stored(self, result: PushResult) -> dict[str, bytes]:
+        self.emulator.drive.line.set_bandwidth(None)
         destination = open_destination("drive:", self.settings)
         listed: list[RemoteFile] = destination.children(result.folder_id or "")
         found = {one.name: destination.read(one.id, 0, one.size) for one in listed}
@@ -94,16 +96,27 @@ def test_it_is_published_and_follows_each_push(bench: Bench) -> None:
     assert bench.downloads() == before + len(second)  # those of this test
 
 
-def test_it_is_written_while_the_last_part_is_on_its_way(bench: Bench) -> None:
-    """So that the end of a run, which waits for its places among the writes, has one less."""
+def test_it_and_the_preview_are_written_while_the_last_part_is_on_its_way(bench: Bench) -> None:
+    """So that the end of a run, which waits for its places among the writes, has fewer. The preview is made of what
+    still lies here; no part is read back."""
     bench.emulator.drive.line.set_bandwidth(50_000)
-    stored = bench.push(FILES)
-    assert stored["index.npz"] == expected(stored)
+    stored = bench.push({f"d/{number:02d}.png": picture(number) for number in range(40)})
     log = bench.emulator.log()
     last_part = max(entry["time"] for entry in log if "final" in entry["kinds"] and "session" in entry["kinds"])
     small = sorted(entry["time"] - entry["seconds"] for entry in log if "uploadType=multipart" in entry["path"])
-    assert len(small) == 3
-    assert small[0] < last_part < small[1]
+    assert len(small) == 4
+    assert small[1] < last_part < small[2]
+    assert bench.downloads() == len(stored)  # those of this test
+    assert stored["index.npz"] == expected(stored)
+    assert "preview.jpg" in stored["README.md"].decode()
+    assert Image.open(io.BytesIO(stored["preview.jpg"])).size[0] > 100
+
+
+def picture(number: int) -> bytes:
+    """About 900 bytes, and next to none of the preview."""
+    stream = io.BytesIO()
+    Image.new("RGB", (17, 17), (6 * number, 90, 0)).save(stream, "PNG", compress_level=0)
+    return stream.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ from driveshard.dataset.stats.look import Place, look_abroad
 from driveshard.dataset.stats.stats import stats_of
 from driveshard.emulator import Emulator
 from driveshard.storage.drive.credentials import StoredCredentials, write_token
+from driveshard.storage.drive.destination import DriveDestination
 from driveshard.upload.pack import apart
 from driveshard.upload.pack.apart import Mark
 from driveshard.upload.pack.engine import Engine, WorkerLost, open_engine, workers_of
@@ -184,6 +185,25 @@ def test_a_cluster_makes_the_same_parts(rig: Rig, cluster: Any) -> None:
 
 
 @needs_dask
+def test_the_workers_send_what_they_built(rig: Rig, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("it is sent from here")
+
+    monkeypatch.setattr(DriveDestination, "send", refuse)
+    assert complete(rig, engine=f"dask:{cluster.address}") == rig.expected()
+
+
+@needs_dask
+def test_a_folder_is_sent_to_from_here(tmp_path: Path, cluster: Any) -> None:
+    fill(tmp_path / "source", 9, 300)
+    for engine in (f"dask:{cluster.address}", "serial"):
+        to = f"file:{tmp_path / engine[:4]}"
+        driveshard.push(tmp_path / "source", name="t", to=to, engine=engine, temp=tmp_path / "temp")
+    first, second = ([path.read_bytes() for path in tmp_path.glob(f"{name}/t/*.zip")] for name in ("dask", "seri"))
+    assert first == second != []
+
+
+@needs_dask
 def test_a_client_of_ones_own_is_an_executor_too(rig: Rig, cluster: Any) -> None:
     from distributed import Client
 
@@ -232,6 +252,20 @@ def test_errors_come_out_of_the_cluster_whole(engine: Engine, spool: Path, notes
     with pytest.raises(PartTooLarge) as caught:
         engine.submit(SPEC, Play(notes, "add three"), spool / ".building-0", 200).result(timeout=30)
     assert (caught.value.limit, caught.value.exit_code) == (200, 73)
+
+
+@needs_dask
+def test_a_cluster_without_this_driveshard_is_told() -> None:
+    from driveshard.upload.pack.dask import _translated
+
+    missing = ModuleNotFoundError("No module named 'driveshard'", name="driveshard")
+    graph = RuntimeError("Error during deserialization of the task graph. This frequently\noccurs")
+    for error in (missing, graph, AttributeError("Can't get attribute 'X' on <module 'driveshard'>")):
+        told = _translated(error)
+        assert isinstance(told, ConfigError)
+        assert "Install driveshard[dask]" in told.advice
+    for error in (ModuleNotFoundError("x", name="x"), RuntimeError("a model's own"), PartTooLarge("x")):
+        assert _translated(error) is error
 
 
 @needs_dask

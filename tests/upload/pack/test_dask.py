@@ -402,11 +402,15 @@ def test_what_a_killed_worker_was_looking_at_is_counted_once(
     killed: list[str] = []
 
     def kill(*_: int) -> None:
-        busy = [address for address, tasks in client.processing().items() if tasks]
-        if told.append(1) or len(told) < 3 or killed or not busy:
+        told.append(1)
+        if len(told) < 3 or killed:
             return
-        killed.append(busy[0])
-        os.kill(pids[busy[0]], signal.SIGKILL)
+        until(busy, 10)  # seven parts are still to be looked at
+        killed.append(busy()[0])
+        os.kill(pids[killed[0]], signal.SIGKILL)
+
+    def busy() -> list[str]:
+        return [address for address, tasks in client.processing().items() if tasks]
 
     told: list[int] = []
     with Client(cluster.address, set_as_default=False) as client:

@@ -214,7 +214,7 @@ def _room_told(name: str, folder: Path | None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        place = folder or tempfile.gettempdir()
+        place = f"{folder or tempfile.gettempdir()} on {socket.gethostname()}"
         raise TempFull(f"{name} cannot be copied to {place}: {error.strerror or error}") from error
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import cast
 
 from driveshard import __version__
-from driveshard.core.errors import Interrupted, LoanOver, SourceChanged, SourceMissing, TempFull, TempLost, Unavailable
+from driveshard.core.errors import AuthError, Interrupted, SourceChanged, SourceMissing, TempFull, TempLost, Unavailable
 from driveshard.core.files import md5_of
 from driveshard.core.model import Part, PartSpec, UploadSession
 from driveshard.sources.base import Source
@@ -277,7 +277,7 @@ def send(place: Workplace, errand: Errand, name: str, sealed: Sealed) -> Progres
         piece = Piece(shipment.length, blocks)
         try:
             return sender.send(shipment.session, shipment.start, piece, shipment.size)
-        except LoanOver as error:  # the next request is made with another token
+        except AuthError as error:  # who lent the login asks next, with the login itself, and lends it anew
             raise Unavailable(error.message) from error
 
 

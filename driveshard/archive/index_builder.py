@@ -29,8 +29,7 @@ def build_index(
     for part, whole in parts:
         members.add(len(described), without(_files_of(whole), deleted))
         described.append(part)
-    columns = {name: column.array for name, column in members.columns.items()}
-    found = _grouped(members.runs, columns, described, members.fields.names)
+    found = _grouped(*members.all(), described, members.fields.names)
     return Index({**found.arrays, HIDDEN: np.frombuffer(hidden.encode(), np.uint8)}) if hidden else found
 
 
@@ -86,6 +85,23 @@ def without(directory: Directory, paths: frozenset[bytes]) -> Directory:
     return directory if kept.all() else _rows_of(directory, kept)
 
 
+def _together(directories: list[Directory]) -> Directory:
+    """Their entries as if they were of one."""
+    if len(directories) == 1:
+        return directories[0]
+    ends, before = [], 0
+    for one in directories:
+        ends.append(one.ends + before)
+        before += len(one.names)
+    columns = ("headers", "begins", "stored", "sizes", "crcs", "methods")
+    joined = {name: _joined([getattr(one, name) for one in directories]) for name in columns}
+    return Directory(_joined([one.names for one in directories], np.uint8), _joined(ends), **joined)
+
+
+def _joined(pieces: list[NDArray[Any]], kind: Any = np.int64) -> NDArray[Any]:
+    return np.concatenate(pieces) if pieces else np.empty(0, kind)
+
+
 def _rows_of(directory: Directory, kept: NDArray[np.bool_]) -> Directory:
     """Some of its entries."""
     begins = _begins(directory)
@@ -128,26 +144,38 @@ class _Runs:
 
 
 class _Members:
-    """The members of all parts, as they come."""
+    """The members of all parts, as they come; those of small parts are taken together, for speed."""
 
     def __init__(self) -> None:
         self.fields = _Fields()
-        self.columns = {name: _Column(_KINDS.get(name, np.uint32)) for name in COLUMNS}
+        self._waiting: list[tuple[int, Directory]] = []
+        self._rows = 0
+        self._columns = {name: _Column(_KINDS.get(name, np.uint32)) for name in COLUMNS}
         self._keys, self._hashes = _Column(np.uint8), _Column(np.uint64)
         self._lengths, self._counts = _Column(np.uint32), _Column(np.uint32)
 
-    @property
-    def runs(self) -> _Runs:
-        """Once all have come."""
-        return _Runs(self._keys.array, self._lengths.array, self._hashes.array, self._counts.array)
+    def all(self) -> tuple[_Runs, dict[str, NDArray[Any]]]:
+        """Their runs and columns, once all have come."""
+        self._take()
+        runs = _Runs(self._keys.array, self._lengths.array, self._hashes.array, self._counts.array)
+        return runs, {name: column.array for name, column in self._columns.items()}
 
     def add(self, part: int, directory: Directory) -> None:
         """Those of one part."""
+        self._waiting.append((part, directory))
+        self._rows += len(directory)
+        if self._rows >= _ROWS:
+            self._take()
+
+    def _take(self) -> None:
+        parts = [np.full(len(one), part, np.int64) for part, one in self._waiting]
+        directory = _together([one for _, one in self._waiting])
+        self._waiting, self._rows = [], 0
         begins = _begins(directory)
         cuts = _cuts(directory.names, begins, directory.ends)
         self._add_keys(gathered(directory.names, begins, cuts - begins), cuts - begins)
         for name, piece in (
-            ("part", np.full(len(directory), part, np.int64)),
+            ("part", _joined(parts)),
             ("field", self.fields.numbers(directory.names, cuts, directory.ends)),
             ("begin", directory.begins),
             ("stored", directory.stored),
@@ -155,7 +183,7 @@ class _Members:
             ("crc", directory.crcs),
             ("method", directory.methods),
         ):
-            self.columns[name].add(piece)
+            self._columns[name].add(piece)
 
     def _add_keys(self, keys: NDArray[np.uint8], lengths: NDArray[np.int64]) -> None:
         hashes = hashes_of(keys, lengths)

@@ -31,7 +31,7 @@ from driveshard.storage.retry import Retry
 
 _BLOCK = 8 * 1024 * 1024
 _BLOCKS_AT_ONCE = 8
-_LARGEST_INDEX = 4 << 30
+_LARGEST_INDEX = 16 << 30  # bytes; 200 million files
 
 
 class LinkReader:

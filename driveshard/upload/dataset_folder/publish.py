@@ -173,7 +173,13 @@ class Publisher:
 
     def _put_index(self, manifest: Manifest) -> None:
         """The index of all members, so that a reader need not open the parts for it."""
-        from driveshard.upload.dataset_folder.index import index_of  # with numpy, of which a push has no other need
+        # with numpy, of which a push has no other need
+        from driveshard.upload.dataset_folder.index import index_of, too_large
+
+        why = too_large(manifest)
+        if why is not None:
+            self._emit(Notice(f"No index was made, so that each reader makes one: {why}"))
+            return
 
         def read(part: ManifestPart, start: int, length: int) -> bytes:
             return self._around.ask(

@@ -16,7 +16,7 @@ from driveshard.archive.index_builder import build_index
 from driveshard.archive.manifest import Manifest
 from driveshard.archive.zip_writer import ZipWriter
 from driveshard.config.settings import PushOptions, Settings
-from driveshard.core.events import ignore
+from driveshard.core.events import Notice
 from driveshard.core.model import RemoteFile
 from driveshard.emulator import Emulator
 from driveshard.sources.folder import FolderSource
@@ -26,6 +26,7 @@ from driveshard.upload.dataset_folder.index import index_of
 from driveshard.upload.ledger.ledger import Ledger
 from driveshard.upload.result import PushResult
 from driveshard.upload.run import push
+from tests.fakes import Heard
 
 
 class Bench:
@@ -37,6 +38,7 @@ class Bench:
         patience = Patience(attempts=3, first=0.01, longest=0.05)
         self.settings = Settings(home=self.home, drive_url=f"{emulator.url}/", patience=patience, list_lag=0.3)
         self.emulator = emulator
+        self.heard = Heard()
 
     def push(self, files: dict[str, bytes]) -> dict[str, bytes]:
         """Add these files, push, and give all that lies in the folder."""
@@ -44,7 +46,7 @@ class Bench:
             (self.source / path).parent.mkdir(parents=True, exist_ok=True)
             (self.source / path).write_bytes(content)
         options = PushOptions("src", name="set", part_size=9000, writes_per_second=0.0, engine="threads")
-        result = push(options, FolderSource(self.source), self.settings, ignore)
+        result = push(options, FolderSource(self.source), self.settings, self.heard)
         assert result.error is None
         return self.stored(result)
 
@@ -158,6 +160,14 @@ def test_an_index_that_somebody_deleted_comes_back_with_the_next_part(bench: Ben
     destination.close()  # type: ignore[attr-defined]
     stored = bench.push({"e.txt": b"more"})
     assert stored["index.npz"] == expected(stored)
+
+
+def test_one_that_this_machine_cannot_hold_is_not_made(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be killed for it at the end of each push."""
+    monkeypatch.setattr("driveshard.upload.dataset_folder.index._MEMORY_A_FILE", 1 << 50)
+    assert "index.npz" not in bench.push(FILES)
+    (told,) = [one.text for one in bench.heard if isinstance(one, Notice) and "index" in one.text]
+    assert told.startswith("No index was made, so that each reader makes one: it takes some ")
 
 
 def test_a_part_that_cannot_be_understood_means_no_index(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def _start(workers: int, scratch: str) -> tuple[Any, Any]:
         threads_per_worker=1,
         host="127.0.0.1",
         security=security,
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",  # None would be the usual port, which another cluster may have
         worker_dashboard_address=None,
         silence_logs=logging.CRITICAL,
         memory_limit=0,

@@ -7,25 +7,33 @@ had: what is told is the program's time, and a disk adds that of eight fsyncs a 
 twice as long a part with 100,000 as with 10,000 (but for those below 20 us), no process has more than 1 GiB, and one
 part more rewrites at most a tenth of the bytes that a manifest in one file has.
 
+With ``--files`` only the index, of that many files in parts of 50,000, one and then two to a sample: the memory that it
+takes a file to build it, and its size.
+
     python benchmarks/many_parts.py [--quick] [--json FILE]
+    python benchmarks/many_parts.py --files 4000000
 """
 
 from __future__ import annotations
 
+import io
 import json
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from harness import Ratio, Row, memory_backed, parser, report
 
-from driveshard.archive.index import open_index
+from driveshard.archive.directory import Directory
+from driveshard.archive.index import IndexedPart, open_index, save_arrays
+from driveshard.archive.index_builder import build_index
 from driveshard.archive.manifest import Manifest, split
 from driveshard.core.events import ignore
 from driveshard.core.model import Part, SampleRange, Selection, UploadSession
@@ -42,6 +50,7 @@ from driveshard.upload.plan.samples import RangePlanner
 BAR, MOST_MIB, REWRITTEN = 2.0, 1024, 0.1
 SIZES = (1_000, 10_000, 100_000)
 MEMBERS = 10
+IN_PART = 50_000
 NOTICED = 20e-6  # seconds a part
 
 
@@ -158,13 +167,48 @@ def child(parts: int) -> int:
     return 0
 
 
+def directories(files: int, together: int) -> Iterator[tuple[IndexedPart, Directory]]:
+    """Of made-up parts whose samples have ``together`` files."""
+    rows = np.arange(IN_PART, dtype=np.int64)
+    for part in range(files // IN_PART):
+        names = [b"bg_%05d/fg_%06d_o.%d.jpg" % (part, row // together, row % together) for row in range(IN_PART)]
+        ends = np.cumsum([len(name) for name in names])
+        crcs, methods = rows.astype(np.uint32), np.zeros(IN_PART, np.uint16)
+        raw = np.frombuffer(b"".join(names), np.uint8)
+        yield (
+            IndexedPart(f"numbers-{part:05d}.zip", IN_PART * 2000, "0" * 64),
+            Directory(raw, ends, rows * 2000, rows * 2000 + 60, rows % 2000, rows % 2000, crcs, methods),
+        )
+
+
+def index_alone(files: int, together: int) -> int:
+    """Build one as it is published, and tell what that took. In a process of its own: it is the high-water mark."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.perf_counter()
+    stream = io.BytesIO()
+    save_arrays(build_index(directories(files, together)).arrays, stream)
+    took = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    print(
+        f"  {files:,} files, {together} a sample: {took / files:.0f} bytes of memory a file to build,"
+        f" {stream.tell() / files:.0f} in the index; {(time.perf_counter() - began) / files * 1e6:.1f} us a file"
+    )
+    return 0
+
+
 def main() -> int:
     """Every size in a process of its own; returns 1 when a bar is missed."""
     arguments = parser(__doc__)
     arguments.add_argument("--parts", type=int, help="one size, in this process, as JSON")
+    arguments.add_argument("--files", type=int, help="the index alone, of that many files")
+    arguments.add_argument("--together", type=int, help="of so many files a sample, in this process")
     options = arguments.parse_args()
     if options.parts:
         return child(options.parts)
+    if options.together:
+        return index_alone(options.files, options.together)
+    if options.files:
+        command = [sys.executable, __file__, "--files", str(options.files), "--together"]
+        return max(subprocess.run([*command, one], check=False).returncode for one in ("1", "2"))
     sizes = SIZES[:2] if options.quick else SIZES
     found = {}
     for size in sizes:

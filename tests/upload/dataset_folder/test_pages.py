@@ -26,9 +26,9 @@ from driveshard.storage.drive.destination import DriveDestination
 from driveshard.storage.folder.destination import FolderDestination
 from driveshard.storage.registry import open_destination
 from driveshard.upload.compact import Sizes, compact
-from driveshard.upload.ledger.ledger import Ledger
 from tests.compaction import Bench, _options
 from tests.rig import Rig, Shelf
+from tests.upload.test_compact import elsewhere
 
 NOWHERE = "http://127.0.0.1:1"
 
@@ -58,12 +58,8 @@ def bench(tmp_path: Path, emulator: Emulator) -> Bench:
 
 
 def pages_of(bench: Bench) -> dict[str, str]:
-    with (
-        closing(open_destination(bench.to, bench.rig.settings())) as destination,
-        Ledger(bench.rig.ledger_path) as ledger,
-    ):
-        listed = destination.children(ledger.get("folder_id"))
-    return {one.name: one.id for one in listed if manifests.is_page(one.name)}
+    with closing(open_shelf(bench.rig.name, bench.rig.settings(), ignore)) as shelf:
+        return {one.name: one.id for one in shelf.files() if manifests.is_page(one.name)}
 
 
 def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -152,6 +148,30 @@ def test_a_reader_who_comes_while_it_is_published(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(manifests.Manifest, "decode", pushed_meanwhile)
     with open_reading(bench.rig.name, bench.rig.settings()) as reading:
         assert len(reading.manifest.parts) == 6
+
+
+def test_two_homes_in_turns(bench: Bench) -> None:
+    """Each follows the other's pages, and takes away those of its own that are no more."""
+    other = elsewhere(bench)
+    for number, home in enumerate((other, bench, other, bench), 5):
+        bench.write(**{f"d__{number}_bin": bytes([number]) * 2000})
+        home.push(bench.rig.source)
+        assert len(pages_of(bench)) == number // 2 + 1
+        assert bench.read() == bench.on_disk()
+    bench.push(deleted="drop")
+    (bench.rig.source.root / "d" / "8.bin").unlink()
+    other.push(bench.rig.source, deleted="drop")  # the last page is one that was there before
+    assert bench.read() == bench.on_disk()
+    assert (bench.push().failed, len(pages_of(bench))) == ([], 4)
+
+
+def test_pages_of_a_copied_folder_are_known_by_their_names(tmp_path: Path) -> None:
+    bench = bench_at(tmp_path, NOWHERE, f"file:{tmp_path / 'nas'}")
+    records = tmp_path / "nas" / "t" / ".driveshard"
+    for name, file_id in pages_of(bench).items():
+        (records / f"{file_id}.json").rename(records / f"copy{name[9:14]}.json")
+    assert sorted(pages_of(bench).values()) == ["copy00000", "copy00001", "copy00002"]
+    assert bench.read() == bench.on_disk()
 
 
 class Killed(BaseException):

@@ -46,8 +46,8 @@ class Shelf(Protocol):
     def files(self) -> list[RemoteFile]:
         """All files there. Raises NotFound when there is no such place."""
 
-    def find(self, part: ManifestPart) -> RemoteFile | None:
-        """The part's file, also when ``files`` does not show it yet."""
+    def find(self, file_id: str, name: str) -> RemoteFile | None:
+        """A file as it is now, whatever ``files`` shows: a list may lag behind."""
 
     def read(self, file_id: str, start: int, length: int) -> bytes:
         """Bytes of one of the files; fewer at its end."""
@@ -145,9 +145,9 @@ class FolderShelf:
         except NotFound:
             return []
 
-    def find(self, part: ManifestPart) -> RemoteFile | None:
+    def find(self, file_id: str, name: str) -> RemoteFile | None:
         try:
-            return self._retry.call(lambda: self._destination.get(part.id), doing=f"looking for {part.name}")
+            return self._retry.call(lambda: self._destination.get(file_id), doing=f"looking for {name}")
         except NotFound:
             return None
 
@@ -216,13 +216,13 @@ class SiteShelf:
             return found
         return self._retry.call(lambda: self._site.files(self._folder), doing="listing the folder")
 
-    def find(self, part: ManifestPart) -> RemoteFile | None:
+    def find(self, file_id: str, name: str) -> RemoteFile | None:
         """As ``Shelf.find``: its size is asked for."""
         try:
-            size = self._retry.call(lambda: self._site.size(part.id), doing=f"looking for {part.name}")
+            size = self._retry.call(lambda: self._site.size(file_id), doing=f"looking for {name}")
         except NotFound:
             return None
-        return RemoteFile(part.id, part.name, size)
+        return RemoteFile(file_id, name, size)
 
     def read(self, file_id: str, start: int, length: int) -> bytes:
         return self._retry.call(lambda: self._site.read(file_id, start, length), doing="reading")
@@ -272,9 +272,9 @@ class DirectoryShelf:
         except OSError as error:
             raise _unreadable(self.directory, error) from error
 
-    def find(self, part: ManifestPart) -> RemoteFile | None:
-        path = self.directory / part.name
-        return RemoteFile(part.name, part.name, path.stat().st_size) if path.is_file() else None
+    def find(self, file_id: str, name: str) -> RemoteFile | None:
+        path = self.directory / name
+        return RemoteFile(name, name, path.stat().st_size) if path.is_file() else None
 
     def read(self, file_id: str, start: int, length: int) -> bytes:
         path = self.directory / file_id

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -71,14 +70,14 @@ def verify(
         proof.problems.append(f"{error}. {error.advice}".strip())
         return proof
     proof.name, proof.parts, proof.bytes = manifest.name, len(manifest.parts), manifest.size
-    proof.problems += _strays(manifest, files)
+    proof.problems += _strays(manifest, files, shelf)
     reading = deep or reads_all(shelf)
     by_id = {one.id: one for one in files}
     for part in manifest.parts:
         on_part(shown(part.name))
         remote = by_id.get(shelf.id_of(part))
         if remote is None or remote.size < 0:
-            remote = shelf.find(part)
+            remote = shelf.find(shelf.id_of(part), part.name)
         wrong = _reported(part, remote)
         if reading and remote is not None and remote.size == part.size:
             wrong += content_problems(shelf, part, lambda count: on_read(count, manifest.size))
@@ -91,15 +90,23 @@ def reads_all(shelf: Shelf) -> bool:
     return isinstance(shelf, DirectoryShelf | SiteShelf)
 
 
-def _strays(manifest: Manifest, files: list[RemoteFile]) -> Iterator[str]:
-    """Files of ours that are there twice, or that the manifest does not know."""
+def _strays(manifest: Manifest, files: list[RemoteFile], shelf: Shelf) -> Iterator[str]:
+    """Files of ours that are there twice, or that the manifest does not know. A list may still show what went to the
+    trash a moment ago, so these are asked for."""
     known = {part.name for part in manifest.parts}
     ours = re.compile(re.escape(manifest.name) + r"-\d{5,}\.zip")
-    for name, count in sorted(Counter(one.name for one in files).items()):
-        if name not in known and ours.fullmatch(name):
-            yield shown(f"{name} is not in the manifest")
-        elif count > 1 and (name in known or name in _SINGLE or manifests.is_page(name)):
-            yield shown(f"{name} is there {count} times")
+    named: dict[str, list[RemoteFile]] = {}
+    for one in files:
+        named.setdefault(one.name, []).append(one)
+    for name, those in sorted(named.items()):
+        stray = name not in known and ours.fullmatch(name) is not None
+        once = name in known or name in _SINGLE or manifests.is_page(name)
+        if stray or (len(those) > 1 and once):
+            count = sum(shelf.find(one.id, name) is not None for one in those)
+            if stray and count:
+                yield shown(f"{name} is not in the manifest")
+            elif count > 1:
+                yield shown(f"{name} is there {count} times")
 
 
 def _reported(part: ManifestPart, remote: RemoteFile | None) -> list[str]:

@@ -23,6 +23,7 @@ from driveshard.dataset.locate import DirectoryShelf, Shelf, damage_told, find_m
 from driveshard.dataset.pull import pull_into
 from driveshard.dataset.reader import Reading, open_reading
 from driveshard.dataset.selection import Selection
+from driveshard.dataset.shelf import FolderShelf
 from driveshard.dataset.verify import content_problems, refusal, verify
 from driveshard.emulator import Emulator
 from driveshard.sources.folder import FolderSource
@@ -32,6 +33,7 @@ from driveshard.upload.ledger.lock import described, hold
 from driveshard.upload.ledger.reader import find_record, find_records
 from driveshard.upload.result import PushResult
 from driveshard.upload.run import push
+from tests.emulator.client import Client
 
 QUICK = Patience(attempts=3, first=0.01, longest=0.05)
 FILES = {f"d{number // 10}/{number:03d}.bin": bytes([number]) * (100 + number) for number in range(60)}
@@ -179,6 +181,23 @@ def test_a_list_may_tell_the_size_that_the_manifest_had_before(place: Place, ope
     shelf = opener.shelf("set", place.settings)
     old = [replace(one, size=one.size - 100) for one in shelf.files()]
     assert find_manifest(shelf, old).samples == len(FILES) + len(ODD)
+
+
+def test_a_list_may_show_what_is_in_the_trash_by_now(tmp_path: Path, emulator: Emulator, opener: Opener) -> None:
+    place = Place(tmp_path, emulator)
+    place.write(FILES)
+    place.push()
+    client = Client(emulator.url)
+    folder = str(find_record(place.settings, "set").folder_id)
+    beside = [client.upload(b"x", name=name, parents=[folder]) for name in ("set-00000.zip", "set-00077.zip")]
+    lagging = opener.shelf("set", place.settings)
+    assert isinstance(lagging, FolderShelf)
+    lagging.look()
+    assert len(verify(opener.shelf("set", place.settings)).problems) == 2
+    for file_id in beside:
+        assert client("PATCH", f"/drive/v3/files/{file_id}", {"trashed": True}).status == 200
+    client.connection.close()
+    assert verify(lagging).problems == []
 
 
 def test_samples_of_a_program_are_found_in_any_order(tmp_path: Path, emulator: Emulator, opener: Opener) -> None:

@@ -208,7 +208,7 @@ def test_a_deleted_ledger_of_a_finished_push_costs_nothing(rig: Rig, drive: Emul
     before = received(drive)
     complete(rig)
     assert received(drive) == before
-    assert any("ledger was lost" in notice for notice in rig.notices())
+    assert any("no ledger of it here" in notice for notice in rig.notices())
 
 
 @pytest.mark.parametrize("plan", ["403-projectCap@3", "403-projectCap@4", "503:chunk@4*", "403-storageFull@1*"])

@@ -104,7 +104,8 @@ class Recovery:
             )
         self._adopt_artifacts(listed)
         found = len(self._ledger.parts())
-        self._emit(Notice(f"The ledger was lost; {found} parts that are on Drive already were found and kept"))
+        told = f"There is no ledger of it here; found and kept what is on Drive already: {plural(found, 'part')}"
+        self._emit(Notice(told))
 
     def catch_up(self, listed: list[RemoteFile]) -> None:
         """Take over what another home pushed since this ledger was written. What this one had not finished is planned

@@ -353,7 +353,7 @@ def require_seen(path: Path, size: int | None = None) -> None:
 
 
 def _lent_folder(loan: DriveLoan, folder_id: str, settings: Any) -> Shelf:
-    from driveshard.storage.drive.destination import lent_drive
+    from driveshard.storage.drive.lent import lent_drive
 
     return FolderShelf(lent_drive(loan, settings), folder_id, Retry(settings.clock, settings.patience, ignore))
 

@@ -109,11 +109,12 @@ def test_a_second_home_is_kept_out_and_told_by_whom(
     assert second.returncode == 75, err
     assert re.search(SENTENCE, err) and "--wait" in err and first.poll() is None
     assert 0 < json.loads(out)["resume_after"] - time.time() <= LIFE
+    assert waiting.stderr is not None
+    assert any("is being pushed from" in line for line in waiting.stderr)
     slow(drive, None)
     assert first.wait(30) == 0
     out, err = waiting.communicate(timeout=30)
     assert (waiting.returncode, json.loads(out)["sent_bytes"]) == (0, 0), err
-    assert "is being pushed from" in err
     assert_whole(rig)
 
 

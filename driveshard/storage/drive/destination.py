@@ -70,15 +70,6 @@ def drive_with(credentials: Any, settings: Any, *, api_key: str | None = None) -
     return DriveDestination(client, settings.clock)
 
 
-def lent_drive(loan: DriveLoan, settings: Any) -> DriveDestination:
-    """The Drive that was lent for reading, to a process that has no login of its own."""
-    client = DriveClient(
-        loan.base_url, loan.credentials, settings.clock, timeout=settings.timeout, api_key=loan.api_key
-    )
-    client.resource_keys |= loan.resource_keys
-    return DriveDestination(client, settings.clock)
-
-
 def folder_id_of(text: str) -> str:
     """The folder id in a link or in a bare id. Raises UsageError."""
     return folder_link(text).id

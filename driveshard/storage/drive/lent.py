@@ -1,8 +1,9 @@
-"""What a worker elsewhere sends with, for one request: a login lent for as long as an access token lives."""
+"""A Drive as it is lent to a process that has no login of its own: to read, or to send one request."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from driveshard.core.clock import Clock
 from driveshard.storage.drive.client import DriveClient
@@ -30,3 +31,12 @@ def lend(client: DriveClient) -> LentDrive:
     """For one request, which counts as one of ``client``'s. Raises as a request does."""
     client.count_elsewhere()
     return LentDrive(client.base_url, client.timeout, client.access_token(_LASTING))
+
+
+def lent_drive(loan: DriveLoan, settings: Any) -> DriveDestination:
+    """The Drive that was lent for reading, to a process that has no login of its own."""
+    client = DriveClient(
+        loan.base_url, loan.credentials, settings.clock, timeout=settings.timeout, api_key=loan.api_key
+    )
+    client.resource_keys |= loan.resource_keys
+    return DriveDestination(client, settings.clock)

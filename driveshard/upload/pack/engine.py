@@ -36,6 +36,7 @@ from driveshard.upload.pack.workers import (
     how_it_died,
     live_by,
     not_interrupted,
+    own_variables,
     process_pool,
     processes_of,
 )
@@ -365,5 +366,5 @@ def _start_threads(workers: int) -> Crew:
 def _start_processes(workers: int) -> Crew:
     context = helper_context()
     lifeline, held = context.Pipe(duplex=False)
-    executor = process_pool(workers, context, live_by, lifeline)
+    executor = process_pool(workers, context, live_by, lifeline, own_variables())
     return Crew(executor, held.close, build_part, (None, _spare_core(workers)), alone=(None, _spare_core(1)))

@@ -24,7 +24,7 @@ import pytest
 import driveshard
 from driveshard.archive.zip_writer import ZipWriter
 from driveshard.config.settings import PushOptions, settings_from
-from driveshard.core.errors import ComeBackLater, Mismatch, SourceMissing, TempFull, UsageError
+from driveshard.core.errors import ComeBackLater, Mismatch, SourceMissing, UsageError
 from driveshard.core.events import Event, Notice, ignore
 from driveshard.core.model import SampleRange
 from driveshard.dataset import part_samples, part_stream
@@ -336,16 +336,29 @@ def test_a_link_is_read_by_ranges_and_nothing_of_it_is_kept(
     read.append(list(samples.batches(1, 4)))
     assert read[0] == read[1]
     monkeypatch.setattr(tempfile, "tempdir", str(place / "nowhere"))  # its copy goes where parts are built
-    source = replace(derived_source(place / "plus", Adder, decode="numpy"), samples=samples)
-    with ZipWriter(place / "built.zip") as writer:
-        assert source.pack(SampleRange(1, 2), writer, 0).samples == len(keys_of(place / "plus")[1])
-    with pytest.raises(TempFull, match=r"p-00001\.zip cannot be copied to .*nowhere"):
-        list(samples.batches(1, 4))
+    assert list(samples.batches(1, 4, place)) == read[0]
     monkeypatch.setattr(tempfile, "tempdir", None)
     assert [one["__key__"] for batch in read[0] for one in batch] == keys_of(place / "plus")[1]
     samples._parts.parts[1] = replace(samples._parts.parts[1], sha256="0" * 64)
     with pytest.raises(Mismatch, match=r"p-00001\.zip came with another sha256"):
         list(samples.batches(1, 4))
+
+
+class Copying(PartSamples):
+    """Says where a part would be copied to."""
+
+    def batches(self, at: int, size: int, folder: Path | None = None) -> Iterator[Batch]:
+        yield [{"__key__": str(folder)}]
+
+
+def test_what_has_to_be_copied_goes_where_parts_are_built(pictures: Path, place: Path) -> None:
+    source = replace(
+        derived_source(pictures, lambda batch: [{"txt": ""} for _ in batch]), samples=Copying(str(pictures))
+    )
+    (place / "temp").mkdir()
+    with ZipWriter(place / "temp" / "built.zip") as writer:
+        source.pack(SampleRange(0, 1), writer, 0)
+        assert writer.last == os.fsencode(place / "temp") + b".txt"
 
 
 @pytest.mark.parametrize("ahead", [True, False])

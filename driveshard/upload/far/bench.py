@@ -40,11 +40,13 @@ _UNKNOWN_FOR = 60.0  # seconds after which a part that the coordinator does not 
 @dataclass(frozen=True)
 class Workplace:
     """Where a worker is: ``folder`` is its own, ``threads`` build side by side there; ``tell`` takes how many bytes of
-    a part (its name) have left."""
+    a part (its name) have left. ``wanted`` says whether anybody still waits for what is being built: a run that was
+    killed is heard of no more, and the next one waits for the thread."""
 
     folder: Path
     threads: int
     tell: Callable[[str, int], None]
+    wanted: Callable[[], bool] = lambda: True
 
 
 @dataclass(frozen=True)
@@ -113,9 +115,9 @@ class Bench:
     def is_over(self) -> bool:
         return time.monotonic() >= self._until
 
-    def check(self) -> None:
-        """Raises Interrupted once the run is over."""
-        if self.is_over:
+    def check(self, wanted: Callable[[], bool] = lambda: True) -> None:
+        """Raises Interrupted once the run is over, or what is made is not ``wanted`` any more."""
+        if self.is_over or not wanted():
             raise Interrupted("the run that this part is for has ended")
 
     def leave(self) -> None:
@@ -133,13 +135,13 @@ class Bench:
         self.leave()
 
     @contextmanager
-    def room(self) -> Iterator[None]:
+    def room(self, wanted: Callable[[], bool]) -> Iterator[None]:
         """Wait until another part may lie here."""
         with self._changed:
             while len(self._here) + self._building >= _PARTS * self._place.threads:
-                self.check()
+                self.check(wanted)
                 self._changed.wait(_LOOK_EVERY)
-            self.check()
+            self.check(wanted)
             self._building += 1
         try:
             yield
@@ -239,10 +241,10 @@ def _gone(name: str) -> TempLost:
 def build(place: Workplace, errand: Errand, spec: PartSpec, source: Source, max_bytes: int) -> Part:
     """As ``build_part``, into this worker's own folder; the part's ``place`` is its name there. Waits while it is full.
 
-    Raises ConfigError for another driveshard, Interrupted once the run is over."""
+    Raises ConfigError for another driveshard, Interrupted once the run is over, or waits for the part no more."""
     errand.check()
     bench = _bench(place, errand)
-    with bench.room():
+    with bench.room(place.wanted):
         bench.make()
         name = f"{spec.number:05d}-{secrets.token_hex(4)}"
         due = 0.0
@@ -251,7 +253,7 @@ def build(place: Workplace, errand: Errand, spec: PartSpec, source: Source, max_
             nonlocal due
             if time.monotonic() >= due:
                 due = time.monotonic() + _LOOK_EVERY
-                bench.check()
+                bench.check(place.wanted)
 
         try:
             part = build_part(spec, source, bench.directory / name, max_bytes, check, spare_core=False)

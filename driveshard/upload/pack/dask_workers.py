@@ -92,7 +92,8 @@ def _topic(errand: Errand) -> str:
 def build_far(spec: PartSpec, source: Source, target: Path, max_bytes: int, errand: Errand) -> Part:
     """As ``build_part``, into the worker's own folder; the part's ``place`` says which worker, and its name there."""
     worker = distributed.get_worker()
-    part = bench.build(_workplace(worker, errand), errand, spec, source, max_bytes)
+    place = replace(_workplace(worker, errand), wanted=partial(_is_wanted, worker, worker.get_current_task()))
+    part = bench.build(place, errand, spec, source, max_bytes)
     return replace(part, place=str(Lying(worker.address, part.place or "", public_key())))
 
 
@@ -110,6 +111,12 @@ def _done(worker: Any, work: Callable[..., Any], errand: Errand, *arguments: Any
 
 def _workplace(worker: Any, errand: Errand) -> Workplace:
     return Workplace(Path(worker.local_directory), worker.state.nthreads, partial(_tell, worker, _topic(errand)))
+
+
+def _is_wanted(worker: Any, key: Any) -> bool:
+    """A worker is told, though nothing ends by that, when whoever asked for a task has taken it back or is gone."""
+    task = worker.state.tasks.get(key)
+    return task is not None and task.state != "cancelled"
 
 
 def _tell(worker: Any, topic: str, name: str, count: int) -> None:

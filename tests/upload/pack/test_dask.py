@@ -255,6 +255,24 @@ def test_errors_come_out_of_the_cluster_whole(engine: Engine, spool: Path, notes
 
 
 @needs_dask
+def test_a_run_that_is_gone_keeps_no_worker_from_the_next_one(cluster: Any, notes: Path) -> None:
+    from distributed import Client
+
+    from driveshard.upload.far.bench import Errand
+    from driveshard.upload.pack.dask_workers import build_far
+
+    def begin(client: Any, run: str, count: int) -> list[Any]:
+        task = (SPEC, Play(notes, "add three"), notes, PLENTY, Errand(run))
+        return [client.submit(build_far, *task, pure=False) for _ in range(count)]
+
+    with Client(cluster.address, set_as_default=False) as client:
+        waiting = begin(client, "gone", 12)
+        until(lambda: sum(one.done() for one in waiting) == 6, 20)  # two to a worker, and all wait for room
+    with Client(cluster.address, set_as_default=False) as client:
+        assert begin(client, "next", 1)[0].result(timeout=20).files == 3
+
+
+@needs_dask
 def test_a_cluster_without_this_driveshard_is_told() -> None:
     from driveshard.upload.pack.dask import _translated
 

@@ -20,8 +20,8 @@ def open_place(
     limit: int | str | None,
     on_bytes: OnBytes = lambda *_: None,
 ) -> Place:
-    """The place that ``where`` means; ``on_bytes`` is told of an index that is fetched. Raises SourceMissing, Mismatch, and what
-    the way to a link raises."""
+    """The place that ``where`` means; ``on_bytes`` is told of an index that is fetched. Raises SourceMissing, Mismatch,
+    and what the way to a link raises."""
     kept = Path(cache).expanduser() if cache is not None else home_folder(os.environ) / "cache"
     directory = Path(where.removeprefix("file:")).expanduser().absolute()
     if directory.is_dir() and (where.startswith("file:") or _holds_parts(directory)):

@@ -305,6 +305,29 @@ def test_zips_of_other_tools_are_a_source(place: Path) -> None:
         driveshard.derive(place / "zips", lambda batch: [{"n.json": len(one)} for one in batch], name="counts")
 
 
+def test_a_function_that_was_edited_is_told(place: Path) -> None:
+    """What is made stays; what is made now comes of the new one, and that is said each time."""
+    (place / "zips").mkdir()
+    code = place / "tag.py"
+
+    def made(name: str) -> tuple[int, list[str]]:
+        if name:
+            with zipfile.ZipFile(place / "zips" / f"{name}.zip", "w") as archive:
+                archive.writestr(f"{name}/x.txt", "x")
+        events: list[Event] = []
+        result = driveshard.derive(place / "zips", f"{code}:tag", name="tags", engine="serial", on_event=events.append)
+        return result.sent_bytes, [one.text for one in events if isinstance(one, Notice) and "edited" in one.text]
+
+    code.write_text("def tag(batch):\n    return [{'n.txt': 'old'} for _ in batch]\n")
+    assert made("a")[1] == made("")[1] == []
+    code.write_text("def tag(batch):\n    return [{'n.txt': 'newer'} for _ in batch]\n")
+    sent, told = made("")
+    assert sent == 0 and told[0].startswith("WARNING: tag.py:tag of zips: the file with the function was edited")
+    assert "derive under another --name to have all of it made anew" in told[0]
+    assert len(made("b")[1]) == len(made("")[1]) == 1
+    assert [one["n.txt"] for one in driveshard.Dataset(place / "tags")] == [b"old", b"newer"]
+
+
 class Adder:
     """Made once in each process."""
 

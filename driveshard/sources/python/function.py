@@ -20,6 +20,10 @@ class Function(Protocol):
     def portable(self) -> str:
         """What it is called on every machine."""
 
+    @property
+    def file(self) -> Path | None:
+        """Where it is written, as far as that is known."""
+
     def load(self) -> Callable[[Any], Any]:
         """The function itself, in this process; made once if a class was named."""
 
@@ -43,6 +47,10 @@ class NamedFunction:
     @property
     def portable(self) -> str:
         return Target.parse(self.target, self.base).portable
+
+    @property
+    def file(self) -> Path | None:
+        return Target.parse(self.target, self.base).file
 
     def load(self) -> Callable[[Any], Any]:
         """Raises as ``check``."""

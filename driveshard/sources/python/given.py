@@ -6,10 +6,12 @@ go there, or is too large to be sent with every part, is used where it is: by th
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from typing import Any
 from driveshard.core.errors import UsageError
 from driveshard.core.formatting import error_text, human_size
 from driveshard.sources.python.foreign import guarded
-from driveshard.sources.python.function import let_go, ready
+from driveshard.sources.python.function import NamedFunction, let_go, ready
 from driveshard.sources.python.source import PythonSource
 from driveshard.sources.python.target import check_samples, make_importable
 
@@ -67,6 +69,15 @@ class GivenFunction:
     base: Path | None
     token: tuple[int, int]
     pickled: bytes | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def file(self) -> Path | None:
+        given = _objects.get(self.token)
+        code = given if inspect.isroutine(given) or isinstance(given, type) else type(given)
+        with suppress(TypeError, OSError):  # of a notebook's cell, or built in
+            found = inspect.getsourcefile(code)
+            return Path(found) if found else None
+        return None
 
     def load(self) -> Callable[[Any], Any]:
         """The function itself, in this process. Raises UsageError."""
@@ -127,7 +138,9 @@ def _kept(given: Any) -> tuple[int, int]:
 
 
 def forget(source: object) -> None:
-    """Let go of the object."""
+    """Let go of the object; of a function that is named, since its file may be another one when it is used again."""
+    if isinstance(source, NamedFunction):
+        let_go(source)
     if isinstance(source, GivenSource | GivenFunction):
         let_go(source)
         _objects.pop(source.token, None)

@@ -7,6 +7,7 @@ import importlib.util
 import re
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from types import ModuleType
@@ -62,6 +63,18 @@ class Target:
     def find(self) -> Any:
         """Import it and find the callable, which is not called. Raises as ``call``."""
         return self._find(self._load_file() if self.is_file else self._load_module())
+
+    @property
+    def file(self) -> Path | None:
+        """The file that it names, or that its module lies in, as far as that is known; nothing of it is run."""
+        if self.is_file:
+            return path_of(self.place, self._folder())
+        make_importable(self._folder())
+        with suppress(Exception):  # a package above it is imported, which may raise anything
+            spec = importlib.util.find_spec(self.place)
+            if spec is not None and spec.has_location and spec.origin:
+                return Path(spec.origin)
+        return None
 
     def _folder(self) -> Path:
         return (Path.cwd() if self.base is None else self.base).absolute()

@@ -22,6 +22,11 @@ from driveshard.upload.plan.base import Cut
 _SPREAD = 1.5  # samples differ, and a part that outgrows its room has to be made again
 _SLACK = 4096
 _NOTED = "source_parts"
+_CODE = "code"
+_EDITED = (
+    "the file with the function was edited since some parts were made. They stay as they are, and only what is missing"
+    " is made with the new one; derive under another --name to have all of it made anew"
+)
 _DIGITS = 16  # of a digest, in the ledger
 
 T = TypeVar("T")
@@ -86,6 +91,7 @@ class PartPlanner:
             raise SourceMissing(f"{self._source.describe()} has no samples")
         there = {part.number for part in self._ledger.parts()}
         missing = [part for part in parts if part.samples and part.number not in there]
+        self._tell_edited(bool(missing))
         if missing:
             size = self._sample_bytes()
             generation = int(self._ledger.get("generation", 0)) + 1
@@ -102,6 +108,18 @@ class PartPlanner:
         self._emit(Scanned(sum(part.samples for part in parts), 0, complete=True))
         if gone := gone_parts(self._ledger, parts):
             self._emit(Notice(f"{plural(len(gone), 'part')} of the source are gone; what was made of them stays"))
+
+    def _tell_edited(self, missing: bool) -> None:
+        """Parts that are made keep what an earlier form of the code made of them; which ones it had is noted."""
+        code = getattr(self._source, "fingerprint", lambda: None)()
+        if code is None:
+            return
+        states = [part.state for part in self._ledger.parts()]
+        known = self._ledger.get(_CODE, []) if set(states) - {PartState.PLANNED} else []
+        if set(known) - {code}:
+            self._emit(Notice(f"WARNING: {self._source.describe()}: {_EDITED}"))
+        if (missing or PartState.PLANNED in states) and code not in known:
+            self._ledger.note(**{_CODE: [*known, code]})
 
     def _sample_bytes(self) -> int:
         """Looked for once, and noted: it costs a call of the user's function."""

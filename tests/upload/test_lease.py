@@ -174,6 +174,22 @@ def test_homes_that_take_turns_know_of_each_others_parts(rig: Rig, drive: Emulat
     assert Shelf(rig.url).problems({}, recut=dict(members)) == []
 
 
+def test_homes_that_take_turns_while_lists_lag_number_on(rig: Rig, drive: Emulator) -> None:
+    """What the other one sent a moment ago is in its manifest, if in no list."""
+    other = Rig(rig.directory / "other", rig.url)
+    other.directory.mkdir()
+    rig.push()
+    other.push(rig.source)
+    drive.set_faults("list-lag*=600")
+    rig.list_lag = other.list_lag = 0
+    for turn, home in enumerate([other, rig, other]):
+        (rig.directory / "source" / f"more-{turn}").write_bytes(bytes([turn]) * 70_000)
+        result = home.push(rig.source)
+        assert (result.error, result.state, result.parts) == (None, "complete", 3 + turn)
+    names = [one.name for one in drive.drive.store.all() if one.name.endswith(".zip")]
+    assert sorted(names) == [f"t-{number:05}.zip" for number in range(5)]
+
+
 def shelf_parts(rig: Rig) -> list[bytes]:
     shelf = Shelf(rig.url)
     return [shelf.content(one["id"]) for one in shelf.files if one["name"].endswith(".zip")]

@@ -121,7 +121,7 @@ class DatasetFolder:
         """The ledger knows what other homes did with the dataset, now that none of them pushes it."""
         others = [] if self._around.lease is None else self._around.lease.others(folder)
         if set(others) - set(self._ledger.get("others", [])):
-            Recovery(self._around, self._source, folder, self._facts["settings"]).catch_up(self._records(folder.id))
+            Recovery(self._around, self._source, folder, self._facts["settings"]).catch_up(self._listed(folder.id))
             self._ledger.note(others=others)
         return folder
 
@@ -191,6 +191,9 @@ class DatasetFolder:
         """The files in the folder, those included that the last run stored just before its ledger was lost."""
         while self._waited_for_lists():
             pass  # only the last list counts
+        return self._listed(folder_id)
+
+    def _listed(self, folder_id: str) -> list[RemoteFile]:
         return self._around.ask(lambda: self._destination.children(folder_id), doing="reading the folder's records")
 
     def _waited_for_lists(self) -> bool:
@@ -199,7 +202,7 @@ class DatasetFolder:
         if left <= 0:
             return False
         self._around.emit(
-            Waiting("what Drive lists must be known whole, and may not show yet what was uploaded last", left)
+            Waiting("without a ledger Drive's lists tell what is up, and may not show yet what was uploaded last", left)
         )
         self._around.clock.sleep(max(left / _LOOKS, min(left, 0.1)))
         return True

@@ -87,6 +87,7 @@ class Recovery:
         self._source = source
         self._destination = around.destination
         self._emit = around.emit
+        self._folder_id = folder.id
         self._job = folder.properties["job"]
         self._generation = 0
         self._last_path = b""
@@ -96,7 +97,8 @@ class Recovery:
         """Take over every intact part, and the small files beside them. Raises UsageError when none of them is of this
         source, Mismatch when a part is not a zip."""
         self._ledger.forget()
-        self._adopt_parts(listed, set())
+        manifest = self._published(listed)
+        self._adopt_parts(self._completed(listed, manifest), set(), _numbers(manifest))
         if self._matched is False:
             raise UsageError(
                 f"the folder of that name on Drive holds none of the files of {self._source.describe()}",
@@ -112,9 +114,11 @@ class Recovery:
         anew: the other may have sent the same files in other parts."""
         for part in self._ledger.parts(unfinished=True):
             self._ledger.drop(part.number)
-        told, here = self._told(listed), {one.id for one in listed}
+        manifest = self._published(listed)
+        listed = self._completed(listed, manifest)
+        told, here = _numbers(manifest), {one.id for one in listed}
         untold = [part for part in self._ledger.parts() if told is not None and part.number not in told]
-        gone = [part for part in untold if _is_old(part.number, told) or part.file_id not in here]
+        gone = [part for part in untold if _is_old(part.number, told) or not self._is_there(part.file_id or "", here)]
         if gone:  # merged or dropped elsewhere; in the trash by now, or on their way there
             self._ledger.replace(part.number for part in gone)
             for part in gone:
@@ -123,17 +127,16 @@ class Recovery:
         known = self._ledger.parts()
         ids = {part.file_id for part in known} | self._ledger.retired().keys()  # which we are about to trash ourselves
         self._generation = int(self._ledger.get("generation", 0)) + 1
-        self._adopt_parts([one for one in listed if one.id not in ids], {part.number for part in known})
+        self._adopt_parts([one for one in listed if one.id not in ids], {part.number for part in known}, told)
         self._adopt_artifacts(listed)
         found = len(self._ledger.parts()) - len(known)
         if found:
             self._emit(Notice(f"Another machine pushed this dataset meanwhile; {plural(found, 'part')} of it came in"))
 
-    def _adopt_parts(self, listed: list[RemoteFile], numbers: set[int]) -> None:
+    def _adopt_parts(self, listed: list[RemoteFile], numbers: set[int], told: frozenset[int] | None) -> None:
         """Those that are intact, and of another number than ``numbers``."""
         seen: set[int | str] = {*numbers}  # numbers and names
         parts = [(facts, one) for one in listed if (facts := facts_of(one, self._job)) is not None]
-        told = self._told(listed)
         for facts, remote in sorted(parts, key=lambda one: one[0].number):
             if _is_old(facts.number, told):
                 self._emit(Notice(f"{remote.name} is left beside the parts: the manifest does not tell of it any more"))
@@ -153,17 +156,39 @@ class Recovery:
             if remote.properties.get("driveshard") == "artifact":
                 self._ledger.note_artifact(remote.name, remote.id, remote.md5 or "")
 
-    def _told(self, listed: list[RemoteFile]) -> frozenset[int] | None:
-        """Take over which files are deleted. Returns the numbers of the manifest's parts, None without one."""
-        for remote in listed:
-            if remote.name == MANIFEST and remote.properties.get("driveshard") == "artifact" and remote.size > 0:
-                with suppress(Mismatch, NotFound):
-                    now = self._around.ask(lambda: self._destination.get(remote.id), doing="looking for the manifest")  # noqa: B023
-                    data = self._read(now.name, now.id, now.size)  # a list may tell its size of before
-                    manifest = Manifest.decode(data, self._pages)
-                    self._ledger.drop_files(manifest.deleted_paths)
-                    return frozenset(part.number for part in manifest.parts)
+    def _published(self, listed: list[RemoteFile]) -> Manifest | None:
+        """The manifest as it is now, be it listed yet or known from before, and which files are deleted by it; None
+        without one."""
+        known = self._ledger.artifact(MANIFEST)
+        ids = [one.id for one in listed if one.name == MANIFEST and one.properties.get("driveshard") == "artifact"]
+        for file_id in dict.fromkeys([*ids, *([known[0]] if known is not None else [])]):
+            with suppress(Mismatch, NotFound):
+                remote = self._get(file_id)  # a list may tell the size that it had before
+                manifest = Manifest.decode(self._read(remote.name, file_id, remote.size), self._pages)
+                self._ledger.drop_files(manifest.deleted_paths)
+                return manifest
         return None
+
+    def _completed(self, listed: list[RemoteFile], manifest: Manifest | None) -> list[RemoteFile]:
+        """With the parts that the manifest tells of and the list does not show yet."""
+        here = {one.id for one in listed}
+        found = []
+        for part in () if manifest is None else manifest.parts:
+            if part.id and part.id not in here:
+                with suppress(NotFound):
+                    found.append(self._get(part.id))
+        return listed + [one for one in found if one.parent in (None, self._folder_id)]
+
+    def _is_there(self, file_id: str, here: set[str]) -> bool:
+        """A list may not show yet what this home sent a moment ago."""
+        if file_id and file_id not in here:
+            with suppress(NotFound):
+                self._get(file_id)
+                return True
+        return file_id in here
+
+    def _get(self, file_id: str) -> RemoteFile:
+        return self._around.ask(lambda: self._destination.get(file_id), doing="looking at the dataset's files")
 
     def _pages(self, pages: Sequence[ManifestPage]) -> Iterator[bytes]:
         for page in pages:
@@ -260,6 +285,10 @@ def _mtime_if_same(root: Path, path: bytes, size: int, crc: int) -> int:
     except OSError:
         return _UNKNOWN
     return folded(status.st_mtime_ns) if found == crc else _UNKNOWN
+
+
+def _numbers(manifest: Manifest | None) -> frozenset[int] | None:
+    return None if manifest is None else frozenset(part.number for part in manifest.parts)
 
 
 def _is_old(number: int, told: frozenset[int] | None) -> bool:

@@ -302,6 +302,23 @@ def test_a_cluster_that_does_not_answer_is_told(tmp_path: Path, monkeypatch: pyt
 
 
 @needs_dask
+def test_a_worker_is_lost_when_nobody_can_be_asked_for_it(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from distributed import Client
+
+    from driveshard.upload.far.yard import Yard
+    from driveshard.upload.pack import dask_workers
+
+    monkeypatch.setattr(dask_workers, "_LOOK_EVERY", 0.0)
+    client = Client(cluster.address, set_as_default=False)
+    workers = dask_workers.DaskWorkers(client, Yard(lambda: None, Clock()))  # type: ignore[arg-type,return-value]
+    monkeypatch.setattr(workers, "_ask", lambda *_: None)  # its answer never comes
+    outcome = workers.begin("tcp://127.0.0.1:1", print)
+    client.close()
+    with pytest.raises(TempLost, match="is gone"):
+        outcome(0.01)
+
+
+@needs_dask
 def test_a_stop_does_not_wait_for_a_cluster_that_does_not_answer() -> None:
     clock = Clock()
     clock.stop.set()

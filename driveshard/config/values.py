@@ -156,7 +156,7 @@ def engine(value: Any) -> str | Executor:
     name, colon, address = value.partition(":")
     if colon and (name != "dask" or not address):
         raise ValueError("the name of an engine (only dask has an address: dask:ADDRESS)")
-    if name == "dask" and importlib.util.find_spec("distributed") is None:
+    if name == "dask" and not all(map(importlib.util.find_spec, ("distributed", "cryptography"))):
         raise UsageError("dask is not installed", advice="Install it beside driveshard: pip install 'driveshard[dask]'")
     return value
 

@@ -167,7 +167,7 @@ class Run:
 
     def _spool(self) -> Spool:
         options = self.options
-        workers = self.workers = workers_of(options.engine, options.workers)
+        workers = self.workers = workers_of(options.engine, options.workers, self.clock.check)
         limit = options.temp_limit or max(options.part_size, 1) * (workers + options.uploads + _PARTS_IN_TEMP)
         directory = spool_directory(options.temp, self.settings.spools, self.stem)
         # Of parts that are cut elsewhere nobody chose the size: one for each worker, and one on its way.
@@ -232,6 +232,7 @@ class Run:
             away=[folder for folder in (getattr(self.source, "root", None), spool.directory) if folder],
             spool=spool.directory,
             yard=self._yard,
+            check=self.clock.check,
         )
 
     def _fill(self, around: Surroundings, spool: Spool, place: DatasetFolder, engine: Engine) -> None:

@@ -19,7 +19,16 @@ from pathlib import Path
 from typing import cast
 
 from driveshard import __version__
-from driveshard.core.errors import AuthError, Interrupted, SourceChanged, SourceMissing, TempFull, TempLost, Unavailable
+from driveshard.core.errors import (
+    AuthError,
+    Interrupted,
+    PartTooLarge,
+    SourceChanged,
+    SourceMissing,
+    TempFull,
+    TempLost,
+    Unavailable,
+)
 from driveshard.core.files import md5_of
 from driveshard.core.model import Part, PartSpec, UploadSession
 from driveshard.sources.base import Source
@@ -257,8 +266,15 @@ def build(place: Workplace, errand: Errand, spec: PartSpec, source: Source, max_
 
         try:
             part = build_part(spec, source, bench.directory / name, max_bytes, check, spare_core=False)
-        except SourceChanged:
+        except (SourceChanged, PartTooLarge):
             raise
+        except TempFull as error:
+            raise TempFull(
+                f"{error.message.rstrip('.')}, on the worker {socket.gethostname()}.",
+                advice="Free some room there, or start the workers with another --local-directory; then run the same"
+                " command again.",
+                vanished=error.vanished,
+            ) from error
         except SourceMissing as error:
             raise SourceMissing(
                 f"{error.message.rstrip('.')}, on the worker {socket.gethostname()}.",

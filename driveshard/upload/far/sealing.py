@@ -9,6 +9,7 @@ for that a cluster needs TLS.
 from __future__ import annotations
 
 import pickle
+import threading
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -19,6 +20,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 _NONCE = bytes(12)  # a key seals once
+_making = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,13 @@ def public_key() -> bytes:
     return _own_key().public_key().public_bytes_raw()
 
 
-@cache
 def _own_key() -> X25519PrivateKey:
+    with _making:  # or of two threads that build a worker's first parts each would tell of a key of its own
+        return _made_key()
+
+
+@cache
+def _made_key() -> X25519PrivateKey:
     return X25519PrivateKey.generate()
 
 

@@ -6,9 +6,13 @@ engine is called so.
 
 from __future__ import annotations
 
+import json
 import sys
+import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, CancelledError
+from concurrent.futures import BrokenExecutor, CancelledError, Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,27 +35,38 @@ from driveshard.upload.pack.local_cluster import start_cluster
 from driveshard.upload.pack.workers import Crew
 
 _ANSWERS_WITHIN = 15.0  # seconds
+_TICK = 0.2  # seconds
+
+
+def _nothing() -> None:
+    """A cluster of somebody else's goes on; nobody stops."""
 
 
 def start_dask(
-    address: str, workers: int, mark: Mark, yard: Yard | None, tell: Callable[[str], None], scratch: Path
+    address: str,
+    workers: int,
+    mark: Mark,
+    yard: Yard | None,
+    tell: Callable[[str], None],
+    scratch: Path,
+    check: Callable[[], None],
 ) -> Crew:
     """Connect to the scheduler at ``address`` (``HOST:PORT``, with ``tcp://`` or ``tls://`` before it, or the path of
     its ``--scheduler-file``); without one, make a cluster of ``workers`` on this machine, whose files are in a folder
     made in ``scratch``. With a ``yard`` parts stay on the workers, else they are written into the temp folder that has
-    the ``mark``. ``tell`` hears when nobody works there yet.
+    the ``mark``. ``tell`` hears when nobody works there yet; ``check`` raises on a stop.
 
     Raises Unreachable when no scheduler answers, OSError when none can be made.
     """
     if address:
-        client, end = _connect(address), _nothing
+        client, end = _connect(address, check), _nothing
         if not client.nthreads():
             tell(f"The cluster at {address} has no workers yet; parts are built as soon as one comes")
     else:
         cluster = start_cluster(workers, scratch)
         end = cluster.end
         try:
-            client = _connect(cluster.address, cluster.security)
+            client = _connect(cluster.address, check, cluster.security)
         except BaseException:
             end()
             raise
@@ -70,30 +85,63 @@ def _stop(clear: Callable[[], None], end: Callable[[], None]) -> None:
     end()
 
 
-def count_workers(address: str) -> int:
-    """How many parts the cluster builds side by side now: the threads of all its workers. Raises Unreachable."""
-    client = _connect(address)
+def count_workers(address: str, check: Callable[[], None] = _nothing) -> int:
+    """How many parts the cluster builds side by side now: the threads of all its workers. Raises Unreachable, and what
+    ``check`` raises on a stop."""
+    client = _connect(address, check)
     try:
         return sum(client.nthreads().values())
     finally:
         client.close()
 
 
-def _connect(address: str, security: Any = None) -> Any:
-    file = Path(address)
-    by_file = file.suffix == ".json"
-    where = {"scheduler_file": str(file)} if by_file else {"address": address}
+def _connect(address: str, check: Callable[[], None], security: Any = None) -> Any:
     try:
-        if by_file and not file.exists():  # dask would wait for it
-            raise FileNotFoundError(f"there is no file {file}")
-        return distributed.Client(
-            **where, security=security, timeout=_ANSWERS_WITHIN, set_as_default=False, name="driveshard"
-        )
+        where = _address_in(Path(address)) if Path(address).suffix == ".json" else address
+        return _client(where, check, security)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise Unreachable(
             f"No dask scheduler answers at {address}: {error_text(error)}",
             advice="Check the address, and that the cluster runs; then run the same command again.",
         ) from error
+
+
+def _address_in(file: Path) -> str:
+    """What a scheduler wrote into its file; dask would wait for one that is not there."""
+    if not file.exists():
+        raise FileNotFoundError(f"there is no file {file}")
+    try:
+        return str(json.loads(file.read_bytes())["address"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{file} is not what a scheduler writes") from error
+
+
+def _client(address: str, check: Callable[[], None], security: Any) -> Any:
+    """Connected, in a thread of its own: dask waits for ever where something listens that is no scheduler, or one that
+    hangs."""
+    made: Future[Any] = Future()
+
+    def connect() -> None:
+        try:
+            client = distributed.Client(
+                address, security=security, timeout=_ANSWERS_WITHIN, set_as_default=False, name="driveshard"
+            )
+        except BaseException as error:  # raised again below
+            made.set_exception(error)
+        else:
+            made.set_result(client)
+
+    threading.Thread(target=connect, name="connect", daemon=True).start()
+    deadline = time.monotonic() + 2 * _ANSWERS_WITHIN
+    while True:
+        try:
+            return made.result(_TICK)
+        except FutureTimeout:
+            if made.done():
+                raise  # it is dask's own
+            check()
+            if time.monotonic() > deadline:
+                raise OSError("what listens there does not answer as a scheduler does") from None
 
 
 def _lost(client: Any, error: BaseException) -> bool:
@@ -117,7 +165,3 @@ def _translated(error: BaseException) -> BaseException:
 def _close(client: Any, end: Callable[[], None]) -> None:
     client.close(timeout=1)
     end()
-
-
-def _nothing() -> None:
-    """A cluster of somebody else's goes on."""

@@ -51,7 +51,7 @@ class DaskWorkers:
                 if time.monotonic() - looked < _LOOK_EVERY:
                     raise
                 looked = time.monotonic()
-                if worker in self._client.nthreads():
+                if self._is_there(worker):
                     raise
                 raise _lost(worker) from None
             if not went_well:
@@ -59,6 +59,12 @@ class DaskWorkers:
             return value
 
         return outcome
+
+    def _is_there(self, worker: str) -> bool:
+        try:
+            return worker in self._client.nthreads()
+        except Exception:  # whatever dask says when the scheduler is no more
+            return False
 
     def _ask(self, worker: str, call: tuple[Any, ...], answer: Future[tuple[bool, Any]]) -> None:
         try:

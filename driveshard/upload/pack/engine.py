@@ -283,6 +283,7 @@ def open_engine(
     away: Iterable[str | os.PathLike[str]] = (),
     spool: Path | None = None,
     yard: Yard | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> Engine:
     """An engine by its name: ``processes`` is fastest; ``threads`` and ``serial`` stay in this process, ``serial``
     with one thread, for sources that can only be gone through once; ``dask`` is a cluster on this machine, and
@@ -290,7 +291,7 @@ def open_engine(
     Processes import nothing from the current folder and those ``away``. An executor is used and left as it is.
 
     Workers that are not ours write into ``spool``, the temp folder; those of dask keep parts in the ``yard``, if there
-    is one. Raises UsageError for another name."""
+    is one. ``check`` raises on a stop, while a cluster is waited for. Raises UsageError for another name."""
     if isinstance(engine, Executor):
         return Engine(partial(_start_borrowed, engine, _mark_in(spool)), workers, apart=True)
     if engine == "processes":
@@ -304,7 +305,7 @@ def open_engine(
 
         address = engine.partition(":")[2]
         assert spool is not None
-        start = partial(start_dask, address, workers, _mark_in(spool), yard, tell, spool)
+        start = partial(start_dask, address, workers, _mark_in(spool), yard, tell, spool, check)
         return Engine(start, workers, away=away, apart=True)
     raise UsageError(f"There is no engine {engine!r}.", advice=f"Choose one of: {', '.join(ENGINES)}.")
 
@@ -318,10 +319,10 @@ def _start_borrowed(executor: Executor, mark: Mark) -> Crew:
     return Crew(borrowed(executor, mark), mark.clear, build_apart, (mark,), prove=False)
 
 
-def workers_of(engine: str | Executor, asked: int | None) -> int:
+def workers_of(engine: str | Executor, asked: int | None, check: Callable[[], None] = lambda: None) -> int:
     """How many parts are built side by side when ``asked`` says no number: one for each CPU, here or in the cluster.
 
-    Raises Unreachable when a cluster cannot be asked."""
+    Raises Unreachable when a cluster cannot be asked, and what ``check`` raises on a stop."""
     if asked is not None:
         return asked
     if isinstance(engine, Executor):
@@ -330,7 +331,7 @@ def workers_of(engine: str | Executor, asked: int | None) -> int:
     if by_dask(engine) and address:
         from driveshard.upload.pack.dask import count_workers
 
-        return count_workers(address) or default_workers()
+        return count_workers(address, check) or default_workers()
     return default_workers()
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import os
 import pickle
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 from driveshard.core.clock import Clock
-from driveshard.core.errors import ConfigError, Interrupted, SourceMissing, TempLost, Unavailable
+from driveshard.core.errors import ConfigError, Interrupted, SourceMissing, TempFull, TempLost, Unavailable
 from driveshard.core.events import ignore
 from driveshard.core.model import FileList, Part, PartSpec
 from driveshard.emulator import Emulator
@@ -170,11 +171,26 @@ def test_a_worker_that_was_started_again_under_its_address_is_another_one(site: 
     part = site.build()
     site.begin(part)
     bench.leave(site.threads.place("a"), site.yard.errand)
-    sealing._own_key.cache_clear()
+    sealing._made_key.cache_clear()
     other = site.build(1)
     with pytest.raises(TempLost, match="part 0 is lost"):
         site.send(part, 0, UNIT)
     assert site.send(other, 0, UNIT) == Held(UNIT)
+
+
+def test_two_threads_that_build_first_tell_of_one_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+    class Slow:
+        @staticmethod
+        def generate() -> Any:
+            time.sleep(0.05)
+            return X25519PrivateKey.generate()
+
+    monkeypatch.setattr(sealing, "X25519PrivateKey", Slow)
+    sealing._made_key.cache_clear()
+    with ThreadPoolExecutor(2) as pool:
+        assert len({*pool.map(lambda _: public_key(), range(2))}) == 1
 
 
 def test_each_request_counts_as_one_of_ours(site: Site) -> None:
@@ -270,6 +286,16 @@ def test_a_worker_says_what_it_does_not_have(site: Site) -> None:
     with pytest.raises(SourceMissing, match=r"There is no folder .*/elsewhere, on the worker ") as caught:
         site.build()
     assert "under the same path" in caught.value.advice
+
+
+def test_a_worker_without_room_is_named(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> Part:
+        raise TempFull("There is no room left in a folder.")
+
+    monkeypatch.setattr(bench, "build_part", full)
+    with pytest.raises(TempFull, match=f"no room left in a folder, on the worker {socket.gethostname()}\\.") as caught:
+        site.build()
+    assert "--local-directory" in caught.value.advice
 
 
 @pytest.mark.parametrize(("rate", "carries"), [(None, 4 * UNIT), (2.5 * UNIT, 2 * UNIT), (1000.0, UNIT)])

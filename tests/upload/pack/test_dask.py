@@ -7,6 +7,7 @@ import importlib.util
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -24,9 +25,11 @@ from PIL import Image
 
 import driveshard
 from driveshard.config.options import FLAGS, PUSH, in_file, read_values
+from driveshard.core.clock import Clock
 from driveshard.core.errors import (
     ConfigError,
     DriveshardError,
+    Interrupted,
     PartTooLarge,
     TempLost,
     Unreachable,
@@ -171,7 +174,7 @@ def test_what_a_lost_worker_wrote_is_swept_away(rig: Rig, spool: Path) -> None:
 
 
 def test_without_dask_the_option_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "cryptography" else name)
     for origin, code in ((FLAGS, 64), (in_file(tmp_path / "config.toml"), 78)):
         with pytest.raises(DriveshardError, match="dask is not installed") as caught:
             read_values({"engine": "dask:tcp://a:1"}, PUSH, origin)
@@ -289,9 +292,38 @@ def test_a_cluster_without_this_driveshard_is_told() -> None:
 @needs_dask
 def test_a_cluster_that_does_not_answer_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("driveshard.upload.pack.dask._ANSWERS_WITHIN", 0.3)
-    for address in ("tcp://127.0.0.1:1", "nonsense", str(tmp_path / "scheduler.json")):
-        with pytest.raises(Unreachable, match=f"No dask scheduler answers at {address}: "):
-            workers_of(f"dask:{address}", None)
+    (tmp_path / "other.json").write_text('{"x": 1}')
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        another = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        files = [str(tmp_path / "scheduler.json"), str(tmp_path / "other.json")]
+        for address in ("tcp://127.0.0.1:1", "nonsense", another, *files):
+            with pytest.raises(Unreachable, match=f"No dask scheduler answers at {address}: "):
+                workers_of(f"dask:{address}", None)
+
+
+@needs_dask
+def test_a_worker_is_lost_when_nobody_can_be_asked_for_it(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from distributed import Client
+
+    from driveshard.upload.far.yard import Yard
+    from driveshard.upload.pack import dask_workers
+
+    monkeypatch.setattr(dask_workers, "_LOOK_EVERY", 0.0)
+    client = Client(cluster.address, set_as_default=False)
+    workers = dask_workers.DaskWorkers(client, Yard(lambda: None, Clock()))  # type: ignore[arg-type,return-value]
+    monkeypatch.setattr(workers, "_ask", lambda *_: None)  # its answer never comes
+    outcome = workers.begin("tcp://127.0.0.1:1", print)
+    client.close()
+    with pytest.raises(TempLost, match="is gone"):
+        outcome(0.01)
+
+
+@needs_dask
+def test_a_stop_does_not_wait_for_a_cluster_that_does_not_answer() -> None:
+    clock = Clock()
+    clock.stop.set()
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(Interrupted):
+        workers_of(f"dask:tcp://127.0.0.1:{silent.getsockname()[1]}", None, clock.check)
 
 
 @needs_dask

@@ -4,28 +4,37 @@ Everything that a push does with its ledger, without the bytes: planned, packed 
 stored, verified, released; then what is counted at the end, the manifest and the index, written and read; ``status``;
 and the start of the next push. Each number of parts is a process of its own. The ledger is in memory where that can be
 had: what is told is the program's time, and a disk adds that of eight fsyncs a part. Bars: no step takes more than
-twice as long a part with 100,000 as with 10,000 (but for those below 20 us), and no process has more than 1 GiB.
+twice as long a part with 100,000 as with 10,000 (but for those below 20 us), no process has more than 1 GiB, and one
+part more rewrites at most a tenth of the bytes that a manifest in one file has.
+
+With ``--files`` only the index, of that many files in parts of 50,000, one and then two to a sample: the memory that it
+takes a file to build it, and its size.
 
     python benchmarks/many_parts.py [--quick] [--json FILE]
+    python benchmarks/many_parts.py --files 4000000
 """
 
 from __future__ import annotations
 
+import io
 import json
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from harness import Ratio, Row, memory_backed, parser, report
 
-from driveshard.archive.index import open_index
-from driveshard.archive.manifest import Manifest
+from driveshard.archive.directory import Directory
+from driveshard.archive.index import IndexedPart, open_index, save_arrays
+from driveshard.archive.index_builder import build_index
+from driveshard.archive.manifest import Manifest, split
 from driveshard.core.events import ignore
 from driveshard.core.model import Part, SampleRange, Selection, UploadSession
 from driveshard.sources.base import MemberWriter, Packed
@@ -38,9 +47,10 @@ from driveshard.upload.pack.build import build_part
 from driveshard.upload.plan.base import Cut
 from driveshard.upload.plan.samples import RangePlanner
 
-BAR, MOST_MIB = 2.0, 1024
+BAR, MOST_MIB, REWRITTEN = 2.0, 1024, 0.1
 SIZES = (1_000, 10_000, 100_000)
 MEMBERS = 10
+IN_PART = 50_000
 NOTICED = 20e-6  # seconds a part
 
 
@@ -69,11 +79,13 @@ class Numbers:
 
 
 class Steps:
-    """Seconds of each step, by its name."""
+    """Seconds of each step, by its name; and the bytes of the manifest that one part more rewrites, with those that it
+    has in one file."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self.mib: dict[str, int] = {}
+        self.rewritten = (0, 0)
 
     def take(self, name: str, step: Callable[[], Any]) -> Any:
         began = time.perf_counter()
@@ -97,8 +109,9 @@ def run(parts: int, root: Path) -> Steps:
         steps.take("send: six transitions", lambda: [_send(ledger, number) for number in numbers])
         steps.take("count at the end", lambda: settle(ledger))
         manifest = steps.take("manifest, made", lambda: manifest_of(ledger))
-        data = steps.take("manifest, written", manifest.encode)
-        steps.take("manifest, read", lambda: Manifest.decode(data))
+        data, pages = steps.take("manifest, written", lambda: _written(manifest))
+        steps.take("manifest, read", lambda: Manifest.decode(data, lambda wanted: [pages[one.name] for one in wanted]))
+        steps.rewritten = _rewritten(manifest, pages), len(manifest.encode())
         index = steps.take("index, made", lambda: index_of(manifest, ledger, _unread))
         assert index is not None
         (root / "index.npz").write_bytes(index)
@@ -108,7 +121,11 @@ def run(parts: int, root: Path) -> Steps:
         steps.take("next push: looked at", lambda: (ledger.totals(), ledger.parts(unfinished=True)))
     steps.take("ledger, opened", lambda: Ledger(path).close())
     steps.take("status", lambda: read_record(path))
-    print(f"  manifest {len(data):,} bytes, index {len(index):,}, ledger {path.stat().st_size:,}", file=sys.stderr)
+    size = len(data) + sum(map(len, pages.values()))
+    print(
+        f"  manifest {size:,} bytes with {len(pages)} pages, index {len(index):,}, ledger {path.stat().st_size:,}",
+        file=sys.stderr,
+    )
     return steps
 
 
@@ -125,6 +142,20 @@ def _send(ledger: Ledger, number: int) -> None:
     ledger.released(number)
 
 
+def _written(manifest: Manifest) -> tuple[bytes, dict[str, bytes]]:
+    """The manifest as it is published, and its pages."""
+    pages = split(manifest)
+    return manifest.encode([page for page, _ in pages]), {page.name: data for page, data in pages}
+
+
+def _rewritten(manifest: Manifest, before: Mapping[str, bytes]) -> int:
+    """Bytes that are published anew once there is one part more."""
+    last = manifest.parts[-1]
+    more = replace(last, number=last.number + 1, name=f"numbers-{last.number + 1:05d}.zip")
+    data, pages = _written(replace(manifest, parts=(*manifest.parts, more)))
+    return len(data) + sum(len(page) for name, page in pages.items() if name not in before)
+
+
 def _unread(part: Any, start: int, length: int) -> bytes:
     raise AssertionError("the ledger has every directory")
 
@@ -132,7 +163,35 @@ def _unread(part: Any, start: int, length: int) -> bytes:
 def child(parts: int) -> int:
     with tempfile.TemporaryDirectory(prefix="driveshard-bench-", dir=memory_backed()) as temp:
         steps = run(parts, Path(temp))
-    print(json.dumps({"seconds": steps.seconds, "mib": steps.mib}))
+    print(json.dumps({"seconds": steps.seconds, "mib": steps.mib, "rewritten": steps.rewritten}))
+    return 0
+
+
+def directories(files: int, together: int) -> Iterator[tuple[IndexedPart, Directory]]:
+    """Of made-up parts whose samples have ``together`` files."""
+    rows = np.arange(IN_PART, dtype=np.int64)
+    for part in range(files // IN_PART):
+        names = [b"bg_%05d/fg_%06d_o.%d.jpg" % (part, row // together, row % together) for row in range(IN_PART)]
+        ends = np.cumsum([len(name) for name in names])
+        crcs, methods = rows.astype(np.uint32), np.zeros(IN_PART, np.uint16)
+        raw = np.frombuffer(b"".join(names), np.uint8)
+        yield (
+            IndexedPart(f"numbers-{part:05d}.zip", IN_PART * 2000, "0" * 64),
+            Directory(raw, ends, rows * 2000, rows * 2000 + 60, rows % 2000, rows % 2000, crcs, methods),
+        )
+
+
+def index_alone(files: int, together: int) -> int:
+    """Build one as it is published, and tell what that took. In a process of its own: it is the high-water mark."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.perf_counter()
+    stream = io.BytesIO()
+    save_arrays(build_index(directories(files, together)).arrays, stream)
+    took = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    print(
+        f"  {files:,} files, {together} a sample: {took / files:.0f} bytes of memory a file to build,"
+        f" {stream.tell() / files:.0f} in the index; {(time.perf_counter() - began) / files * 1e6:.1f} us a file"
+    )
     return 0
 
 
@@ -140,9 +199,16 @@ def main() -> int:
     """Every size in a process of its own; returns 1 when a bar is missed."""
     arguments = parser(__doc__)
     arguments.add_argument("--parts", type=int, help="one size, in this process, as JSON")
+    arguments.add_argument("--files", type=int, help="the index alone, of that many files")
+    arguments.add_argument("--together", type=int, help="of so many files a sample, in this process")
     options = arguments.parse_args()
     if options.parts:
         return child(options.parts)
+    if options.together:
+        return index_alone(options.files, options.together)
+    if options.files:
+        command = [sys.executable, __file__, "--files", str(options.files), "--together"]
+        return max(subprocess.run([*command, one], check=False).returncode for one in ("1", "2"))
     sizes = SIZES[:2] if options.quick else SIZES
     found = {}
     for size in sizes:
@@ -161,8 +227,19 @@ def main() -> int:
         if (each := row["us_a_part"])[largest] > NOTICED * 1e6
     ]
     peak = max(row["mib"] for row in table)
+    rewritten, whole = found[largest]["rewritten"]
+    print(f"  one part more rewrites {rewritten:,} bytes; a manifest in one file has {whole:,}")
     rows = [Row(row["step"], (row["us_a_part"][largest] / 1e6,)) for row in table]
-    ratios = [*grown, Ratio(f"peak memory / {MOST_MIB} MiB", peak / MOST_MIB, 1.0, at_most=True)]
+    ratios = [
+        *grown,
+        Ratio(f"peak memory / {MOST_MIB} MiB", peak / MOST_MIB, 1.0, at_most=True),
+        Ratio(
+            "bytes that one part more rewrites / one file",
+            rewritten / whole,
+            None if options.quick else REWRITTEN,
+            True,
+        ),
+    ]
     return report("many_parts (s a part)", rows, ratios, options.json, parts=largest, peak_mib=peak, table=table)
 
 

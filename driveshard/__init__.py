@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from driveshard import errors, events
-    from driveshard.api import Shared, cat, derive, ls, open, push, share, status, verify  # noqa: A004
+    from driveshard.api import Shared, cat, compact, derive, ls, open, push, share, status, verify  # noqa: A004
     from driveshard.core.errors import DriveshardError
     from driveshard.core.model import Sample
     from driveshard.dataset.dataset import Dataset
@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     from driveshard.dataset.stats.stats import stats
     from driveshard.dataset.verify import Proof
     from driveshard.dataset.view.view import View, view
+    from driveshard.upload.compact import Compacted
     from driveshard.upload.ledger.reader import Record
     from driveshard.upload.result import PushResult
 
 __version__ = "0.1.0"
 __all__ = [
+    "Compacted",
     "Dataset",
     "DriveshardError",
     "Member",
@@ -46,6 +48,7 @@ __all__ = [
     "View",
     "__version__",
     "cat",
+    "compact",
     "derive",
     "errors",
     "events",
@@ -62,6 +65,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Compacted": "driveshard.upload.compact",
     "Dataset": "driveshard.dataset.dataset",
     "DriveshardError": "driveshard.core.errors",
     "Member": "driveshard.dataset.reader",
@@ -76,6 +80,7 @@ _HOMES = {
     "View": "driveshard.dataset.view.view",
     "Stats": "driveshard.dataset.stats.result",
     "cat": "driveshard.api",
+    "compact": "driveshard.api",
     "derive": "driveshard.api",
     "ls": "driveshard.api",
     "open": "driveshard.api",

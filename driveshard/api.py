@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from driveshard.config.options import DERIVE, KEYWORDS, PUSH, WITH, read_values
+from driveshard.config.options import COMPACT, COMPACT_SIZES, DERIVE, KEYWORDS, PUSH, WITH, read_values
 from driveshard.config.settings import settings_from
 from driveshard.core.events import Emit, ignore
 from driveshard.dataset.reader import Member, Reading, open_reading
@@ -21,6 +21,9 @@ from driveshard.dataset.verify import Proof
 from driveshard.upload.ledger.reader import Record
 from driveshard.upload.push import Task, prepare, prepare_object
 from driveshard.upload.result import PushResult
+
+if TYPE_CHECKING:  # its own use is rare, and it loads much
+    from driveshard.upload.compact import Compacted
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +179,51 @@ def derive(
     read = read_values(given, DERIVE, KEYWORDS)
     source = derived_source(what, function, batch=batch, decode=decode)
     return _run(prepare_object(source, read), source.function, progress, on_event)
+
+
+def compact(
+    name: str,
+    *,
+    part_size: int | str | None = None,
+    below: int | str | None = None,
+    temp: str | os.PathLike[str] | None = None,
+    temp_limit: int | str | None = None,
+    bwlimit: int | str | None = None,
+    max_transfer: int | str | None = None,
+    max_duration: float | str | None = None,
+    writes_per_second: float | None = None,
+    dry_run: bool | None = None,
+    wait: bool | None = None,
+    progress: bool | None = None,
+    on_event: Emit = ignore,
+) -> Compacted:
+    """Merge the small parts of a dataset into large ones: fetched, packed once more, proved, and only then the small
+    ones go to the trash. The same call again goes on.
+
+    Args:
+        name: A dataset pushed from here.
+        part_size: Size of the large parts, in bytes or as text (default: as the dataset was cut).
+        below: Which parts are small, likewise (default: those of less than half of that).
+        temp: As for ``push``, like all the others; parts are fetched to it, too.
+        bwlimit: How fast the line may be used, by what is fetched and what is sent together.
+        dry_run: Say how many parts would be merged (``state`` is then ``"planned"``), and change nothing.
+
+    Returns:
+        ``merged`` small parts became ``made`` large ones; ``parts`` and ``bytes`` are the dataset's as it now is.
+
+    Raises:
+        driveshard.errors.SourceMissing: There is no such dataset.
+        driveshard.errors.ComeBackLater: It is not complete yet, or (Busy) somebody else has it.
+        driveshard.errors.DriveshardError: What a push raises.
+    """
+    from driveshard.cli.progress.python import watched
+    from driveshard.upload.compact import prepare as prepare_merging
+
+    arguments, table = dict(locals()), (*COMPACT_SIZES, *COMPACT)
+    given = {option.name: _plain(arguments[option.field]) for option in table if arguments[option.field] is not None}
+    merging = prepare_merging(name, read_values(given, table, KEYWORDS))
+    with watched(progress, on_event, merging.settings.home) as emit:
+        return merging.run(emit)
 
 
 def _plain(value: Any) -> Any:

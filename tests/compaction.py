@@ -22,6 +22,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from driveshard.archive import manifest as manifests
 from driveshard.core.events import ignore
 from driveshard.dataset.locate import open_shelf
 from driveshard.dataset.reader import open_reading
@@ -101,6 +102,7 @@ class Bench:
         """Killed at that moment, unless it is over before."""
         home = {"DRIVESHARD_HOME": str(self.rig.directory / "home"), "DRIVESHARD_DRIVE_URL": self.rig.url}
         command = [sys.executable, "-m", "tests.compaction", "--moment", str(moment), "--dataset", self.rig.name]
+        command += ["--pages"] if manifests.SPLIT_OVER == 0 else []
         return subprocess.run(
             command, env=environment(**home), cwd=REPOSITORY, capture_output=True, text=True, timeout=120
         )
@@ -183,9 +185,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--step", type=int, default=1, help="look at every so many moments")
     parser.add_argument("--on-drive", action="store_true", help="to the emulator, instead of a plain folder")
+    parser.add_argument("--pages", action="store_true", help="with manifests that list two parts a page")
     parser.add_argument("--moment", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--dataset", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.pages:
+        manifests.SPLIT_OVER, manifests.PAGE_NUMBERS = 0, 2
     if given.moment is not None:
         return _run_killed(given.dataset, given.moment)
     moment = 1

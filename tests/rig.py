@@ -116,20 +116,32 @@ class Shelf:
         said += [f"doubled: {name} is there {count} times" for name, count in counts.items() if count > 1]
         parts = {one["name"]: one for one in found if one["name"].endswith(".zip")}
         bytes_of = {name: self.content(one["id"]) for name, one in parts.items()}
-        said += [f"stray: {name}" for name in counts if name not in parts and name not in BESIDE]
+        beside = {*BESIDE, *(page["name"] for page in self.manifest(found).get("pages", ()))}
+        said += [f"stray: {name}" for name in counts if name not in parts and name not in beside]
         if recut is None:
             said += _compare({name: _sha256(data) for name, data in bytes_of.items()}, expected)
         else:
             said += _compare_members(bytes_of.values(), recut)
         return said + self._manifest_problems(found, parts, bytes_of)
 
+    def manifest(self, found: list[dict[str, Any]]) -> dict[str, Any]:
+        """The manifest's document, {} without exactly one; of one with pages the parts are theirs, each proved."""
+        manifests = [one for one in found if one["name"] == "manifest.json"]
+        if len(manifests) != 1:
+            return {}
+        document: dict[str, Any] = json.loads(self.content(manifests[0]["id"]))
+        for page in document.get("pages", ()):
+            data = self.content(page["id"])
+            assert (len(data), _sha256(data)) == (page["size"], page["sha256"]), page
+            document.setdefault("parts", []).extend(json.loads(data)["parts"])
+        return document
+
     def _manifest_problems(
         self, found: list[dict[str, Any]], parts: Mapping[str, dict[str, Any]], bytes_of: Mapping[str, bytes]
     ) -> list[str]:
-        manifests = [one for one in found if one["name"] == "manifest.json"]
-        if len(manifests) != 1:
-            return [f"manifest: {len(manifests)} of them"]
-        manifest = json.loads(self.content(manifests[0]["id"]))
+        manifest = self.manifest(found)
+        if not manifest:
+            return ["manifest: not one of them"]
         told = {(part["name"], part["id"], part["size"], part["md5"], part["sha256"]) for part in manifest["parts"]}
         stored = {
             (name, one["id"], len(bytes_of[name]), hashlib.md5(bytes_of[name]).hexdigest(), _sha256(bytes_of[name]))

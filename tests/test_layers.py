@@ -93,7 +93,7 @@ def test_the_public_names_are_loaded_when_asked_for() -> None:
         ("rich", "cli"),
         ("multiprocessing", "upload.pack sources.python.foreign"),
         ("dask", "upload.pack.dask upload.pack.local_cluster"),
-        ("distributed", "upload.pack.dask upload.pack.local_cluster"),
+        ("distributed", "upload.pack.dask upload.pack.dask_workers upload.pack.local_cluster"),
     ],
 )
 def test_a_library_is_used_in_its_rooms_only(library: str, rooms: str) -> None:

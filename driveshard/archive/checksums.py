@@ -48,7 +48,7 @@ class Checksums:
         self._pending: Future[None] | None = None  # at most one block is in the thread's hands
 
     def update(self, block: Block, given: bool = False) -> None:
-        """Take the next block. One that is ``given`` may still be read after the return, so it must never change."""
+        """Take the next block. One that is ``given`` may still be read after the return, and until the next call."""
         self._settle()
         if len(block) < self._smallest:
             self._md5.update(block)

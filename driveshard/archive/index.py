@@ -197,9 +197,14 @@ def _part(row: Any) -> IndexedPart:
 
 def save_index(index: Index, stream: BinaryIO) -> None:
     """Write it: the same index gives the same bytes."""
+    save_arrays(dict(index.arrays), stream)
+
+
+def save_arrays(arrays: dict[str, NDArray[Any]], stream: BinaryIO) -> None:
+    """Write an index that nobody needs any more: each of its arrays is let go once it is written."""
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
-        for name in index.arrays:
-            _save_array(archive, stream, f"{name}.npy", np.ascontiguousarray(index.arrays[name]))
+        for name in list(arrays):
+            _save_array(archive, stream, f"{name}.npy", np.ascontiguousarray(arrays.pop(name)))
 
 
 def _save_array(archive: zipfile.ZipFile, stream: BinaryIO, name: str, array: NDArray[Any]) -> None:

@@ -1,10 +1,11 @@
-"""Builds the index of a dataset from the directories of its parts."""
+"""Builds the index of a dataset from the directories of its parts, one after another: what it holds of each is little
+more than its rows of the index."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -15,35 +16,20 @@ from driveshard.archive.hashes import hash_of, hashes_of
 from driveshard.archive.index import COLUMNS, HIDDEN, Index, IndexedPart
 
 _ROWS = 1 << 16  # names compared together
+_KINDS = {"part": np.uint16, "field": np.uint16, "begin": np.uint64, "method": np.uint8}
 
 
 def build_index(
-    parts: Sequence[tuple[IndexedPart, Directory]], deleted: frozenset[bytes] = frozenset(), hidden: str = ""
+    parts: Iterable[tuple[IndexedPart, Directory]], deleted: frozenset[bytes] = frozenset(), hidden: str = ""
 ) -> Index:
     """The index of these parts, oldest first. A member of a later part replaces one of the same path; those whose paths
     are ``deleted`` are left out, and ``hidden`` tells which these are (see ``Manifest.hidden``)."""
-    fields = _Fields()
-    columns: dict[str, list[NDArray[Any]]] = {name: [] for name in COLUMNS}
-    keys: list[NDArray[np.uint8]] = []
-    lengths: list[NDArray[np.int64]] = []
-    for number, (_, whole) in enumerate(parts):
-        directory = without(_files_of(whole), deleted)
-        begins = _begins(directory)
-        cuts = _cuts(directory.names, begins, directory.ends)
-        keys.append(gathered(directory.names, begins, cuts - begins))
-        lengths.append(cuts - begins)
-        columns["part"].append(np.full(len(directory), number, np.int64))
-        columns["field"].append(fields.numbers(directory.names, cuts, directory.ends))
-        for name, column in (
-            ("begin", directory.begins),
-            ("stored", directory.stored),
-            ("size", directory.sizes),
-            ("crc", directory.crcs),
-            ("method", directory.methods),
-        ):
-            columns[name].append(column)
-    joined = {name: _joined(found) for name, found in columns.items()}
-    found = _grouped(_joined(keys, np.uint8), _joined(lengths), joined, [part for part, _ in parts], fields.names)
+    members = _Members()
+    described: list[IndexedPart] = []
+    for part, whole in parts:
+        members.add(len(described), without(_files_of(whole), deleted))
+        described.append(part)
+    found = _grouped(*members.all(), described, members.fields.names)
     return Index({**found.arrays, HIDDEN: np.frombuffer(hidden.encode(), np.uint8)}) if hidden else found
 
 
@@ -63,7 +49,9 @@ def regrouped(index: Index, split: Callable[[str], tuple[str, str] | None]) -> I
     columns = {name: index.arrays[name][chosen].astype(np.int64) for name in COLUMNS}
     columns["field"] = np.array(fields, np.int64)
     lengths = np.array([len(key) for key in keys], np.int64)
-    return _grouped(np.frombuffer(b"".join(keys), np.uint8), lengths, columns, index.parts, list(numbers))
+    data = np.frombuffer(b"".join(keys), np.uint8)
+    runs = _Runs(data, lengths, hashes_of(data, lengths), np.ones(len(keys), np.int64))
+    return _grouped(runs, columns, index.parts, list(numbers))
 
 
 def path_of(index: Index, sample: int, member: int) -> str:
@@ -97,6 +85,23 @@ def without(directory: Directory, paths: frozenset[bytes]) -> Directory:
     return directory if kept.all() else _rows_of(directory, kept)
 
 
+def _together(directories: list[Directory]) -> Directory:
+    """Their entries as if they were of one."""
+    if len(directories) == 1:
+        return directories[0]
+    ends, before = [], 0
+    for one in directories:
+        ends.append(one.ends + before)
+        before += len(one.names)
+    columns = ("headers", "begins", "stored", "sizes", "crcs", "methods")
+    joined = {name: _joined([getattr(one, name) for one in directories]) for name in columns}
+    return Directory(_joined([one.names for one in directories], np.uint8), _joined(ends), **joined)
+
+
+def _joined(pieces: list[NDArray[Any]], kind: Any = np.int64) -> NDArray[Any]:
+    return np.concatenate(pieces) if pieces else np.empty(0, kind)
+
+
 def _rows_of(directory: Directory, kept: NDArray[np.bool_]) -> Directory:
     """Some of its entries."""
     begins = _begins(directory)
@@ -107,8 +112,90 @@ def _rows_of(directory: Directory, kept: NDArray[np.bool_]) -> Directory:
     return Directory(gathered(directory.names, begins[kept], lengths), np.cumsum(lengths), **columns)
 
 
-def _joined(pieces: list[NDArray[Any]], kind: Any = np.int64) -> NDArray[Any]:
-    return np.concatenate(pieces) if pieces else np.empty(0, kind)
+class _Column:
+    """Numbers that come piece by piece, each in the bytes of ``kind`` until one needs twice as many."""
+
+    def __init__(self, kind: Any) -> None:
+        self._kind = kind
+        self._data = bytearray()
+
+    def add(self, piece: NDArray[Any]) -> None:
+        wide = _kind_for(piece, self._kind)
+        if wide != self._kind:
+            self._data = bytearray(self.array.astype(wide).tobytes())
+            self._kind = wide
+        self._data += piece.astype(self._kind, copy=False).tobytes()
+
+    @property
+    def array(self) -> NDArray[Any]:
+        """All that came, not copied: nothing may be added any more."""
+        return np.frombuffer(self._data, self._kind)
+
+
+@dataclass(frozen=True, slots=True)
+class _Runs:
+    """Members that follow each other with one key: all ``keys`` behind each other, and of each its length, its hash and
+    how many members it has."""
+
+    keys: NDArray[np.uint8]
+    lengths: NDArray[Any]
+    hashes: NDArray[np.uint64]
+    counts: NDArray[Any]
+
+
+class _Members:
+    """The members of all parts, as they come; those of small parts are taken together, for speed."""
+
+    def __init__(self) -> None:
+        self.fields = _Fields()
+        self._waiting: list[tuple[int, Directory]] = []
+        self._rows = 0
+        self._columns = {name: _Column(_KINDS.get(name, np.uint32)) for name in COLUMNS}
+        self._keys, self._hashes = _Column(np.uint8), _Column(np.uint64)
+        self._lengths, self._counts = _Column(np.uint32), _Column(np.uint32)
+
+    def all(self) -> tuple[_Runs, dict[str, NDArray[Any]]]:
+        """Their runs and columns, once all have come."""
+        self._take()
+        runs = _Runs(self._keys.array, self._lengths.array, self._hashes.array, self._counts.array)
+        return runs, {name: column.array for name, column in self._columns.items()}
+
+    def add(self, part: int, directory: Directory) -> None:
+        """Those of one part."""
+        self._waiting.append((part, directory))
+        self._rows += len(directory)
+        if self._rows >= _ROWS:
+            self._take()
+
+    def _take(self) -> None:
+        parts = [np.full(len(one), part, np.int64) for part, one in self._waiting]
+        directory = _together([one for _, one in self._waiting])
+        self._waiting, self._rows = [], 0
+        begins = _begins(directory)
+        cuts = _cuts(directory.names, begins, directory.ends)
+        self._add_keys(gathered(directory.names, begins, cuts - begins), cuts - begins)
+        for name, piece in (
+            ("part", _joined(parts)),
+            ("field", self.fields.numbers(directory.names, cuts, directory.ends)),
+            ("begin", directory.begins),
+            ("stored", directory.stored),
+            ("size", directory.sizes),
+            ("crc", directory.crcs),
+            ("method", directory.methods),
+        ):
+            self._columns[name].add(piece)
+
+    def _add_keys(self, keys: NDArray[np.uint8], lengths: NDArray[np.int64]) -> None:
+        hashes = hashes_of(keys, lengths)
+        begin = np.ones(len(lengths), np.bool_)
+        begin[1:] = hashes[1:] != hashes[:-1]
+        if not _all_equal(keys, lengths, np.arange(len(lengths)) - ~begin):
+            begin[:] = True  # different keys of one hash
+        firsts = np.flatnonzero(begin)
+        self._keys.add(gathered(keys, (np.cumsum(lengths) - lengths)[firsts], lengths[firsts]))
+        self._lengths.add(lengths[firsts])
+        self._hashes.add(hashes[firsts])
+        self._counts.add(np.diff(firsts, append=len(lengths)))
 
 
 def _cuts(names: NDArray[np.uint8], begins: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -178,39 +265,57 @@ def _all_equal(data: NDArray[np.uint8], lengths: NDArray[np.int64], others: NDAr
 
 
 def _grouped(
-    keys: NDArray[np.uint8],
-    lengths: NDArray[np.int64],
-    columns: Mapping[str, NDArray[Any]],
-    parts: Sequence[IndexedPart],
-    fields: Sequence[str],
+    runs: _Runs, columns: Mapping[str, NDArray[Any]], parts: Sequence[IndexedPart], fields: Sequence[str]
 ) -> Index:
     """Members that share a key become a sample; of those with one path the last stays."""
-    hashes = hashes_of(keys, lengths)
-    rows, sample = _distinct(keys, lengths, hashes)
-    order = np.arange(len(hashes))
-    if len(hashes) and ((np.diff(sample) < 0).any() or _repeats(sample, columns["field"])):
-        order = _newest(sample, columns["field"])
-    by_hash = np.argsort(hashes[rows], kind="stable")
+    by_hash = np.argsort(runs.hashes, kind="stable")
+    hashes = runs.hashes[by_hash]
+    if (hashes[1:] == hashes[:-1]).any() or _repeat_in_runs(runs.counts, columns["field"]):
+        runs, columns = _rearranged(runs, columns)
+        by_hash = np.argsort(runs.hashes, kind="stable")
+        hashes = runs.hashes[by_hash]
+    firsts = np.zeros(len(runs.counts) + 1, np.int64)
+    np.cumsum(runs.counts, out=firsts[1:])
     arrays: dict[str, NDArray[Any]] = {
         "parts": _json([asdict(part) for part in parts]),
         "fields": _json(list(fields)),
-        "keys": gathered(keys, (np.cumsum(lengths) - lengths)[rows], lengths[rows]),
-        "key_ends": np.cumsum(lengths[rows]).astype(np.uint64),
-        "hashes": hashes[rows][by_hash],
+        "keys": runs.keys,
+        "key_ends": np.cumsum(runs.lengths, dtype=np.uint64),
+        "hashes": hashes,
         "rows": by_hash.astype(np.uint32),
-        "firsts": _narrow(np.searchsorted(sample[order], np.arange(len(rows) + 1)), np.uint32),
-        "part": _narrow(columns["part"][order], np.uint16),
-        "field": _narrow(columns["field"][order], np.uint16),
-        "begin": columns["begin"][order].astype(np.uint64),
-        "stored": _narrow(columns["stored"][order], np.uint32),
-        "size": _narrow(columns["size"][order], np.uint32),
-        "crc": columns["crc"][order].astype(np.uint32),
-        "method": columns["method"][order].astype(np.uint8),
+        "firsts": _narrow(firsts, np.uint32),
+        **{name: _narrow(columns[name], _KINDS.get(name, np.uint32)) for name in COLUMNS},
     }
     return Index(arrays)
 
 
-def _repeats(sample: NDArray[np.int64], field: NDArray[np.int64]) -> bool:
+def _rearranged(runs: _Runs, columns: Mapping[str, NDArray[Any]]) -> tuple[_Runs, dict[str, NDArray[Any]]]:
+    """The same members with those of one key behind each other, as one run where the first of them was; of those with
+    one path the last."""
+    lengths = runs.lengths.astype(np.int64)
+    rows, which = _distinct(runs.keys, lengths, runs.hashes)
+    sample = np.repeat(which, runs.counts)
+    order = np.arange(len(sample))
+    if (np.diff(sample) < 0).any() or _repeats(sample, columns["field"]):
+        order = _newest(sample, columns["field"])
+    keys = gathered(runs.keys, (np.cumsum(lengths) - lengths)[rows], lengths[rows])
+    counts = np.bincount(sample[order], minlength=len(rows))
+    return _Runs(keys, lengths[rows], runs.hashes[rows], counts), {name: columns[name][order] for name in COLUMNS}
+
+
+def _repeat_in_runs(counts: NDArray[Any], field: NDArray[Any]) -> bool:
+    """Whether a run has a field twice."""
+    at = 0
+    for begin in range(0, len(counts), _ROWS):
+        some = counts[begin : begin + _ROWS]
+        upto = at + int(some.sum())
+        if _repeats(np.repeat(np.arange(len(some)), some), field[at:upto]):
+            return True
+        at = upto
+    return False
+
+
+def _repeats(sample: NDArray[np.int64], field: NDArray[Any]) -> bool:
     """Whether a sample, its members being neighbours, has a field twice."""
     same = sample[1:] == sample[:-1]
     if (same & (field[1:] == field[:-1])).any():
@@ -219,7 +324,7 @@ def _repeats(sample: NDArray[np.int64], field: NDArray[np.int64]) -> bool:
     return len(np.unique(pairs)) != len(pairs)
 
 
-def _newest(sample: NDArray[np.int64], field: NDArray[np.int64]) -> NDArray[np.int64]:
+def _newest(sample: NDArray[np.int64], field: NDArray[Any]) -> NDArray[np.int64]:
     """Rows by sample, in their order; of rows with the same sample and field only the last one."""
     pairs = sample * (int(field.max()) + 1) + field
     backwards = pairs[::-1]
@@ -231,8 +336,13 @@ def _newest(sample: NDArray[np.int64], field: NDArray[np.int64]) -> NDArray[np.i
 
 def _narrow(column: NDArray[Any], kind: Any) -> NDArray[Any]:
     """In ``kind`` where all values fit, else in twice its bytes."""
+    return column.astype(_kind_for(column, kind), copy=False)
+
+
+def _kind_for(column: NDArray[Any], kind: Any) -> Any:
+    """``kind`` where all values fit, else the one of twice its bytes."""
     most = int(column.max()) if len(column) else 0
-    return column.astype(kind if most <= np.iinfo(kind).max else {np.uint16: np.uint32, np.uint32: np.uint64}[kind])
+    return kind if most <= np.iinfo(kind).max else {np.uint16: np.uint32, np.uint32: np.uint64}[kind]
 
 
 def _json(value: Any) -> NDArray[np.uint8]:

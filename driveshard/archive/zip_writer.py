@@ -18,6 +18,7 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from struct import Struct
 from types import TracebackType
@@ -95,6 +96,8 @@ class ZipWriter:
         self._member_limit = member_limit
         self._checksums = Checksums(threaded=spare_core)
         self.crcs = array("I")  # of every member
+        # Files are read into these in turns: a block is still hashed while the next one is read.
+        self._blocks = [memoryview(bytearray(_BLOCK)) for _ in range(3)]
         self._buffer = bytearray()  # neither hashed nor written yet
         self._central = bytearray()  # the directory so far, as it goes to the disk
         self._offset = 0  # where the next member begins
@@ -163,13 +166,13 @@ class ZipWriter:
         bytes. Raises OSError when it cannot be read and SourceChanged when the two readings differ; in both cases the
         zip is as it was before the call. Also raises PartTooLarge and TempFull.
         """
-        size, crc = self._read_through(file, lambda block: None)
+        size, crc = self._read_through(file, self._blocks[:1], lambda block: None)
         self._flush()
         undo = self._restore_point()
         self._begin(path, size, crc)
         self._flush()
         try:
-            again = self._read_through(file, self._emit, size)
+            again = self._read_through(file, self._blocks[1:], lambda block: self._emit(block, given=True), size)
             if again != (size, crc):
                 raise SourceChanged(f"{file} changed while it was read.")
         except (OSError, SourceChanged):
@@ -291,11 +294,11 @@ class ZipWriter:
                 raise _disk_trouble(error, self.path) from error
 
     def _read_through(
-        self, file: Path | int, use: Callable[[memoryview], None], expected: int | None = None
+        self, file: Path | int, into: list[memoryview], use: Callable[[memoryview], None], expected: int | None = None
     ) -> tuple[int, int]:
         """Read a file block by block; returns (size, CRC). Stops once it has more than ``expected`` bytes."""
         size = crc = 0
-        for block in _blocks(file):
+        for block in _blocks(file, into):
             if self._check is not None:
                 self._check()
             size += len(block)
@@ -339,8 +342,8 @@ def _zip64_extra(fields: bytes) -> bytes:
     return Struct("<HH").pack(1, len(fields)) + fields if fields else b""
 
 
-def _blocks(file: Path | int) -> Iterator[memoryview]:
-    """The file's bytes; each block is overwritten by the next. A pipe put in its place does not make us hang."""
+def _blocks(file: Path | int, into: list[memoryview]) -> Iterator[memoryview]:
+    """The file's bytes, in the blocks ``into`` by turns. A pipe put in its place does not make us hang."""
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOINHERIT", 0)
     given = isinstance(file, int)
     with open(file, "rb", buffering=0, closefd=not given, opener=lambda name, _: os.open(name, flags)) as source:
@@ -348,8 +351,10 @@ def _blocks(file: Path | int) -> Iterator[memoryview]:
             raise OSError(errno.EINVAL, "not a regular file", str(file))
         if given:
             source.seek(0)
-        block = memoryview(bytearray(_BLOCK))
-        while count := source.readinto(block):
+        for block in cycle(into):
+            count = source.readinto(block)
+            if not count:
+                return
             yield block[:count]
 
 

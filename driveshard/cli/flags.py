@@ -15,7 +15,7 @@ from driveshard.config.options import FLAGS, GROUPS, PUSH, RUN, SETTINGS, Option
 from driveshard.core.paths import path_of
 
 __all__ = ["AnyPath", "Grouped", "common", "examples", "given_flags", "manner", "option", "push_flags"]
-__all__ += ["write_options"]
+__all__ += ["table_flags", "write_options"]
 _PROFILE = "DRIVESHARD_PROFILE"
 _EVERYWHERE = "Everywhere"
 
@@ -108,8 +108,14 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def push_flags(command: Callable[..., Any], table: Iterable[Option] = PUSH) -> Callable[..., Any]:
-    """Adds the options of the table; their values come as they were typed, None when they were not."""
-    for option in reversed((*table, *RUN)):
+    """Adds the options of the table, and those of how a run is watched; their values come as they were typed, None when
+    they were not."""
+    return table_flags(command, (*table, *RUN))
+
+
+def table_flags(command: Callable[..., Any], table: Iterable[Option]) -> Callable[..., Any]:
+    """As ``push_flags``, of the table alone."""
+    for option in reversed(tuple(table)):
         command = click.option(f"--{option.name}", option.field, **_form(option))(command)
     return command
 

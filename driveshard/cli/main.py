@@ -5,7 +5,9 @@ A command's module is imported when it is called for, so that ``--help`` answers
 
 from __future__ import annotations
 
+import atexit
 import errno
+import gc
 import importlib
 import os
 import sys
@@ -20,6 +22,9 @@ from driveshard.cli.flags import common, write_options
 from driveshard.config.home import CONFIG_FILE, home_folder
 from driveshard.core.errors import ConfigError, DriveshardError, Interrupted, TempFull, UsageError
 from driveshard.core.similar import near
+
+# Python looks through all its objects for what is of no use any more before it ends: a tenth of a second for nothing.
+atexit.register(gc.freeze)
 
 _WIDTH = 100
 _ELSEWHERE = "Free some room, or write elsewhere."

@@ -331,6 +331,25 @@ _OF_A_SOURCE = frozenset(("part_size", "part_samples", "include", "exclude", "ch
 DERIVE = tuple(option for option in PUSH if option.field not in _OF_A_SOURCE)
 """Those of ``derive``, whose parts are cut, and whose samples are chosen, where the dataset was made."""
 
+COMPACT_SIZES = (
+    Option("part-size", size, "SIZE", "Size of the large parts (default: as the dataset was cut)", group=WHAT),
+    Option("below", size, "SIZE", "Which parts are small (default: those of less than half of that)", group=WHAT),
+)
+_OF_COMPACT = ("temp", "temp_limit", "max_transfer", "max_duration", "writes_per_second", "wait")
+
+COMPACT = (
+    *(option for option in PUSH if option.field in _OF_COMPACT),
+    Option(
+        "bwlimit",
+        rate,
+        "RATE|TIMETABLE",
+        "Fetch and send together no faster: 2M, or by the time of day '08:00,512K 18:00,10M 23:00,off'",
+        group=HOW_FAST,
+    ),
+    Option("dry-run", switch, "", "Say what would be merged, and change nothing", group=OUTPUT),
+)
+"""Those of ``compact`` beside its sizes: where parts wait and how fast it may go."""
+
 RUN = _table(RunOptions)
 """Those of the command alone."""
 

@@ -17,6 +17,7 @@
     │   └── Busy                    another run holds the dataset
     ├── Mismatch                76  what was stored or fetched is not what it should be
     ├── AuthError               77  log in again
+    │   └── LoanOver                what was lent to a worker has ended: lend it anew
     ├── ConfigError             78  configuration
     │   └── BrokenPicture           an input image of the generator that cannot be decoded
     ├── Refused                 79  Drive said no, for good
@@ -37,12 +38,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from driveshard.core.formatting import error_text
+from driveshard.core.formatting import error_text, shortened
 
 
 class DriveshardError(Exception):
     """Base of all. ``message`` is one sentence for the user, ``advice`` what to do next; ``str(error)``, which is what
-    a traceback shows, has both, and in an f-string the error stands for its message alone.
+    a traceback shows, has both, and in an f-string the error stands for its message alone. Values in them are
+    shortened here, and nowhere else.
 
     Instances survive pickling with all their attributes, so that one raised in a worker process reaches the
     coordinator whole.
@@ -52,9 +54,9 @@ class DriveshardError(Exception):
     advice = ""
 
     def __init__(self, message: str, *, advice: str | None = None, **details: Any) -> None:
-        super().__init__(message)
+        super().__init__(shortened(message))
         if advice is not None:
-            self.advice = advice
+            self.advice = shortened(advice)
         for name, value in details.items():
             setattr(self, name, value)
 
@@ -177,6 +179,12 @@ class AuthError(DriveshardError):
     advice = "Run `driveshard login`."
 
 
+class LoanOver(AuthError):
+    """The access token that a worker elsewhere was lent has ended, or is not taken any more: it gets another one."""
+
+    advice = "Let a part take less than half an hour, or run `driveshard login`; then run the same command again."
+
+
 class ConfigError(DriveshardError):
     exit_code = 78
 
@@ -237,9 +245,11 @@ class IdInUse(Unreachable):
 
 
 class TempLost(DriveshardError):
-    """The spool file is missing or is not what was packed. Mended inside by building the part again."""
+    """The spool file is missing or is not what was packed. Mended inside by building the part again. ``usual`` says
+    that nobody need be told: an earlier run's workers keep nothing."""
 
     exit_code = 73
+    usual = False
     advice = "Something else cleans the temp folder; name another with --temp, then run the same command again."
 
 

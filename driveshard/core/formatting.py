@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import datetime
 
 _LONGEST = 1000  # characters of an error's own words
+_LONG, _HEAD = 400, 80  # characters of a value that is not shown whole, and of what is shown of it
+_VALUES = re.compile(rf"(?<![^\s(])(['\"])(.{{{_LONG},}}?)\1(?![^\s.,;:)])|\S{{{_LONG},}}", re.DOTALL)
 
 
 def error_text(error: BaseException) -> str:
@@ -26,6 +29,19 @@ def shown(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() or one in "\n\t" else one.encode("unicode_escape").decode() for one in text)
+
+
+def shortened(text: str) -> str:
+    """A sentence in which quoted values and words that are very long are cut: what somebody typed, or had in
+    a variable, is not to fill the screen. Only beginnings stay, so that of a secret no end is left."""
+    if len(text) < _LONG:
+        return text
+
+    def cut(match: re.Match[str]) -> str:
+        quote, value = match[1] or "", match[2] or match[0]
+        return f"{quote}{value[:_HEAD]}{quote}... ({len(value):,} characters)"
+
+    return _VALUES.sub(cut, text)
 
 
 def human_size(size: float) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from driveshard.archive.index import BrokenIndex, Index, open_index
 from driveshard.archive.index_builder import path_of, regrouped
 from driveshard.core.errors import Mismatch, SourceMissing
+from driveshard.dataset.coco import FIELD, annotations_in
 from driveshard.dataset.decode import Decode, Decoder, decoder_for
 from driveshard.dataset.members import ONE_READ, Batch, body_of, read_batch, unpacked
 from driveshard.dataset.parts import OpenParts, Parts, pread
@@ -35,7 +36,8 @@ class Dataset:
 
     ``where`` is a directory with parts of driveshard or any zips, or what ``driveshard ls`` takes. ``decode`` is
     ``"pil"``, ``"numpy"`` or a callable for each field or extension; fields come as bytes without it. ``key`` regroups
-    members: ``"trees"``, ``"coco"``, ``"yolo"`` or a callable from a path to (key, field), or to None to leave it out.
+    members: ``"trees"``, ``"coco"``, ``"yolo"`` or a callable from a path to (key, field), or to None to leave it out;
+    with ``"coco"`` an image has its part of ``annotations/instances_*.json`` as the field ``annotations.json``, a list.
     Parts of a link are kept in ``cache`` up to ``cache_limit`` bytes (or text: ``"20GiB"``). With ``check`` every CRC
     is compared.
 
@@ -63,6 +65,7 @@ class Dataset:
         self._order: NDArray[np.int64] | None = None
         self._members, self._file = place.index, place.index_file
         self._samples = self._members if key is None else regrouped(self._members, split_for(key))
+        self._annotations = annotations_in(self._samples.keys()) if key == "coco" else None
         self._set_up(place.parts)
 
     def _set_up(self, parts: Parts) -> None:
@@ -73,7 +76,10 @@ class Dataset:
 
     def _decoders_of(self, index: Index) -> dict[str, Decoder]:
         found = ((field, decoder_for(field, self._decode)) for field in index.fields)
-        return {field: decoder for field, decoder in found if decoder is not None}
+        decoders = {field: decoder for field, decoder in found if decoder is not None}
+        if self._annotations is not None:  # with this, ``_decoded`` is asked
+            decoders[FIELD] = decoder_for(FIELD, self._decode) or bytes
+        return decoders
 
     # -- samples -----------------------------------------------------------------------------------------------------
 
@@ -149,7 +155,7 @@ class Dataset:
     @property
     def fields(self) -> list[str]:
         """The names of all fields that samples of the whole dataset have."""
-        return list(self._samples.fields)
+        return [*self._samples.fields, *([FIELD] if self._annotations is not None else [])]
 
     def select(self, which: str | Callable[[str], object]) -> Dataset:
         """The samples whose key a callable says yes to, or that a glob means by key or by the path of a member.
@@ -167,7 +173,8 @@ class Dataset:
     def raw(self) -> Dataset:
         """The same samples with fields as bytes."""
         view = copy.copy(self)
-        view._decode, view._decoders = None, {}
+        view._decode = None
+        view._decoders = view._decoders_of(view._samples)
         return view
 
     def _view(self, numbers: NDArray[np.int64]) -> Dataset:
@@ -188,6 +195,10 @@ class Dataset:
         return found if order is None else int(order[found])
 
     def _decoded(self, sample: Sample) -> Sample:
+        if self._annotations is not None:
+            mine = self._annotations.of(sample["__key__"], self.read)
+            if mine is not None:
+                sample[FIELD] = mine
         for field, decode in self._decoders.items():
             if field in sample:
                 try:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from driveshard.archive.zip_writer import ZipWriter
 from driveshard.core.errors import SourceMissing, UsageError
 from driveshard.core.model import SampleRange, Selection
 from driveshard.dataset.dataset import Sample
 from driveshard.dataset.decode import Decoder, decoder_for
-from driveshard.dataset.part_samples import PartSamples
+from driveshard.dataset.part_samples import LentSamples, PartSamples
 from driveshard.sources.base import MemberWriter, Packed
 from driveshard.sources.estimate import Meter
 from driveshard.sources.python.foreign import CodeFailed, keep_process, run_foreign
@@ -38,7 +39,7 @@ class DerivedSource:
     kind: ClassVar[str] = "derived"
 
     function: Function
-    samples: PartSamples
+    samples: PartSamples | LentSamples
     batch: int = BATCH
     decode: str | None = None
     unsendable: str | None = None
@@ -55,6 +56,11 @@ class DerivedSource:
             "decode": self.decode,
         }
 
+    def lent(self, *, renew: bool = False) -> DerivedSource:
+        """The same with what a worker elsewhere needs to read the dataset itself; ``renew`` as for ``Shelf.lend``."""
+        assert isinstance(self.samples, PartSamples)
+        return replace(self, samples=self.samples.lent(renew=renew))
+
     def check(self) -> None:
         """Raises SourceMissing when file, module or callable is not there, and UsageError when it cannot be used."""
         keep_process()
@@ -64,6 +70,7 @@ class DerivedSource:
         """As ``CutSource``."""
         from driveshard.upload.plan.parts import GivenPart
 
+        assert isinstance(self.samples, PartSamples)
         rows = zip(self.samples.numbers, self.samples.digests, self.samples.counts(), strict=True)
         return [GivenPart(*row) for row in rows]
 
@@ -89,13 +96,14 @@ class DerivedSource:
         """
         assert isinstance(selection, SampleRange) and selection.stop is not None
         run = PartRun(self.describe(), writer)
+        folder = writer.path.parent if isinstance(writer, ZipWriter) else None  # of the temp folder that was chosen
         for number in range(selection.start, selection.stop):
             if number not in self.samples.numbers:
                 raise SourceMissing(
                     f"part {number} of {self.samples.name} is gone, and what was made of it is to be made again",
                     advice="Derive under another --name.",
                 )
-            for samples in self.samples.batches(self.samples.numbers.index(number), self.batch):
+            for samples in self.samples.batches(self.samples.numbers.index(number), self.batch, folder):
                 self._take(run, samples)
         return run.packed(selection)
 

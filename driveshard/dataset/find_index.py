@@ -14,7 +14,7 @@ from driveshard.archive import manifest as manifests
 from driveshard.archive.directory import BrokenDirectory, Directory, map_directory
 from driveshard.archive.index import BrokenIndex, Index, IndexedPart, open_index, save_index
 from driveshard.archive.index_builder import build_index
-from driveshard.archive.manifest import Manifest
+from driveshard.archive.manifest import Manifest, manifest_in
 from driveshard.core.errors import Mismatch, SourceMissing
 
 
@@ -24,7 +24,7 @@ def parts_in(directory: Path) -> list[IndexedPart]:
     Raises SourceMissing when there are none, Mismatch when a part is not of the size that the manifest gives.
     """
     if (directory / manifests.NAME).is_file():
-        return _described(directory, Manifest.decode((directory / manifests.NAME).read_bytes()))
+        return _described(directory, manifest_in(directory))
     found = sorted(path for path in directory.glob("*.zip") if path.is_file() and not path.name.startswith("."))
     if not found:
         raise SourceMissing(
@@ -67,7 +67,7 @@ def index_in(directory: Path, parts: Sequence[IndexedPart], cache: Path) -> tupl
         found = fitting(place, parts, _newest(directory, parts), hidden)
         if found is not None:
             return found, place
-    built = build_index([(part, _directory(directory, part)) for part in parts], deleted, hidden)
+    built = build_index(((part, _directory(directory, part)) for part in parts), deleted, hidden)
     for place in places:
         with contextlib.suppress(OSError, BrokenIndex):
             keep(built, place)
@@ -79,7 +79,7 @@ def _deleted_in(directory: Path) -> tuple[frozenset[bytes], str]:
     """The paths that are deleted by the manifest there, and what tells them from others."""
     if not (directory / manifests.NAME).is_file():
         return frozenset(), ""
-    manifest = Manifest.decode((directory / manifests.NAME).read_bytes())
+    manifest = manifest_in(directory)
     return manifest.deleted_paths, manifest.hidden
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from urllib.parse import urlsplit
 
 from driveshard.archive import manifest as manifests
-from driveshard.archive.manifest import Manifest, ManifestPart
+from driveshard.archive.manifest import Manifest, ManifestPage, ManifestPart
 from driveshard.archive.zip_reader import DAMAGED, damage_in_words, open_zip
 from driveshard.config.settings import Settings
-from driveshard.core.errors import Mismatch, SourceMissing, UsageError
+from driveshard.core.errors import Mismatch, NotFound, SourceMissing, UsageError
 from driveshard.core.events import Emit
 from driveshard.core.formatting import human_size, shown
 from driveshard.core.model import RemoteFile
@@ -108,7 +109,18 @@ def _on_drive(text: str, settings: Settings, emit: Emit) -> Shelf:
 
 
 def find_manifest(shelf: Shelf, files: list[RemoteFile]) -> Manifest:
-    """The dataset's manifest. Raises SourceMissing when it is not published, Mismatch when it cannot be read."""
+    """The dataset's manifest, whole. Raises SourceMissing when it is not published, Mismatch when it cannot be read."""
+    try:
+        return _manifest(shelf, files)
+    except _PageGone:  # a push may have put others in its place just now, and a manifest that tells of them
+        return _manifest(shelf, shelf.files())
+
+
+class _PageGone(Mismatch):
+    """A page that the manifest lists is not there."""
+
+
+def _manifest(shelf: Shelf, files: list[RemoteFile]) -> Manifest:
     found = [one for one in files if one.name == manifests.NAME]
     if not found:
         raise SourceMissing(
@@ -122,7 +134,30 @@ def find_manifest(shelf: Shelf, files: list[RemoteFile]) -> Manifest:
     size = max(told, len(data))
     if size > _MOST_OF_MANIFEST:
         raise Mismatch(f"{manifests.NAME} has {human_size(size)}, far more than one ever needs")
-    return Manifest.decode(data)
+    return Manifest.decode(data, lambda pages: _fetched(shelf, files, pages))
+
+
+def _fetched(shelf: Shelf, files: list[RemoteFile], pages: Sequence[ManifestPage]) -> Iterator[bytes]:
+    """The pages' bytes, as many at a time as are fetched side by side. As with parts, an id that the folder does not
+    have gives way, in a copy of a folder, to the one file of that name."""
+    ids = {one.id for one in files}
+    names: dict[str, list[str]] = {}
+    for one in files:
+        names.setdefault(one.name, []).append(one.id)
+
+    def read(page: ManifestPage) -> bytes:
+        file_id = shelf.id_of(page)
+        if file_id not in ids and len(names.get(page.name, ())) == 1:
+            file_id = names[page.name][0]
+        try:
+            return shelf.read(file_id, 0, page.size)
+        except (NotFound, FileNotFoundError) as error:
+            told = manifests.missing(page)
+            raise _PageGone(told.message, advice=told.advice) from error
+
+    with ThreadPoolExecutor(shelf.at_once, "pages") as pool:
+        for begin in range(0, len(pages), shelf.at_once):
+            yield from pool.map(read, pages[begin : begin + shelf.at_once])
 
 
 def open_part(shelf: Shelf, part: ManifestPart) -> zipfile.ZipFile:

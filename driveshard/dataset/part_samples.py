@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import pickle
+import socket
 import tempfile
 import threading
 import uuid
@@ -14,18 +15,21 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from driveshard.archive.directory import map_directory
 from driveshard.archive.index import COLUMNS
-from driveshard.core.errors import Mismatch
+from driveshard.core.errors import Mismatch, TempFull
 from driveshard.dataset.dataset import Dataset, Sample
 from driveshard.dataset.members import Batch, grouped, unpacked
 from driveshard.dataset.part_stream import PartStream, Read
-from driveshard.dataset.parts import ADVICE, LocalParts, OpenParts
+from driveshard.dataset.parts import ADVICE, LocalParts, OpenParts, Place
+
+if TYPE_CHECKING:
+    from driveshard.dataset.abroad import Way
 
 _READERS = 8  # threads that read ahead, once several parts are gone through at a time
 _FAR = 64 * 1024 * 1024  # bytes over which a sample may be scattered before its part is not read in one go
@@ -39,6 +43,8 @@ class PartSamples:
     is elsewhere the sha256 of all of it. Picklable: a process keeps the last one that it was sent.
     """
 
+    _dataset: Any  # a Dataset, or a Place
+
     def __init__(self, where: str) -> None:
         self._dataset = Dataset(where)
         self.name, self.numbers = _described(self._dataset)
@@ -46,6 +52,12 @@ class PartSamples:
         if self._local:
             rows = enumerate(self.digests)
             self.digests = [digest or _digest(self._parts.fetch(at)) for at, digest in rows]
+
+    def lent(self, *, renew: bool = False) -> LentSamples:
+        """To be sent at once to a worker that has neither this machine's login nor its cache. Raises what renewing the
+        login does."""
+        way = self._parts.directory.absolute() if self._local else self._parts.reader.lent(renew=renew).what
+        return LentSamples(self.name, self._token, way, self._fingerprint)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (self._token, self._pickled)
@@ -62,11 +74,22 @@ class PartSamples:
     def _parts(self) -> Any:
         return self._dataset.parts
 
+    @cached_property
+    def _fingerprint(self) -> str:
+        """Of its parts, in their order."""
+        rows = ((part.name, part.size, part.sha256) for part in self._parts.parts)
+        return hashlib.sha256(repr([*rows, self._dataset.index.hidden]).encode()).hexdigest()
+
     @property
     def _local(self) -> bool:
         """Whether its parts are files here; else they are ``CachedParts``, which are only asked where they come from:
         who needs no link need not load what reads one."""
         return isinstance(self._parts, LocalParts)
+
+    @property
+    def _ends(self) -> bool:
+        """Whether what was lent may end before all that is made of a part is made."""
+        return not self._local and getattr(self._parts.reader.what, "ends", False)
 
     @cached_property
     def _opened(self) -> OpenParts:
@@ -93,18 +116,19 @@ class PartSamples:
         found: list[int] = np.bincount(self._newest, minlength=len(self.numbers)).tolist()
         return found
 
-    def batches(self, at: int, size: int) -> Iterator[list[Sample]]:
-        """The samples of the ``at``-th part, ``size`` at a time, in the order in which they lie.
+    def batches(self, at: int, size: int, folder: Path | None = None) -> Iterator[list[Sample]]:
+        """The samples of the ``at``-th part, ``size`` at a time, in the order in which they lie. A part that has to be
+        copied for that is copied into ``folder``, the system's own when there is none, and gone at the end.
 
-        Raises Mismatch when they are not what they should be, perhaps only once all were given.
+        Raises Mismatch when they are not what they should be, perhaps only once all were given; TempFull.
         """
         with self._damage_told():
             order = self._order(at)
         part = self._parts.parts[at]
-        near = order.reach <= _FAR
+        near = order.reach <= _FAR and not self._ends
         with ExitStack() as stack:
             stream = stack.enter_context(PartStream(part.name, self._reader(at), part.size, self._pool))
-            take = stream.take if near else self._anywhere(stack, stream, at)
+            take = stream.take if near else self._anywhere(stack, stream, at, folder)
             for begin in range(0, len(order.samples), size):
                 if near:
                     stream.let_go(int(order.begins[begin]))
@@ -153,15 +177,20 @@ class PartSamples:
     def _reader(self, at: int) -> Read:
         return self._opened.open(at).read if self._local else partial(_exactly, self._parts, at)
 
-    def _anywhere(self, stack: ExitStack, stream: PartStream, at: int) -> Read:
-        """For a part whose samples are scattered all over it: the file itself, or a copy of it, proved."""
+    def _anywhere(self, stack: ExitStack, stream: PartStream, at: int, folder: Path | None) -> Read:
+        """For a part whose samples are scattered all over it, or that cannot be read for long: the file itself, or a
+        copy of it, proved."""
         part = self._parts.parts[at]
         if self._pool is None:
             return self._reader(at)
-        file = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+        with _room_told(part.name, folder):
+            file = stack.enter_context(tempfile.TemporaryFile(dir=folder))  # noqa: SIM115
         for begin in range(0, part.size, _BLOCK):
             stream.let_go(begin)
-            file.write(stream.take(begin, min(_BLOCK, part.size - begin)))
+            data = stream.take(begin, min(_BLOCK, part.size - begin))
+            with _room_told(part.name, folder):
+                file.write(data)
+                file.flush()
         stream.prove(part.sha256)
 
         def read(begin: int, length: int) -> bytes:
@@ -179,6 +208,16 @@ class PartSamples:
             raise Mismatch(f"the index of {self.name} is damaged", advice="Delete its index.npz.") from error
 
 
+@contextmanager
+def _room_told(name: str, folder: Path | None) -> Iterator[None]:
+    """What the disk refuses, as a TempFull."""
+    try:
+        yield
+    except OSError as error:
+        place = f"{folder or tempfile.gettempdir()} on {socket.gethostname()}"
+        raise TempFull(f"{name} cannot be copied to {place}: {error.strerror or error}") from error
+
+
 @dataclass(frozen=True, slots=True)
 class _Order:
     """Samples in the order in which they lie in a part, and where each one begins and ends there."""
@@ -191,6 +230,53 @@ class _Order:
     def reach(self) -> int:
         """Bytes over which the most scattered one reaches."""
         return int((self.ends - self.begins).max()) if len(self.samples) else 0
+
+
+@dataclass(frozen=True, slots=True)
+class LentSamples:
+    """The same samples for a worker elsewhere, which opens the dataset by itself when it first needs it: a directory
+    that it sees, or by the way that it was lent. On its way there it is unpickled by others, who do not.
+
+    Opening raises ConfigError for what the worker does not see, Mismatch when it finds other parts."""
+
+    name: str
+    token: str
+    way: Way
+    fingerprint: str
+
+    @property
+    def numbers(self) -> list[int]:
+        return self._opened().numbers
+
+    def counts(self) -> list[int]:
+        """As ``PartSamples``, like all of these."""
+        return self._opened().counts()
+
+    def batches(self, at: int, size: int, folder: Path | None = None) -> Iterator[list[Sample]]:
+        return self._opened().batches(at, size, folder)
+
+    def few(self, at: int, count: int) -> list[Sample]:
+        return self._opened().few(at, count)
+
+    def _opened(self) -> PartSamples:
+        from driveshard.dataset.abroad import place_by, renew
+
+        with _restoring:
+            found = _kept.get(self.token)
+            if found is not None:
+                renew(found._dataset, self.way)
+                return found
+            found = PartSamples.__new__(PartSamples)
+            found._dataset = place_by(self.way)
+            found.name, found.numbers = _described(found._dataset)
+            if found._fingerprint != self.fingerprint:
+                raise Mismatch(
+                    f"{found.name} is not the same on {socket.gethostname()}, or changed while it was read",
+                    advice="Run the same command again.",
+                )
+            _kept.clear()
+            _kept[self.token] = found
+            return found
 
 
 _kept: dict[str, PartSamples] = {}
@@ -217,15 +303,15 @@ def _exactly(parts: Any, at: int, begin: int, length: int) -> bytes:
     return data
 
 
-def _described(dataset: Dataset) -> tuple[str, list[int]]:
+def _described(dataset: Dataset | Place) -> tuple[str, list[int]]:
     """The dataset's name, and its parts' numbers; without a manifest they are counted."""
     parts: Any = dataset.parts
     if not isinstance(parts, LocalParts):
         return dataset.name, [part.number for part in parts.manifest_parts]
-    from driveshard.archive import manifest as manifests
+    from driveshard.archive.manifest import manifest_in
 
     with contextlib.suppress(FileNotFoundError):
-        manifest = manifests.Manifest.decode((parts.directory / manifests.NAME).read_bytes())
+        manifest = manifest_in(parts.directory)
         numbers = {part.name: part.number for part in manifest.parts}
         return manifest.name, [numbers[part.name] for part in parts.parts]
     return parts.directory.name, list(range(len(parts.parts)))

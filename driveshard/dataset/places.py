@@ -10,19 +10,25 @@ from driveshard.config.settings import home_folder
 from driveshard.core.errors import SourceMissing
 from driveshard.core.units import parse_size
 from driveshard.dataset.find_index import index_in, parts_in
-from driveshard.dataset.link import open_link
+from driveshard.dataset.link import OnBytes, open_link
 from driveshard.dataset.parts import LocalParts, Place
 
 
-def open_place(where: str, cache: str | os.PathLike[str] | None, limit: int | str | None) -> Place:
-    """The place that ``where`` means. Raises SourceMissing, Mismatch, and what the way to a link raises."""
+def open_place(
+    where: str,
+    cache: str | os.PathLike[str] | None,
+    limit: int | str | None,
+    on_bytes: OnBytes = lambda *_: None,
+) -> Place:
+    """The place that ``where`` means; ``on_bytes`` is told of an index that is fetched. Raises SourceMissing, Mismatch,
+    and what the way to a link raises."""
     kept = Path(cache).expanduser() if cache is not None else home_folder(os.environ) / "cache"
     directory = Path(where.removeprefix("file:")).expanduser().absolute()
     if directory.is_dir() and (where.startswith("file:") or _holds_parts(directory)):
         parts = parts_in(directory)
         return Place(directory.name, LocalParts(directory.absolute(), parts), *index_in(directory, parts, kept))
     try:
-        return open_link(where, kept, parse_size(limit) if isinstance(limit, str) else limit)
+        return open_link(where, kept, parse_size(limit) if isinstance(limit, str) else limit, on_bytes)
     except SourceMissing:
         if directory.is_dir():
             parts_in(directory)  # says what is missing there

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from driveshard.archive import manifest as manifests
-from driveshard.archive.manifest import Manifest, ManifestPart
+from driveshard.archive.manifest import Manifest, ManifestPart, manifest_in
 from driveshard.archive.zip_reader import member_path
 from driveshard.config.settings import Settings, settings_from
 from driveshard.core.errors import (
@@ -320,7 +320,8 @@ class _Pull:
     # -- the end -------------------------------------------------------------------------------------------------
 
     def _publish(self, here: set[int]) -> None:
-        """Write the manifest of the parts that are here, last: from now on the directory is a dataset."""
+        """Write the manifest of the parts that are here, last: from now on the directory is a dataset. It is one file,
+        however many they are: a disk writes it in a moment."""
         if self._manifest is None:
             return
         data = of_parts(self._manifest, here).encode()
@@ -333,17 +334,17 @@ class _Pull:
                 stream.write(data)
                 stream.flush()
                 os.fsync(stream.fileno())
-            self._remove_replaced(path)
+            self._remove_replaced()
             os.replace(temp, path)
             sync_directory(self._directory)
         except OSError as error:
             raise unwritable(self._directory, error) from error
 
-    def _remove_replaced(self, path: Path) -> None:
+    def _remove_replaced(self) -> None:
         """Remove the parts that the manifest written by an earlier pull tells of and the dataset has no more. It is
         still there, so that a pull after a kill knows of them, too."""
         try:
-            before = Manifest.decode(path.read_bytes())
+            before = manifest_in(self._directory)
         except (FileNotFoundError, Mismatch):
             return
         assert self._manifest is not None

@@ -16,7 +16,8 @@ def split_for(key: str | Split) -> Split:
 
     ``trees`` takes members of parallel folders together: ``fg_bg/x.jpg`` and ``fg_bg_mask/x_mask.jpg`` are the fields
     ``fg_bg.jpg`` and ``fg_bg_mask.jpg`` of the sample ``x``. ``yolo`` does the same for ``images`` and ``labels``
-    anywhere in a path, ``coco`` leaves the pictures as they are and each annotation file a sample of its own.
+    anywhere in a path, ``coco`` leaves the pictures as they are and each annotation file a sample of its own; of
+    those called ``instances_*`` a ``Dataset`` gives each picture its own annotations, too.
     """
     if callable(key):
         return key

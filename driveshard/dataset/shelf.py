@@ -4,22 +4,37 @@ without a login, or on this machine."""
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from urllib.request import url2pathname
 
 from driveshard.archive import manifest as manifests
-from driveshard.archive.manifest import ManifestPart
-from driveshard.core.errors import NotFound, SourceMissing
+from driveshard.archive.manifest import ManifestPage, ManifestPart
+from driveshard.core.errors import ConfigError, NotFound, SourceMissing
+from driveshard.core.events import ignore
 from driveshard.core.model import RemoteFile
 from driveshard.storage.base import Destination, folder_gone
 from driveshard.storage.drive.links import Link
 from driveshard.storage.retry import Retry
 
 if TYPE_CHECKING:  # Google's client takes a third of a second to load
+    from driveshard.storage.drive.loan import DriveLoan
     from driveshard.storage.drive.site import Site
 
 _BLOCK = 1024 * 1024  # bytes in memory at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Lent:
+    """The way to a shelf for a process that has neither this machine's login nor its ledgers. Picklable; ``open`` takes
+    the settings over there. ``ends`` says that it is good for an hour at most."""
+
+    open: Callable[[Any], Shelf] = field(repr=False)
+    ends: bool = False
 
 
 class Shelf(Protocol):
@@ -49,8 +64,8 @@ class Shelf(Protocol):
     def inside(self, folder: RemoteFile) -> list[RemoteFile]:
         """All that is in one of the folders there."""
 
-    def id_of(self, part: ManifestPart) -> str:
-        """What ``read`` knows the part by."""
+    def id_of(self, part: ManifestPart | ManifestPage) -> str:
+        """What ``read`` knows the part, or the page, by."""
 
     @property
     def at_once(self) -> int:
@@ -59,6 +74,10 @@ class Shelf(Protocol):
     @property
     def way(self) -> str:
         """How it is read and why, for the user; empty when there is nothing to say."""
+
+    def lend(self, *, renew: bool = False) -> Lent:
+        """The way to it for a worker elsewhere, with an access token where one is needed, good for half an hour at
+        least; another one with ``renew``."""
 
     def abort(self) -> None:
         """Break all requests under way."""
@@ -152,8 +171,16 @@ class FolderShelf:
     def inside(self, folder: RemoteFile) -> list[RemoteFile]:
         return self._retry.call(lambda: self._destination.children(folder.id), doing="listing a folder")
 
-    def id_of(self, part: ManifestPart) -> str:
+    def id_of(self, part: ManifestPart | ManifestPage) -> str:
         return part.id
+
+    def lend(self, *, renew: bool = False) -> Lent:
+        lend = getattr(self._destination, "lend_reading", None)
+        if lend is None:  # a folder on a disk
+            there = self._destination.get(self._folder_id)
+            return DirectoryShelf(Path(url2pathname((there.link or "").removeprefix("file:")))).lend()
+        loan: DriveLoan = self._retry.call(partial(lend, renew=renew), doing="lending the login")
+        return Lent(partial(_lent_folder, loan, self._folder_id), ends=loan.token is not None)
 
     def abort(self) -> None:
         getattr(self._destination, "abort", lambda: None)()
@@ -212,8 +239,11 @@ class SiteShelf:
         link = self._site.link_to(folder.id)
         return self._retry.call(lambda: self._site.files(link), doing="listing a folder")
 
-    def id_of(self, part: ManifestPart) -> str:
+    def id_of(self, part: ManifestPart | ManifestPage) -> str:
         return part.id
+
+    def lend(self, *, renew: bool = False) -> Lent:
+        return Lent(partial(_lent_site, self._site.base_url, self._folder, self._site.keys))
 
     def abort(self) -> None:
         self._site.abort()
@@ -296,14 +326,50 @@ class DirectoryShelf:
             raise _unreadable(self.directory / folder.id, error) from error
         return found
 
-    def id_of(self, part: ManifestPart) -> str:
+    def id_of(self, part: ManifestPart | ManifestPage) -> str:
         return part.name
+
+    def lend(self, *, renew: bool = False) -> Lent:
+        return Lent(partial(_seen_directory, self.directory.absolute()))
 
     def abort(self) -> None:
         """Nothing is under way for long."""
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def require_seen(path: Path, size: int | None = None) -> None:
+    """For a worker elsewhere. Raises ConfigError when it does not see a file or folder of a dataset that lies on a
+    disk, or sees one of another size in bytes."""
+    where = f"The worker on {socket.gethostname()}"
+    advice = "Put the dataset on a disk that all workers see under that path, or give its link."
+    try:
+        found = path.stat().st_size
+    except OSError as error:
+        raise ConfigError(f"{where} does not see {path}.", advice=advice) from error
+    if size is not None and size != found:
+        raise ConfigError(f"{where} sees another file as {path}.", advice=advice)
+
+
+def _lent_folder(loan: DriveLoan, folder_id: str, settings: Any) -> Shelf:
+    from driveshard.storage.drive.lent import lent_drive
+
+    return FolderShelf(lent_drive(loan, settings), folder_id, Retry(settings.clock, settings.patience, ignore))
+
+
+def _lent_site(base_url: str | None, folder: Link, keys: Mapping[str, str], settings: Any) -> Shelf:
+    from driveshard.storage.drive.site import Site
+
+    site = Site(base_url, settings.clock, timeout=settings.timeout)
+    for file_id, key in keys.items():
+        site.show_key(file_id, key)
+    return SiteShelf(site, folder, Retry(settings.clock, settings.patience, ignore))
+
+
+def _seen_directory(directory: Path, _: Any) -> Shelf:
+    require_seen(directory)
+    return DirectoryShelf(directory)
 
 
 def _unreadable(path: Path, error: OSError) -> SourceMissing:

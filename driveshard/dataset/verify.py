@@ -100,7 +100,8 @@ def _strays(manifest: Manifest, files: list[RemoteFile], shelf: Shelf) -> Iterat
         named.setdefault(one.name, []).append(one)
     for name, those in sorted(named.items()):
         stray = name not in known and ours.fullmatch(name) is not None
-        if stray or (len(those) > 1 and (name in known or name in _SINGLE)):
+        once = name in known or name in _SINGLE or manifests.is_page(name)
+        if stray or (len(those) > 1 and once):
             count = sum(shelf.find(one.id, name) is not None for one in those)
             if stray and count:
                 yield shown(f"{name} is not in the manifest")

@@ -119,6 +119,24 @@ class Destination(Protocol):
         ``before_write`` waits for the turn of each. Returns who may read now. Raises ShareRefused."""
 
 
+class Opened(Protocol):
+    """What another machine sends with."""
+
+    def send(self, session: UploadSession, offset: int, data: Piece, size: int) -> Progress:
+        """As ``Destination.send``."""
+
+    def close(self) -> None:
+        """Close all connections."""
+
+
+class Sender(Protocol):
+    """Puts bytes into sessions from another machine, on behalf of the destination that began them. Can be pickled, and
+    compared."""
+
+    def open(self) -> Opened:
+        """Ready to send."""
+
+
 def folder_gone(name: str, place: Destination, *, trashed: bool) -> NotFound:
     """What is said when the folder of the dataset ``name`` is not found: whose it was, and what to do. A destination
     knows no more of it than an id."""

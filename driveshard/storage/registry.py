@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from driveshard.core.errors import UsageError
 from driveshard.core.paths import path_of
 from driveshard.core.similar import near
-from driveshard.storage.base import Destination
+from driveshard.storage.base import Destination, Sender
 
 
 def split_where(where: str) -> tuple[str, str]:
@@ -56,3 +58,14 @@ def open_destination(where: str, settings: Any) -> Destination:
 
     drive: Destination = open_drive(rest, settings)
     return drive
+
+
+def lender(destination: Destination) -> Callable[[], Sender] | None:
+    """What lends a login for one request that a worker elsewhere makes for us; raises as a request does. None for a
+    place that has none to lend: a folder, which is sent to from here."""
+    client = getattr(destination, "client", None)
+    if client is None:
+        return None
+    from driveshard.storage.drive.lent import lend
+
+    return partial(lend, client)

@@ -8,13 +8,15 @@ own, from which the next run goes on. After it any run, a push too, does what is
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from driveshard.config.settings import MIB, PushOptions, Settings
+from driveshard.config.options import COMPACT, COMPACT_SIZES, read_environment
+from driveshard.config.settings import MIB, PushOptions, Settings, only, push_options, read_settings
 from driveshard.core.errors import ComeBackLater, NotFound, SourceMissing, UsageError
 from driveshard.core.events import Doing, Emit, Published
 from driveshard.core.formatting import plural
@@ -73,6 +75,28 @@ class Sizes:
 
     part_size: int | None = None
     below: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Merging:
+    """One compaction, ready to run: what the command and ``driveshard.compact`` share."""
+
+    name: str
+    sizes: Sizes
+    options: PushOptions
+    settings: Settings
+
+    def run(self, emit: Emit) -> Compacted:
+        """As ``compact``."""
+        return compact(self.name, self.sizes, self.options, self.settings, emit)
+
+
+def prepare(name: str, given: Mapping[str, Any]) -> Merging:
+    """Read config file and environment. ``given`` are sizes and options of ``COMPACT``, parsed, by field name. Raises
+    ConfigError."""
+    settings, config = read_settings()
+    sizes = Sizes(**(read_environment(os.environ, COMPACT_SIZES) | only(COMPACT_SIZES, given)))
+    return Merging(name, sizes, push_options(name, only(COMPACT, given), {}, config, os.environ), settings)
 
 
 def compact(name: str, sizes: Sizes, options: PushOptions, settings: Settings, emit: Emit) -> Compacted:

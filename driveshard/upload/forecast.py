@@ -12,23 +12,28 @@ from typing import Any
 
 from driveshard.core.formatting import human_seconds, human_size, plural
 from driveshard.storage.rate_limits import DRIVE_BYTES_A_DAY, DRIVE_UNITS_A_MINUTE, UNITS
+from driveshard.upload.lease import LIFE
 from driveshard.upload.send.request_size import RequestSizer
 
 FOLDER_ITEMS = 500_000
 _USUAL_RATE = 20e6  # bytes a second
 _UNIT = 256 * 1024
 _PAGE = 1000  # files in a page of a list
-_BESIDE = 4  # the folder, manifest, card and preview
-_LOOKS = 12  # whose Drive, ids, what the folder holds, before and after
+_FILES_BESIDE = 4  # manifest, card, preview and index
+_BESIDE = _FILES_BESIDE + 2  # the folder, made or claimed, and the claim let go
+_LOOKS = 4  # the folder, who may read it, and ids for what is beside the parts
+_IDS = 10  # reserved by one request
+_PLACES = 24  # that samples for the preview are looked for in
+_NEAR = 320 * 1024  # bytes between two of them that are read as one
 _DAY = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """``writes`` are requests that make a file; ``temp`` is the most bytes in the temp folder; ``seconds`` is how long
-    the push takes, None when the line's rate is not known; ``days`` is how many days of Drive's daily cap it fills;
-    ``limits`` are sentences on what will be hit; ``storage_left`` is the account's room before the push in bytes, None
-    where it was not told or has no limit."""
+    """``writes`` are requests that make or change a file, the claim on the folder among them; ``temp`` is the most
+    bytes in the temp folder; ``seconds`` is how long the push takes, None when the line's rate is not known; ``days``
+    is how many days of Drive's daily cap it fills; ``limits`` are sentences on what will be hit; ``storage_left`` is
+    the account's room before the push in bytes, None where it was not told or has no limit."""
 
     parts: int
     bytes: int
@@ -48,7 +53,7 @@ class Forecast:
         """For people."""
         units = f"{self.quota_units:,} quota units (Drive takes {DRIVE_UNITS_A_MINUTE:,} a minute)"
         lines = [
-            f"  requests   about {self.requests:,}, {self.writes:,} of them make a file; {units}",
+            f"  requests   about {self.requests:,}, {self.writes:,} of them writes; {units}",
             f"  temp disk  at most {human_size(self.temp)}",
             f"  daily cap  {self._days()} of the {human_size(DRIVE_BYTES_A_DAY)} that Drive takes a day",
         ]
@@ -77,17 +82,21 @@ def forecast(
     """For ``parts`` new parts of ``total`` bytes together, ``uploads`` of them side by side."""
     size = total // parts if parts else 0
     bodies = parts * requests_of(size, bytes_a_second)
-    writes = parts + _BESIDE if parts else 0
-    lists = 2 * (1 + parts // _PAGE)
-    requests = bodies + writes + lists + _LOOKS
-    units = (bodies + writes) * UNITS["write"] + lists * UNITS["list"] + _LOOKS * UNITS["read"]
     seconds = None
     if bytes_a_second is not None:
         pace = Pace(writes_per_second, bytes_a_second, uploads)
         seconds = max(seconds_by(parts, total, pace).values(), default=0.0)
+    # The claim on the folder is written again when half of its life is over.
+    writes = parts + _BESIDE + int((seconds or 0.0) // (LIFE / 2)) if parts else 0
+    lists = 2 * (1 + parts // _PAGE)
+    looks = _LOOKS + parts // _IDS
+    places = min(_PLACES, max(parts, total // _NEAR))
+    requests = bodies + writes + lists + looks + places
+    costs = {"write": bodies + writes, "list": lists, "read": looks, "download": places}
+    units = sum(count * UNITS[kind] for kind, count in costs.items())
     days = total / DRIVE_BYTES_A_DAY
     limits = []
-    if parts + _BESIDE > FOLDER_ITEMS:
+    if parts + _FILES_BESIDE > FOLDER_ITEMS:
         limits.append(f"a folder holds {FOLDER_ITEMS:,} items; make parts larger (--part-size)")
     if days > 1:
         limits.append("a run ends at the daily cap with exit code 75; the same command goes on the next day")

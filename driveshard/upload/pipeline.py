@@ -19,7 +19,6 @@ from contextlib import contextmanager
 
 from driveshard.core.errors import Interrupted, TempLost, WorkersKilled
 from driveshard.core.events import Notice, PartDropped, PartPacked, Planned, SourceFailed
-from driveshard.core.files import md5_of
 from driveshard.core.formatting import error_text
 from driveshard.core.model import Failure, FileList, Part, PartState
 from driveshard.sources.base import Source
@@ -255,7 +254,8 @@ class Pipeline:
         """The line is idle until the first part is packed. A folder's files are packed faster than a line takes them,
         so the first of them has all cores and the whole disk; what a generator makes would only be later for it."""
         try:
-            if not isinstance(self._source, FolderSource) or self._spool.left is not None:
+            alone = isinstance(self._source, FolderSource) and self._spool.near and self._spool.left is None
+            if not alone:
                 self._line_served.set()
             self._pack(self.to_pack.get())
         finally:
@@ -332,22 +332,24 @@ class Pipeline:
 
     def _upload(self, number: int) -> None:
         part = self._ledger.part(number)
-        path = self._spool.path(part.file_name)
         if number in self._unproved:
             self._unproved.discard(number)
-            if md5_of(path) != part.md5:
-                path.unlink(missing_ok=True)
-        if not path.exists() and self._uploader.settle(part):
+            if not self._spool.is_intact(number, part.file_name, part.md5):
+                self._spool.path(part.file_name).unlink(missing_ok=True)
+        if not self._spool.holds(number, part.file_name) and self._uploader.settle(part):
             return
         self._uploader.upload(number)
 
     def _rebuild(self, number: int, lost: TempLost) -> None:
         """Send a part back to the packers because its file is gone."""
+        if self.error is not None:
+            raise lost
         with self._lock:
             count = self._rebuilds[number] = self._rebuilds.get(number, 0) + 1
         if count > _MOST_REBUILDS:
             raise lost
-        self._emit(Notice(f"{lost}; it is built again"))
+        if not lost.usual:
+            self._emit(Notice(f"{lost}; it is built again"))
         self._spool.release(number, self._ledger.part(number).file_name)
         self.to_pack.put_first(number)
 

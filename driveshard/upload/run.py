@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 from driveshard.config.settings import PushOptions, Settings
 from driveshard.core.errors import (
@@ -26,12 +27,12 @@ from driveshard.core.formatting import plural
 from driveshard.core.model import Failure
 from driveshard.sources.base import Source
 from driveshard.storage.base import Destination
-from driveshard.storage.registry import open_destination
+from driveshard.storage.registry import lender, open_destination
 from driveshard.storage.retry import Retry
 from driveshard.upload.bottleneck import held_back_by
+from driveshard.upload.dataset_folder.ahead import Ahead
 from driveshard.upload.dataset_folder.find_or_create import DatasetFolder, Traces
-from driveshard.upload.dataset_folder.index_ahead import IndexAhead
-from driveshard.upload.dataset_folder.publish import Publisher, Sha256s, manifest_of
+from driveshard.upload.dataset_folder.publish import Publisher, manifest_of
 from driveshard.upload.dataset_folder.reconcile import Reconciler
 from driveshard.upload.dataset_folder.retiring import retire_unseen, trash_retired
 from driveshard.upload.dataset_folder.settling import sentences, settle
@@ -42,17 +43,20 @@ from driveshard.upload.ledger.opening import open_ledger
 from driveshard.upload.ledger.reader import read_record
 from driveshard.upload.naming import dataset_name, ledger_path, ledger_stem
 from driveshard.upload.pace import throttle_for
-from driveshard.upload.pack.engine import open_engine, workers_of
+from driveshard.upload.pack.engine import Engine, by_dask, open_engine, workers_of
 from driveshard.upload.pipeline import Pipeline
 from driveshard.upload.plan.base import Cut, Differences
 from driveshard.upload.plan.parts import CutSource
-from driveshard.upload.plan.registry import planner_for
+from driveshard.upload.plan.registry import goes_once, planner_for
 from driveshard.upload.result import PushResult
-from driveshard.upload.same_source import check_same_source, where_is, without_own
+from driveshard.upload.same_source import anchored, check_same_source, where_is, without_own
 from driveshard.upload.send.uploader import Address, Uploader
 from driveshard.upload.side_by_side import Later
 from driveshard.upload.spool import Spool, spool_directory
 from driveshard.upload.surroundings import Surroundings
+
+if TYPE_CHECKING:  # needs what is only installed for a cluster
+    from driveshard.upload.far.yard import Yard
 
 _PASSING = (Interrupted, Unreachable, ComeBackLater, Defect)  # after these the same push goes on, as it is
 _PARTS_IN_TEMP = 2  # beyond those being packed and uploaded
@@ -124,6 +128,7 @@ class Run:
         self.retry = Retry(self.clock, settings.patience, emit)
         self.stem = ledger_stem(name, destination.identity)
         self._readers: Later[str | None] | None = None
+        self._yard = self._find_yard()
 
     def run(self) -> None:
         """Everything from the lock to the link."""
@@ -149,8 +154,10 @@ class Run:
                 check_same_source(ledger, self.name, self.source)
                 with _noted(ledger):
                     place = self._place(around, spool)
-                    with _folder_first(place):
-                        self._fill(around, spool, place)
+                    with _folder_first(place), self._engine(spool) as engine:
+                        if ledger.is_new and self.options.engine == "processes":
+                            engine.warm_up()  # beside the first answers: a first push has parts to pack for certain
+                        self._fill(around, spool, place, engine)
             finally:
                 settled = around.settle()
                 lease.release()
@@ -165,7 +172,22 @@ class Run:
         directory = spool_directory(options.temp, self.settings.spools, self.stem)
         # Of parts that are cut elsewhere nobody chose the size: one for each worker, and one on its way.
         parts = max(_FEW_PARTS, workers + 1) if isinstance(self.source, CutSource) else None
-        return Spool(directory, limit, self.clock, elastic=options.temp_limit is None, parts=parts)
+        elastic = options.temp_limit is None
+        if (yard := self._yard) is not None:
+            from driveshard.upload.far.spool import FarSpool
+
+            return FarSpool(yard, directory, limit, self.clock, elastic=elastic, parts=parts)
+        return Spool(directory, limit, self.clock, elastic=elastic, parts=parts)
+
+    def _find_yard(self) -> Yard | None:
+        """Where parts stay with the workers of a cluster, and are sent from there: not where a source can be gone
+        through only once, or the destination is a folder."""
+        if not by_dask(self.options.engine) or goes_once(self.source):
+            return None
+        from driveshard.upload.far.yard import Yard
+
+        lend = lender(self.destination)
+        return Yard(lend, self.clock) if lend is not None else None
 
     # -- the folder ----------------------------------------------------------------------------------------------
 
@@ -202,7 +224,17 @@ class Run:
 
     # -- the parts -----------------------------------------------------------------------------------------------
 
-    def _fill(self, around: Surroundings, spool: Spool, place: DatasetFolder) -> None:
+    def _engine(self, spool: Spool) -> Engine:
+        return open_engine(
+            "serial" if goes_once(self.source) else self.options.engine,
+            self.workers,
+            tell=lambda text: self.emit(Notice(text)),
+            away=[folder for folder in (getattr(self.source, "root", None), spool.directory) if folder],
+            spool=spool.directory,
+            yard=self._yard,
+        )
+
+    def _fill(self, around: Surroundings, spool: Spool, place: DatasetFolder, engine: Engine) -> None:
         """Packing waits for Drive only where a lost ledger may have to be found again, or parts may have vanished: the
         folder of a first push is made while its first part is built."""
         ledger = around.ledger
@@ -219,17 +251,20 @@ class Run:
         parts_done, bytes_done = ledger.released_totals()
         begins = Started(self.name, self.source.describe(), self.destination.describe(), parts_done, bytes_done)
         self.emit(replace(begins, files_done=ledger.released_files(), temp=str(spool.directory)))
-        index = IndexAhead(around, address.result)
-        heads = self._run_pipeline(around, spool, address.result, index)
+        uploader = Uploader(around, address.result, spool)
+        if self.options.words is not None:
+            ledger.note(words=asdict(self.options.words))
+        ahead = Ahead(around, address.result, uploader, self._readers_in_the_end(ledger))
+        self._run_pipeline(around, engine, uploader, ahead)
         folder_id = address.result().folder_id
         if ledger.totals().parts == 0:
             raise _nothing(self.source, self.result.failed)
         self.emit(Doing("writing card, preview and manifest"))
-        self._finish(around, Publisher(around, folder_id, heads), reconciler, index.parts())
+        self._finish(around, Publisher(around, folder_id, uploader.at_hand), reconciler, ahead)
         spool.remove_if_empty()
         self.emit(Published(self.result.link))
 
-    def _finish(self, around: Surroundings, publisher: Publisher, reconciler: Reconciler, indexed: Sha256s) -> None:
+    def _finish(self, around: Surroundings, publisher: Publisher, reconciler: Reconciler, ahead: Ahead) -> None:
         """Once all parts are proved: look at the folder again, publish, share, side by side: a part that somebody took
         away meanwhile ends this run, and the next one publishes anew."""
         ledger, sent = around.ledger, around.throttle.sent
@@ -242,11 +277,8 @@ class Run:
         if sent:
             for line in sentences(ledger):
                 self.emit(Notice(line))
-        if self.options.words is not None:
-            ledger.note(words=asdict(self.options.words))
-        manifest = manifest_of(ledger)
-        expected = self.options.share or ledger.get("shared") or "nobody"
-        published = around.later(lambda: publisher.publish(manifest, expected, indexed))
+        manifest, readers = manifest_of(ledger), self._readers_in_the_end(ledger)
+        published = around.later(lambda: publisher.publish(manifest, readers, ahead.written))
         if sent:
             reconciler.reconcile(ledger.get("folder_id"), ledger.get("job"))
             if ledger.parts(unfinished=True):
@@ -257,6 +289,9 @@ class Run:
         trash_retired(around)
         publisher.refresh_card(self.result.shared or ledger.get("shared") or "nobody")
         self.result.state = "complete"
+
+    def _readers_in_the_end(self, ledger: Ledger) -> str:
+        return self.options.share or ledger.get("shared") or "nobody"
 
     def _look_at_readers(self, around: Surroundings) -> None:
         """Where there may be nothing to do, begin to ask now who may read."""
@@ -275,12 +310,9 @@ class Run:
         else:
             self.result.shared = outcome
 
-    def _run_pipeline(
-        self, around: Surroundings, spool: Spool, address: Callable[[], Address], index: IndexAhead
-    ) -> Mapping[int, bytes]:
-        """Returns the beginnings of some parts."""
+    def _run_pipeline(self, around: Surroundings, engine: Engine, uploader: Uploader, ahead: Ahead) -> None:
         options = self.options
-        most = spool.most
+        most = uploader.spool.most
         cut = Cut(self.name, min(options.part_size, most), options.part_samples, most)
         planner = planner_for(
             self.source,
@@ -292,15 +324,8 @@ class Run:
             checksum=options.checksum,
             differences=Differences.of(options),
         )
-        engine = open_engine(
-            "serial" if planner.sequential else options.engine,
-            self.workers,
-            tell=lambda text: self.emit(Notice(text)),
-            away=[folder for folder in (getattr(self.source, "root", None), spool.directory) if folder],
-            spool=spool.directory,
-        )
-        uploader = Uploader(around, address, spool)
-        pipeline = Pipeline(around, self.source, planner, engine, uploader, index.begin, uploads=options.uploads)
+        source = anchored(self.source) if by_dask(options.engine) else self.source
+        pipeline = Pipeline(around, source, planner, engine, uploader, ahead.begin, uploads=options.uploads)
         try:
             pipeline.run(getattr(self.destination, "abort", lambda: None))
         finally:
@@ -311,7 +336,6 @@ class Run:
             self.result.dropped = getattr(planner, "dropped", 0)
             pipeline.spent.out, pipeline.spent.slowed = self.retry.seconds_out, self.retry.seconds_slowed
             self.result.held_back_by = held_back_by(pipeline.spent)
-        return uploader.heads
 
     def _tell(self, around: Surroundings) -> None:
         ledger = around.ledger

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,16 @@ def _before(known: Mapping[str, Any], others: list[str]) -> str:
         said = ", ".join(map(repr, value)) or "none" if isinstance(value, list) else repr(value)
         words.append(f"{key} {said}")
     return "; ".join(words)
+
+
+def anchored(source: Source) -> Source:
+    """The same, as it is found from any folder, on another machine too."""
+    known: Any = source
+    if not hasattr(known, "__dataclass_fields__"):
+        return source
+    paths = {one.name: value for one in fields(known) if isinstance(value := getattr(known, one.name), Path)}
+    anchored: Source = replace(known, **{name: path.absolute() for name, path in paths.items()})
+    return anchored
 
 
 def where_is(source: Source) -> str | None:

@@ -19,10 +19,11 @@ from pathlib import Path
 
 from driveshard.core.clock import Clock
 from driveshard.core.errors import Interrupted, TempFull, TempLost
-from driveshard.core.files import create_private, sync_directory
+from driveshard.core.files import create_private, md5_of, sync_directory
 from driveshard.core.formatting import human_size
+from driveshard.upload.send.load import FileLoad, Load
 
-_BUILDING = ".building-"
+BUILDING = ".building-"
 _KEEP_FREE = 64 * 2**20  # bytes left to everybody else on the disk
 _PATIENCE = 3.0  # seconds for which somebody else may have a file open that is to be removed
 _NO_FOLDER = (FileExistsError, NotADirectoryError)
@@ -54,7 +55,7 @@ def make_private(directory: Path) -> None:
 
 def _owner_of_new(directory: Path) -> int:
     """Whose a file is that we make there: on a network disk perhaps not ours, though we may do all with it."""
-    probe = directory / f"{_BUILDING}owner"
+    probe = directory / f"{BUILDING}owner"
     handle = create_private(probe)
     try:
         return os.fstat(handle).st_uid
@@ -72,6 +73,9 @@ class Spool:
     many may be here at a time, whatever their size; None for as many as there is room for.
     """
 
+    near = True
+    """Whether parts are built into the folder itself."""
+
     def __init__(
         self, directory: Path, limit: int, clock: Clock, *, elastic: bool = False, parts: int | None = None
     ) -> None:
@@ -88,7 +92,7 @@ class Spool:
         self.left = self._newest()
         try:
             make_private(directory)
-            probe = directory / f"{_BUILDING}probe"
+            probe = directory / f"{BUILDING}probe"
             with os.fdopen(create_private(probe), "wb") as stream:
                 stream.write(b"x")
             probe.unlink()
@@ -141,7 +145,13 @@ class Spool:
             ours = entry.is_file(follow_symlinks=False) or entry.is_symlink()
             if ours and (entry.name not in wanted or entry.is_symlink()):
                 removed += self._delete(Path(entry.path))
+        self._remove_folders()
         return removed
+
+    def _remove_folders(self) -> None:
+        """Those of workers that are no more."""
+        for path in self.directory.glob(f"{BUILDING}*/"):
+            shutil.rmtree(path, ignore_errors=True)
 
     def adopt(self, number: int, file_name: str) -> bool:
         """Count a finished part that an earlier run left here; False when it is not here."""
@@ -161,11 +171,7 @@ class Spool:
         with ``size`` equal to ``limit``. Raises TempFull when it can never fit, Interrupted on a stop or
         after ``halt``.
         """
-        if size > self.limit and not self._elastic:
-            raise TempFull(
-                f"part {number} needs {human_size(size)}, but the temp limit is {human_size(self.limit)}",
-                advice="Give a larger --temp-limit, or a smaller --part-size for a new dataset.",
-            )
+        self._check_limit(number, size)
         told = False
         with self._room:
             while True:
@@ -185,6 +191,13 @@ class Spool:
                 if self._halted:
                     raise Interrupted("the run ends before there was room")
                 self._room.wait(_POLL)
+
+    def _check_limit(self, number: int, size: int) -> None:
+        if size > self.limit and not self._elastic:
+            raise TempFull(
+                f"part {number} needs {human_size(size)}, but the temp limit is {human_size(self.limit)}",
+                advice="Give a larger --temp-limit, or a smaller --part-size for a new dataset.",
+            )
 
     def halt(self) -> None:
         """The run ends: nobody gives room back any more, so whoever waits for some is let go."""
@@ -217,10 +230,22 @@ class Spool:
 
     def building(self, number: int) -> Path:
         """Where the part is written until it is whole."""
-        return self.directory / f"{_BUILDING}{number:05d}"
+        return self.directory / f"{BUILDING}{number:05d}"
 
     def path(self, file_name: str) -> Path:
         return self.directory / file_name
+
+    def open(self, number: int, file_name: str) -> Load:
+        """A finished part, to be sent. Raises TempLost when it is not here."""
+        return FileLoad(self.directory / file_name)
+
+    def holds(self, number: int, file_name: str) -> bool:
+        """Whether a finished part is there."""
+        return self.path(file_name).exists()
+
+    def is_intact(self, number: int, file_name: str, md5: str | None) -> bool:
+        """Whether it is there with the very bytes it was packed with."""
+        return md5_of(self.path(file_name)) == md5
 
     def commit(self, number: int, file_name: str, size: int, place: str | None = None) -> Path:
         """Give a whole, fsynced part its final name, durably, and keep only the room it really takes. ``place`` is its
@@ -284,7 +309,8 @@ class Spool:
 
     def remove_if_empty(self) -> None:
         """Leave no trace of a finished dataset, nor of workers that went on after they had been given up."""
-        for path in self.directory.glob(f"{_BUILDING}*"):
+        self._remove_folders()
+        for path in self.directory.glob(f"{BUILDING}*"):
             with contextlib.suppress(OSError):
                 path.unlink()
         with contextlib.suppress(OSError):

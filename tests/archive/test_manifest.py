@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driveshard.archive.manifest import FORMAT, VERSION, Manifest, ManifestPart
+from driveshard.archive import manifest as manifests
+from driveshard.archive.manifest import FORMAT, VERSION, Manifest, ManifestPage, ManifestPart, manifest_in, split
 from driveshard.core.errors import Mismatch
 from driveshard.core.model import FileList, Part, PartSpec
 from driveshard.upload.dataset_folder.publish import manifest_of
@@ -63,6 +65,121 @@ def test_it_is_made_from_the_ledger_alone(ledger: Ledger) -> None:
     ]
     assert manifest.encode() == manifest_of(ledger).encode()
     assert b"secret" not in manifest.encode()
+
+
+# -- pages -----------------------------------------------------------------------------------------------------------
+
+MANY = replace(
+    WHOLE, parts=tuple(replace(PART, number=number, name=f"d-{number:05d}.zip") for number in (0, 1, 2, 5, 9, 40))
+)
+
+
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifests, "SPLIT_OVER", 1000)
+    monkeypatch.setattr(manifests, "PAGE_NUMBERS", 3)
+
+
+def reading(pages: Sequence[tuple[ManifestPage, bytes]]) -> Callable[[Sequence[ManifestPage]], list[bytes]]:
+    stored = {page.name: data for page, data in pages}
+    return lambda wanted: [stored[page.name] for page in wanted]
+
+
+def test_what_is_small_stays_in_one_file(small_pages: None) -> None:
+    assert split(replace(MANY, parts=MANY.parts[:3])) == []
+    assert MANY.encode([]) == MANY.encode()
+    assert json.loads(MANY.encode())["version"] == 1
+
+
+def test_a_split_manifest_comes_back_as_it_was(small_pages: None) -> None:
+    pages = split(MANY)
+    assert [(page.lowest, page.highest, page.parts) for page, _ in pages] == [
+        (0, 2, 3),
+        (5, 5, 1),
+        (9, 9, 1),
+        (40, 40, 1),
+    ]
+    assert [page.name[:15] for page, _ in pages] == [f"manifest-{index:05d}-" for index in (0, 1, 3, 13)]
+    assert all(page.sha256.startswith(page.name[15:27]) and page.size == len(data) for page, data in pages)
+    document = MANY.encode([page for page, _ in pages])
+    assert json.loads(document)["version"] == VERSION and "parts" not in json.loads(document)
+    assert Manifest.decode(document, reading(pages)) == MANY
+    with pytest.raises(Mismatch, match="listed in 4 files that are not here"):
+        Manifest.decode(document)
+
+
+def test_a_part_more_or_less_changes_one_page_alone(small_pages: None) -> None:
+    before = {page.name for page, _ in split(MANY)}
+    more = replace(MANY, parts=(*MANY.parts, replace(PART, number=41, name="d-00041.zip")))
+    assert [page.highest for page, _ in split(more) if page.name not in before] == [41]
+    less = replace(MANY, parts=MANY.parts[1:])
+    assert [page.lowest for page, _ in split(less) if page.name not in before] == [1]
+
+
+def test_those_who_know_no_pages_refuse_to_read(small_pages: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = split(MANY)
+    monkeypatch.setattr(manifests, "VERSION", 2)
+    document = MANY.encode([page for page, _ in pages]).replace(b'"version": 2', b'"version": 3')
+    with pytest.raises(Mismatch, match="version 3") as caught:
+        Manifest.decode(document, reading(pages))
+    assert "pip install" in caught.value.advice
+
+
+OTHERS = [
+    {"name": "../manifest-00000-0123456789ab.json"},
+    {"name": "manifest-00000-0123456789ab.json/"},
+    {"name": "manifest.json"},
+    {"id": "../x?alt=media#"},
+    {"id": "a/b"},
+    {"size": 1 << 40},
+    {"size": -1},
+    {"size": 5},
+    {"sha256": "0" * 64},
+    {"sha256": 5},
+    {"parts": 0},
+    {"parts": 2},
+    {"lowest": 1},
+    {"highest": 1},
+    {"highest": 8},
+    {"lowest": 6},
+    {"lowest": 2**60},
+]
+
+
+@pytest.mark.parametrize("other", OTHERS, ids=repr)
+def test_a_page_that_is_not_what_it_should_be_is_refused(small_pages: None, other: dict[str, Any]) -> None:
+    pages = split(MANY)
+    document = json.loads(MANY.encode([page for page, _ in pages]))
+    document["pages"][0 if "highest" in other or other == {"lowest": 1} else 1].update(other)
+    stored = {page["name"]: data for page, (_, data) in zip(document["pages"], pages, strict=True)}
+    with pytest.raises(Mismatch):
+        Manifest.decode(json.dumps(document).encode(), lambda wanted: [stored[page.name] for page in wanted])
+
+
+@pytest.mark.parametrize("change", ["twice", "reversed", "none", "short", "many"])
+def test_pages_that_do_not_fit_together_are_refused(small_pages: None, change: str) -> None:
+    pages = split(MANY)
+    document = json.loads(MANY.encode([page for page, _ in pages]))
+    listed = document["pages"]
+    changes = {"twice": [*listed, listed[-1]], "reversed": listed[::-1], "none": None, "many": listed * 3000}
+    document["pages"] = changes.get(change, listed)
+    fetch = reading(pages) if change != "short" else lambda wanted: [data for _, data in pages[:-1]]
+    with pytest.raises(Mismatch):
+        Manifest.decode(json.dumps(document).encode(), fetch)
+
+
+def test_a_directory_with_pages_is_read_by_their_names(small_pages: None, tmp_path: Path) -> None:
+    pages = split(MANY)
+    (tmp_path / "manifest.json").write_bytes(MANY.encode([replace(page, id="elsewhere") for page, _ in pages]))
+    for page, data in pages:
+        (tmp_path / page.name).write_bytes(data)
+    assert manifest_in(tmp_path) == MANY
+    (tmp_path / pages[1][0].name).unlink()
+    with pytest.raises(Mismatch, match=r"manifest-00001-[0-9a-f]{12}\.json, in which the manifest lists 1 part,"):
+        manifest_in(tmp_path)
+
+
+# -- from anybody ----------------------------------------------------------------------------------------------------
 
 
 def changed(**changes: Any) -> bytes:

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 import zipfile
 from collections.abc import Iterable, Iterator
 from itertools import product
@@ -18,6 +19,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from driveshard.archive import zip_writer as zipwriter
+from driveshard.archive.checksums import Block, Checksums
 from driveshard.archive.zip_size import EMPTY_ZIP, ZIP64_END, member_cost, misleads, zip_size
 from driveshard.archive.zip_writer import ZipSummary, ZipWriter
 from driveshard.core.errors import Interrupted, PartTooLarge, SourceChanged, TempFull, UsageError
@@ -233,6 +235,26 @@ def test_every_way_in_gives_the_same_zip(tmp_path: Path, size: int) -> None:
         made.append(writer.close())
     assert len(set(made)) == 1
     assert read(tmp_path / "file.zip") == [(b"first", b"before"), (b"middle", data), (b"third", b"after")]
+
+
+def test_files_are_read_on_while_their_last_block_is_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long that takes: no block is overwritten before."""
+    update = Checksums._update_md5
+
+    def slow(self: Checksums, block: Block) -> None:
+        time.sleep(0.02)
+        update(self, block)
+
+    monkeypatch.setattr(Checksums, "_update_md5", slow)
+    for number in range(3):
+        (tmp_path / f"{number}").write_bytes(os.urandom((2 << 20) + number))
+    with ZipWriter(tmp_path / "a.zip") as writer:
+        for number in range(3):
+            writer.add_file(b"%d" % number, tmp_path / f"{number}")
+        made = writer.close()
+    data = (tmp_path / "a.zip").read_bytes()
+    assert (made.md5, made.sha256) == (hashlib.md5(data).hexdigest(), hashlib.sha256(data).hexdigest())
+    assert read(tmp_path / "a.zip") == [(b"%d" % n, (tmp_path / f"{n}").read_bytes()) for n in range(3)]
 
 
 def test_it_counts_and_remembers_first_and_last(tmp_path: Path) -> None:

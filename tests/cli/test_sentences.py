@@ -144,6 +144,34 @@ def test_what_is_not_near_is_not_offered(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "variables"),
+    [
+        ((*PUSH, "--share", "x " * 2500), {}),
+        ((*PUSH, "--to", "/" + "y" * 5000), {}),
+        ((*PUSH, "--name", "a/" * 2500), {}),
+        ((*PUSH, "--bwlimit", "z" * 5000), {}),
+        (("u" * 5000, "photos"), {}),
+        (("push", "w" * 5000), {}),
+        ((*PUSH, "--" + "v" * 5000), {}),
+        (("stats", "photos", "--sample", "n" * 5000), {}),
+        (PUSH, {"DRIVESHARD_DRIVE_URL": "ftp://" + "h" * 5000}),
+        (("push", "long.toml"), {}),
+    ],
+)
+def test_what_is_very_long_is_not_echoed_whole(
+    place: tuple[Path, str],
+    arguments: tuple[str, ...],
+    variables: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    (place[0] / "long.toml").write_text(f"share = '{'q' * 5000}'\n[source]\nkind = 'folder'\npath = 'photos'\n")
+    code, err = said(place, monkeypatch, capfd, *arguments, **variables)
+    assert code in (64, 66, 78) and len(err) < 700, err
+    assert re.search(r"... \([45],\d\d\d characters\)", err), err
+
+
+@pytest.mark.parametrize(
     ("word", "known", "meant"),
     [
         ("pusj", ("push", "pull"), "push"),

@@ -7,7 +7,9 @@ import json
 import random
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,9 @@ import pytest
 from PIL import Image
 
 import driveshard
+from driveshard.core.errors import Mismatch
 from driveshard.core.events import ignore
+from driveshard.dataset.link import LinkReader
 from driveshard.dataset.stats.stats import stats_of
 from driveshard.emulator import Emulator
 from tests.cli.test_main import Shell
@@ -129,6 +133,39 @@ def test_three_parts_at_most_are_here_at_a_time(
     assert sent_by(emulator) - before < SAMPLES * 100_000 * 15 // 16
 
 
+@pytest.mark.parametrize("key", ["", "a-key-of-nobody"])
+def test_whoever_looks_elsewhere_reads_by_itself(
+    stranger: Shell, link: str, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, key: str
+) -> None:
+    """With a key by ranges; without one a part at a time, fetched whole and kept no longer than that."""
+    monkeypatch.setenv("DRIVESHARD_HOME", stranger.environment["DRIVESHARD_HOME"])
+    monkeypatch.setenv("DRIVESHARD_DRIVE_URL", emulator.url)
+    monkeypatch.setenv("DRIVESHARD_API_KEY", key)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temp"))
+    (tmp_path / "temp").mkdir()
+    before = sent_by(emulator)
+    with ThreadPoolExecutor(2) as pool:
+        assert is_right(driveshard.stats(link, engine=pool, workers=2).as_json())
+    assert (sent_by(emulator) - before > SAMPLES * 100_000) == (not key)
+    assert not list(tmp_path.rglob("*.zip")) and not list((tmp_path / "temp").iterdir())
+    assert not key or key.encode() not in b"".join(one.read_bytes() for one in tmp_path.rglob("*") if one.is_file())
+    assert "a-key" not in repr(LinkReader(link).lent().what)
+
+
+def test_a_folder_is_read_where_it_lies(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRIVESHARD_HOME", str(tmp_path / "home"))
+    (tmp_path / "set").mkdir()
+    Image.new("L", (3, 2), 255).save(tmp_path / "set" / "a.png")
+    driveshard.push(tmp_path / "set", to=f"file:{tmp_path}/far", engine="serial")
+    with ThreadPoolExecutor(1) as pool:
+        by_name, by_path = driveshard.stats("set", engine=pool), driveshard.stats(tmp_path / "far" / "set", engine=pool)
+        assert by_name == by_path and by_name.fields["png"]["images"]["channels"]["L"]["pixels"] == 6
+        shutil.move(tmp_path / "far" / "set" / "set-00000.zip", tmp_path)
+        shutil.rmtree(tmp_path / "home" / "cache")
+        with pytest.raises(Mismatch, match=r"set-00000\.zip"):
+            driveshard.stats("set", engine=pool)
+
+
 def test_it_is_told_in_lines_and_drawn(shell: Shell, link: str) -> None:
     out, _ = shell.run("stats", "scenes", "-o", "figures.png")
     assert out.startswith("scenes: 40 samples, 120 files, 3.8 MiB in 8 parts\n")
@@ -148,5 +185,7 @@ def test_what_cannot_be_done_is_told(shell: Shell, link: str) -> None:
     assert "neither a JPEG nor a PNG" in err
     _, err = shell.run("stats", "scenes", "--sample", "0", code=64)
     assert "--sample" in err
+    _, err = shell.run("stats", "scenes", "--engine", "ray", code=64)
+    assert "--engine" in err and "dask:ADDRESS" in err
     _, err = shell.run("stats", "nothing", code=66)
     assert "nothing" in err

@@ -223,9 +223,9 @@ def test_what_cannot_be_decoded_is_said_with_its_sample(tmp_path: Path) -> None:
         ),
         (
             "coco",
-            ["annotations/instances_val2017.json", "images/val2017/01.jpg", "annotations/val2017/01.png", "val/2.jpg"],
+            ["annotations/captions_val2017.json", "images/val2017/01.jpg", "annotations/val2017/01.png", "val/2.jpg"],
             {
-                "annotations/instances_val2017": {"json"},
+                "annotations/captions_val2017": {"json"},
                 "val2017/01": {"jpg", "annotation.png"},
                 "val/2": {"jpg"},
             },
@@ -248,6 +248,36 @@ def test_parallel_trees_become_samples(
     assert list(again) == list(dataset)
     with pytest.raises(UsageError, match="key cannot be 'voc'"):
         driveshard.Dataset(tmp_path, key="voc")
+
+
+def test_images_of_coco_have_their_own_annotations(tmp_path: Path) -> None:
+    """By name, and by folder where names come twice; the same as the whole file says."""
+    boxes = [{"id": n, "image_id": 7 + n % 2, "bbox": [n, 1.5, "\u00e9, ]}"]} for n in range(5)]
+    train = {
+        "info": {"images": [1]},
+        "annotations": boxes,
+        "images": [{"id": 7, "file_name": "01.jpg"}, {"id": 8, "file_name": "images/train/02.jpg"}],
+        "categories": [],
+    }
+    other = {"images": [{"id": 7, "file_name": "01.jpg"}, {"id": 1, "file_name": "03.jpg"}], "annotations": []}
+    files = {
+        "annotations/instances_train.json": json.dumps(train, indent=1).encode(),
+        "annotations/instances_default.json": json.dumps(other).encode(),
+        **{f"images/{name}.jpg": b"jpg" for name in ("train/01", "train/02", "val/01", "03")},
+    }
+    for name in ("set", "broken"):
+        (tmp_path / name).mkdir()
+    write_part(tmp_path / "set" / "a.zip", files)
+    dataset = driveshard.Dataset(tmp_path / "set", decode={"json": json.loads}, key="coco")
+    assert {"jpg", "annotations.json"} <= set(dataset.fields)
+    told = {one["__key__"]: one.get("annotations.json") for one in pickle.loads(pickle.dumps(dataset)) if "jpg" in one}
+    assert told == {"train/01": boxes[0::2], "train/02": boxes[1::2], "val/01": None, "03": []}
+    at = dataset.keys[:].index("train/02")
+    assert dataset[at]["annotations.json"] == dataset.__getitems__([at])[0]["annotations.json"] == boxes[1::2]
+    assert json.loads(dataset.raw()[at]["annotations.json"]) == boxes[1::2]
+    write_part(tmp_path / "broken" / "a.zip", files | {"annotations/instances_x.json": b'{"images": [{"id": 1}'})
+    with pytest.raises(Mismatch, match=r"annotations/instances_x\.json is no file of COCO annotations"):
+        driveshard.Dataset(tmp_path / "broken", key="coco")[0]
 
 
 def test_a_notebook_shows_a_sheet(tmp_path: Path) -> None:

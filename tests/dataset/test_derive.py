@@ -9,6 +9,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from driveshard.archive.zip_writer import ZipWriter
 from driveshard.config.settings import PushOptions, settings_from
 from driveshard.core.errors import ComeBackLater, Mismatch, SourceMissing, UsageError
 from driveshard.core.events import Event, Notice, ignore
+from driveshard.core.model import SampleRange
 from driveshard.dataset import part_samples, part_stream
 from driveshard.dataset.derive import derived_source
 from driveshard.dataset.part_samples import PartSamples
@@ -333,10 +335,30 @@ def test_a_link_is_read_by_ranges_and_nothing_of_it_is_kept(
     monkeypatch.setattr(part_samples, "_FAR", -1)  # as of a part whose samples are scattered
     read.append(list(samples.batches(1, 4)))
     assert read[0] == read[1]
+    monkeypatch.setattr(tempfile, "tempdir", str(place / "nowhere"))  # its copy goes where parts are built
+    assert list(samples.batches(1, 4, place)) == read[0]
+    monkeypatch.setattr(tempfile, "tempdir", None)
     assert [one["__key__"] for batch in read[0] for one in batch] == keys_of(place / "plus")[1]
     samples._parts.parts[1] = replace(samples._parts.parts[1], sha256="0" * 64)
     with pytest.raises(Mismatch, match=r"p-00001\.zip came with another sha256"):
         list(samples.batches(1, 4))
+
+
+class Copying(PartSamples):
+    """Says where a part would be copied to."""
+
+    def batches(self, at: int, size: int, folder: Path | None = None) -> Iterator[Batch]:
+        yield [{"__key__": str(folder)}]
+
+
+def test_what_has_to_be_copied_goes_where_parts_are_built(pictures: Path, place: Path) -> None:
+    source = replace(
+        derived_source(pictures, lambda batch: [{"txt": ""} for _ in batch]), samples=Copying(str(pictures))
+    )
+    (place / "temp").mkdir()
+    with ZipWriter(place / "temp" / "built.zip") as writer:
+        source.pack(SampleRange(0, 1), writer, 0)
+        assert writer.last == os.fsencode(place / "temp") + b".txt"
 
 
 @pytest.mark.parametrize("ahead", [True, False])

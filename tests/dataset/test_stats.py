@@ -23,8 +23,9 @@ import driveshard
 from driveshard.core.errors import SourceMissing, UsageError
 from driveshard.core.events import ignore
 from driveshard.dataset.stats.pieces import chosen_samples
-from driveshard.dataset.stats.stats import stats_of
+from driveshard.dataset.stats.stats import draw_into, stats_of
 from driveshard.dataset.stats.tally import MOST_VALUES
+from driveshard.sources.composite.labels import Table
 
 QUARTER = round(math.sqrt(0.1875), 12)
 """The standard deviation of what is 1 in a quarter of all pixels, or in three."""
@@ -198,6 +199,66 @@ def test_the_boxes_of_yolo_are_counted(tmp_path: Path) -> None:
     found = driveshard.stats(zipped(tmp_path / "set" / "1.zip", files), key="yolo")
     assert found.labels == {"label.txt": {"objects[].class": {"0": 2, "2": 1}}}
     assert channels_of(found, "image.png") == {"L": (1.0, 0.0)} and found.broken_count == 1
+
+
+def npy(values: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, values)
+    return buffer.getvalue()
+
+
+def test_arrays_are_told_in_their_own_units(tmp_path: Path) -> None:
+    """Together as one long array, by whatever parts and blocks; far from nought no digit is lost."""
+    dice = np.random.default_rng(0)
+    depths = [1e8 + dice.random((n, 700, 3)).astype(np.float64) for n in (1, 500, 2)]
+    first = {f"{n}.depth.npy": npy(one) for n, one in enumerate(depths[:2])}
+    holes = np.array([[-3, np.nan], [np.inf, 5]], np.float32)
+    files = first | {"0.holes.npy": npy(holes), "1.holes.npy": npy(np.array("words")), "0.flags.npy": npy(np.True_)}
+    zipped(tmp_path / "set" / "1.zip", files | {"2.holes.npy": b"none", "3.holes.npy": npy(depths[0])[:-9]})
+    found = driveshard.stats(zipped(tmp_path / "set" / "2.zip", {"2.depth.npy": npy(np.asfortranarray(depths[2]))}))
+    together = np.concatenate(depths)
+    depth = found.fields["depth.npy"]["arrays"]
+    assert (depth["shapes"], depth["types"]) == ({"1x700x3": 1, "2x700x3": 1, "500x700x3": 1}, {"float64": 3})
+    assert (depth["values"], depth["min"], depth["max"]) == (together.size, together.min(), together.max())
+    assert depth["mean"] == pytest.approx(together.mean(), rel=1e-12)
+    assert depth["std"] == pytest.approx(together.std(), rel=1e-8)
+    told = {"count": 2, "broken": 2, "shapes": {"2x2": 1, "scalar": 1}, "types": {"<U5": 1, "float32": 1}}
+    assert found.fields["holes.npy"]["arrays"] == told | {
+        "values": 2,
+        "left_out": 2,
+        "mean": 1.0,
+        "std": 4.0,
+        "min": -3.0,
+        "max": 5.0,
+    }
+    assert found.fields["flags.npy"]["arrays"]["mean"] == 1.0
+    assert found.broken_count == 2 == len(found.broken) and found == driveshard.stats(tmp_path / "set", workers=1)
+    draw_into(found, tmp_path / "figures.png")
+
+
+def test_the_rows_of_a_table_are_labels_as_json_is(tmp_path: Path) -> None:
+    rows = [
+        {"background": "b,1.png", "class": "cat", "flip": n % 2 == 0, "key": f"k{n}", "scale": n / 4, "w": n - 9}
+        for n in range(20)
+    ]
+    table, beside = Table(), {}
+    for row in rows:
+        table.add(f"s{row['key']}", row)
+        beside[f"{row['key']}.json"] = json.dumps(row).encode()
+    broken = b'key,class\nk1,"cat\n'
+    files = beside | {"k19.table.csv": table.encode(), "k0.table.csv": broken, "k1.table.csv": b"key\n\xff"}
+    found = driveshard.stats(zipped(tmp_path / "set" / "1.zip", files))
+    assert (
+        found.labels["table.csv"]
+        == found.labels["json"]
+        == {
+            "background": {"b,1.png": 20},
+            "class": {"cat": 20},
+            "flip": {"false": 10, "true": 10},
+        }
+    )
+    assert found.numbers["table.csv"] == found.numbers["json"] and found.numbers["json"]["w"]["min"] == -9
+    assert sorted(one["path"] for one in found.broken) == ["k0.table.csv", "k1.table.csv"]
 
 
 def test_many_odd_names_are_told_by_their_extension(tmp_path: Path) -> None:

@@ -133,7 +133,9 @@ def test_only_the_index_and_the_samples_that_are_shown_are_fetched(
 ) -> None:
     monkeypatch.setenv("DRIVESHARD_HOME", str(place.settings.home if who == "owner" else tmp_path))
     before = len(downloads(place))
-    samples = open_samples(link)
+    told: list[tuple[int, int]] = []
+    samples = open_samples(link, lambda count, total: told.append((count, total)))
+    assert sum(count for count, _ in told) == told[0][1] == told[-1][1] > 10_000  # the index, as it comes
     site = Site(samples)
     assert len(downloads(place)) == before + 2  # manifest and index
     page = asked(site, "/page?first=96")

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
+import driveshard
 from driveshard.cli.commands.compact import sentence_of
 from driveshard.config.settings import PushOptions
 from driveshard.core.errors import Busy, ComeBackLater, Interrupted, Mismatch, UsageError
-from driveshard.core.events import Event, Planned, ignore
+from driveshard.core.events import Event, Planned, Published, ignore
 from driveshard.core.model import RemoteFile, Sample, SampleRange
 from driveshard.dataset.dataset import Dataset
 from driveshard.dataset.pull import pull_into
@@ -36,6 +37,7 @@ from driveshard.upload.leftovers import forget
 from driveshard.upload.merge.work import Work
 from driveshard.upload.naming import work_paths
 from tests.compaction import Bench, killed_round
+from tests.fakes import FakeClock
 from tests.rig import Rig
 
 
@@ -171,6 +173,30 @@ def test_the_command_answers_in_json(bench: Bench) -> None:
         *("fetched_bytes", "sent_bytes", "requests", "seconds"),
     ]
     assert (done["name"], done["state"], done["merged"], done["parts"]) == ("t", "complete", 4, 1)
+
+
+def test_it_is_to_be_had_from_python(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRIVESHARD_HOME", str(bench.rig.directory / "home"))
+    monkeypatch.setenv("DRIVESHARD_DRIVE_URL", bench.rig.url)
+    monkeypatch.setenv("DRIVESHARD_WRITES_PER_SECOND", "1000")
+    with pytest.raises(driveshard.errors.UsageError, match=r"^below: 'small' is not a size"):
+        driveshard.compact("t", below="small")
+    seen: list[Event] = []
+    planned = driveshard.compact("t", dry_run=True, temp=bench.rig.temp)
+    done = driveshard.compact("t", part_size="1MiB", temp=bench.rig.temp, on_event=seen.append)
+    assert [(one.state, one.merged, one.made) for one in (planned, done)] == [("planned", 4, 1), ("complete", 4, 1)]
+    assert any(isinstance(event, Published) for event in seen) and bench.members() == bench.on_disk()
+    assert isinstance(done, driveshard.Compacted)
+    with pytest.raises(driveshard.errors.SourceMissing):
+        driveshard.compact("nothing")
+
+
+def test_what_it_fetches_has_the_same_limit_as_what_it_sends(tmp_path: Path, emulator: Emulator) -> None:
+    bench, clock = Bench.made(tmp_path, emulator.url, on_drive=False), FakeClock()
+    wanted = PushOptions(source="source", temp=bench.rig.temp, bwlimit="1000b")
+    result = compact(bench.rig.name, Sizes(), wanted, bench.rig.settings(clock), ignore)
+    assert result.fetched_bytes > 10_000 < result.sent_bytes
+    assert sum(clock.slept) == pytest.approx((result.fetched_bytes + result.sent_bytes) / 1000)
 
 
 def test_the_merged_part_is_what_a_push_of_the_same_files_makes(bench: Bench) -> None:

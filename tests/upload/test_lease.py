@@ -18,6 +18,7 @@ from driveshard.core.errors import Busy, Refused
 from driveshard.core.events import Emit, Notice, ignore
 from driveshard.emulator import Emulator
 from driveshard.storage.base import Destination
+from driveshard.storage.drive.connection import Connection
 from driveshard.storage.registry import open_destination
 from driveshard.storage.retry import Retry
 from driveshard.storage.throttle import Throttle
@@ -108,11 +109,12 @@ def test_a_second_home_is_kept_out_and_told_by_whom(
     assert second.returncode == 75, err
     assert re.search(SENTENCE, err) and "--wait" in err and first.poll() is None
     assert 0 < json.loads(out)["resume_after"] - time.time() <= LIFE
+    assert waiting.stderr is not None
+    assert any("is being pushed from" in line for line in waiting.stderr)
     slow(drive, None)
     assert first.wait(30) == 0
     out, err = waiting.communicate(timeout=30)
     assert (waiting.returncode, json.loads(out)["sent_bytes"]) == (0, 0), err
-    assert "is being pushed from" in err
     assert_whole(rig)
 
 
@@ -207,8 +209,16 @@ def test_what_a_home_had_not_finished_is_not_sent_beside_what_another_made_of_it
     assert rig.in_temp() == []
 
 
-def test_what_a_claim_costs(rig: Rig, drive: Emulator) -> None:
-    """A first push has it in the folder that it makes; one with nothing to send asks and writes nothing."""
+def test_what_a_claim_costs(rig: Rig, drive: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first push has it in the folder that it makes; one with nothing to send asks and writes nothing. Whatever goes
+    side by side, a few connections do."""
+    connect, connected = Connection.connect, []
+
+    def noted(self: Connection) -> None:
+        connected.append(self)
+        connect(self)
+
+    monkeypatch.setattr(Connection, "connect", noted)
 
     def patches() -> int:
         return sum(entry["method"] == "PATCH" and "/upload/" not in entry["path"] for entry in drive.log())
@@ -218,6 +228,7 @@ def test_what_a_claim_costs(rig: Rig, drive: Emulator) -> None:
     assert (first.state, patches()) == ("complete", 1)
     chunks = sum("chunk" in entry["kinds"] for entry in drive.log())  # how many is a matter of how fast they go
     assert first.requests - chunks + 1 <= 12
+    assert len(connected) <= 4
     assert (rig.push().requests, patches()) == (3, 1)
     (rig.directory / "source" / "more").write_bytes(b"more")
     assert (rig.push().state, patches()) == ("complete", 3)

@@ -219,6 +219,19 @@ def test_a_first_push_starts_its_workers_while_it_looks_at_the_source(
     assert happened == ["planning", "warm-up"]
 
 
+def test_worker_processes_start_beside_drives_first_answer(
+    bench: Bench, make_tree: MakeTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is something to pack for certain."""
+    answered: list[int] = []
+    monkeypatch.setattr(Engine, "warm_up", lambda engine: answered.append(len(bench.emulator.log())))
+    done(bench.push(make_tree(tree(20)), engine="processes", workers=1))
+    assert answered[0] == 0
+    answered.clear()
+    done(bench.push(make_tree({}), engine="processes", workers=1))
+    assert answered == []
+
+
 def test_the_first_part_of_a_folder_is_packed_alone(bench: Bench, make_tree: MakeTree) -> None:
     """The line waits for it, and for nothing after it."""
     done(bench.push(make_tree(tree(60)), workers=3))

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import os
+from functools import partial
 from typing import Any
 
 import click
 
 from driveshard.cli.completion import complete_name
 from driveshard.cli.console import Manner, leave, put_result, tell
-from driveshard.cli.flags import common, examples, manner, option
+from driveshard.cli.flags import Grouped, common, examples, given_flags, manner, option, table_flags
 from driveshard.cli.progress.report import opened_report
 from driveshard.cli.progress.tally import Tally
 from driveshard.cli.signals import Stopper
-from driveshard.config.options import FLAGS, Option, read_values
-from driveshard.config.settings import PushOptions, Settings, push_options, read_settings
-from driveshard.config.values import size
+from driveshard.config.options import COMPACT, COMPACT_SIZES, WHAT
 from driveshard.core.errors import Interrupted
 from driveshard.core.events import Event
 from driveshard.core.formatting import human_size, plural
-from driveshard.upload.compact import Compacted, Sizes, compact
-
-_SIZES = (
-    Option("part-size", size, "SIZE", "Size of the large parts (default: as the dataset was cut)"),
-    Option("below", size, "SIZE", "Which parts are small (default: those of less than half of that)"),
-)
+from driveshard.upload.compact import Compacted, Merging, prepare
 
 
 @click.command(
@@ -39,27 +32,21 @@ driveshard compact photos --part-size 1GiB --below 100MiB --wait
     ),
 )
 @click.argument("name", shell_complete=complete_name)
-@option("--part-size", metavar="SIZE", help=f"{_SIZES[0].help}.")
-@option("--below", metavar="SIZE", help=f"{_SIZES[1].help}.")
-@option("--dry-run", is_flag=True, help="Say what would be merged, and change nothing.")
-@option("--wait", is_flag=True, help="If another run has this dataset, wait for it.")
+@option("--part-size", metavar="SIZE", cls=Grouped, group=WHAT, help=f"{COMPACT_SIZES[0].help}.")
+@option("--below", metavar="SIZE", cls=Grouped, group=WHAT, help=f"{COMPACT_SIZES[1].help}.")
+@partial(table_flags, table=COMPACT)
 @common
-def command(name: str, part_size: str | None, below: str | None, dry_run: bool, wait: bool) -> int:
+def command(name: str, **arguments: Any) -> int:
     """Merge the small parts of a dataset into large ones: a folder that is pushed every hour gets many.
 
     NAME is a dataset pushed from here. The small parts are fetched, their newest members packed once more, sent and
     proved; then the manifest tells of the new parts, and the old ones go to the trash. Run it again to go on; a later
     push sends nothing twice, and pullers fetch the new parts alone. What is derived from it is derived anew.
     """
-    typed = {"part-size": part_size, "below": below}
-    sizes = read_values({key: text for key, text in typed.items() if text is not None}, _SIZES, FLAGS)
-    settings, config = read_settings()
-    flags: dict[str, Any] = {"dry_run": dry_run, "wait": wait}
-    options = push_options(name, flags, {}, config, os.environ)
-    return run_compact(name, Sizes(**sizes), options, settings, manner)
+    return run_compact(prepare(name, given_flags(arguments, (*COMPACT_SIZES, *COMPACT))), manner)
 
 
-def run_compact(name: str, sizes: Sizes, options: PushOptions, settings: Settings, manner: Manner) -> int:
+def run_compact(merging: Merging, manner: Manner) -> int:
     """The whole command; returns its exit code."""
     tally = Tally()
 
@@ -69,10 +56,10 @@ def run_compact(name: str, sizes: Sizes, options: PushOptions, settings: Setting
 
     with (
         opened_report(tally, quiet=manner.quiet, verbose=manner.verbose, log_format=manner.log_format) as report,
-        Stopper(settings.clock.stop, report.say) as stopper,
+        Stopper(merging.settings.clock.stop, report.say) as stopper,
     ):
         try:
-            result = compact(name, sizes, options, settings, emit)
+            result = merging.run(emit)
         except Interrupted:
             if stopper.exit_code is None:
                 raise

@@ -40,6 +40,12 @@ driveshard stats photos --json -o photos.png
 @option("--seed", type=int, default=0, metavar="N", help="Draw other samples (default 0).")
 @option("--workers", type=click.IntRange(1), metavar="N", help="Processes (default: one for each CPU).")
 @option(
+    "--engine",
+    metavar="NAME",
+    default="processes",
+    help="What looks: processes (default), threads, serial, dask (a cluster on this machine) or dask:ADDRESS.",
+)
+@option(
     "--key",
     type=click.Choice(["trees", "coco", "yolo"]),
     help="Which files make a sample, where their names do not say it: those of parallel folders.",
@@ -52,20 +58,32 @@ driveshard stats photos --json -o photos.png
     help="Draw the figures, too: a .png or a .jpg; one that exists is replaced.",
 )
 @common
-def command(what: str, sample: int | None, seed: int, workers: int | None, key: str | None, output: Path | None) -> int:
+def command(
+    what: str,
+    sample: int | None,
+    seed: int,
+    workers: int | None,
+    engine: str,
+    key: str | None,
+    output: Path | None,
+) -> int:
     """Count a dataset: its samples, files and bytes, sizes of files and images, values of labels, and of every field's
-    images the mean and standard deviation of each channel, in [0, 1] over all pixels.
+    images the mean and standard deviation of each channel, in [0, 1] over all pixels; of numpy arrays those of all
+    values together, in their own units.
 
     WHAT is a folder's link or id, the name of a dataset pushed from here, or a directory with its parts, which may be
-    zips of other tools. A run that was ended goes on where it was; parts of a link pass through, three at a time.
+    zips of other tools. A run that was ended goes on where it was; parts of a link pass through, three at a time. A
+    cluster's workers read them where they lie.
     """
+    from driveshard.config.options import FLAGS, PUSH, read_values
     from driveshard.dataset.picture_file import target
     from driveshard.dataset.stats.stats import draw_into, stats_of
 
     if output is not None:
         target(output, "")  # what is wrong with it is said before the work
+    read_values({"engine": engine}, PUSH, FLAGS)
     with told(manner, "looking at samples") as emit, _warnings_said(emit):
-        found = stats_of(what, sample, seed, workers, key, emit, emit.read)
+        found = stats_of(what, sample, seed, workers, key, emit, emit.read, engine=engine)
     if output is not None:
         draw_into(found, output)
     if manner.as_json:
@@ -112,6 +130,7 @@ def _field(name: str, figures: dict[str, Any]) -> Iterator[str]:
     least, largest = human_size(figures["smallest"]), human_size(figures["largest"])
     sizes = least if least == largest else f"{least} to {largest}"
     yield f"{name}: {figures['count']:,} of {sizes}, {human_size(figures['bytes'])} in all"
+    yield from _array_lines(figures.get("arrays"))
     images = figures.get("images")
     if images is None:
         return
@@ -121,6 +140,18 @@ def _field(name: str, figures: dict[str, Any]) -> Iterator[str]:
         yield f"  {shape}{more} ({', '.join(images['modes'])})"
     for channel, one in images["channels"].items():
         yield f"  {channel}: mean {one['mean']:.6f}, std {one['std']:.6f}"
+
+
+def _array_lines(arrays: dict[str, Any] | None) -> Iterator[str]:
+    if arrays is None or not arrays["count"]:
+        return
+    shapes = ", ".join(f"{count:,} of {shape or 'other shapes'}" for shape, count in list(arrays["shapes"].items())[:3])
+    more = f", {len(arrays['shapes']) - 3} shapes more" if len(arrays["shapes"]) > 3 else ""
+    yield f"  {shapes}{more} ({', '.join(arrays['types'])})"
+    if arrays["values"]:
+        yield f"  values: {arrays['min']:g} to {arrays['max']:g}, mean {arrays['mean']:g}, std {arrays['std']:g}"
+    if arrays["left_out"]:
+        yield f"  {arrays['left_out']:,} values are no finite numbers, and left out"
 
 
 def _values(values: dict[str, int]) -> str:

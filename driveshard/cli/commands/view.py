@@ -48,9 +48,12 @@ def command(what: str, port: int, no_browser: bool) -> int:
     from driveshard.dataset.view.view import View, open_browser
 
     ended = threading.Event()
-    with told(manner, "reading the index"), warnings.catch_warnings(record=True) as warned:
+    with (
+        told(manner, "reading the index, which is kept for the next time") as talk,
+        warnings.catch_warnings(record=True) as warned,
+    ):
         warnings.simplefilter("always", UserWarning)
-        samples = open_samples(what)
+        samples = open_samples(what, talk.read)
     shown = View(samples, port)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())

@@ -11,7 +11,7 @@ import numpy as np
 
 from driveshard.archive.index import Index
 from driveshard.dataset.stats.pieces import Fields
-from driveshard.dataset.stats.tally import MOST_VALUES, OTHERS, Channel, Pictures, Tally, Values
+from driveshard.dataset.stats.tally import MOST_VALUES, OTHERS, Arrays, Channel, Pictures, Tally, Values
 from driveshard.dataset.stats.values import is_classlike, is_measure
 
 Figures = dict[str, Any]
@@ -33,6 +33,8 @@ def fields_of(index: Index, fields: Fields, tally: Tally) -> dict[str, Figures]:
         found[name] = _sizes(some)
         if name in tally.pictures:
             found[name]["images"] = _images(tally.pictures[name])
+        if name in tally.arrays:
+            found[name]["arrays"] = _arrays(tally.arrays[name])
     return found
 
 
@@ -62,6 +64,22 @@ def _images(pictures: Pictures) -> Figures:
         "sizes": dict(list(sizes.items())[:_MOST_SIZES]),
         "modes": _by_count(pictures.modes),
         "channels": {name: channel_figures(one) for name, one in pictures.channels.items()},
+    }
+
+
+def _arrays(arrays: Arrays) -> Figures:
+    """Over all their values together, as these are: what an axis means is not in the file."""
+    return {
+        "count": arrays.count,
+        "broken": arrays.broken,
+        "shapes": dict(list(_by_count(arrays.shapes).items())[:_MOST_SIZES]),
+        "types": _by_count(arrays.types),
+        "values": arrays.numbers,
+        "left_out": arrays.left_out,
+        "mean": arrays.mean if arrays.numbers else None,
+        "std": math.sqrt(arrays.spread / arrays.numbers) if arrays.numbers else None,
+        "min": arrays.low,
+        "max": arrays.high,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,18 +13,23 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import UnidentifiedImageError
 
 from driveshard.archive.manifest import ManifestPart
 from driveshard.core.decoding import strict
 from driveshard.core.errors import DriveshardError, Mismatch
 from driveshard.dataset.cached_parts import Reader
+from driveshard.dataset.fetch import require_room
 from driveshard.dataset.members import unpacked
 from driveshard.dataset.parts import ADVICE, pread
+from driveshard.dataset.shelf import require_seen
+from driveshard.dataset.stats.arrays import count_array
 from driveshard.dataset.stats.pictures import PixelCounter
-from driveshard.dataset.stats.pieces import BOXES, LABEL, NUMBER, PICTURE, Piece
-from driveshard.dataset.stats.tally import MOST_BROKEN, Labels, Pictures, Tally
-from driveshard.dataset.stats.values import boxes, count_label
+from driveshard.dataset.stats.pieces import ARRAY, BOXES, LABEL, NUMBER, PICTURE, TABLE, Piece
+from driveshard.dataset.stats.tally import MOST_BROKEN, Arrays, Labels, Pictures, Tally
+from driveshard.dataset.stats.values import boxes, count_label, count_table
+from driveshard.upload.pack.apart import require_version
 
 _NEAR = 64 << 10  # bytes between two members in a file that are rather read than skipped
 _NEAR_AFAR = 1 << 20  # where each read is a request
@@ -35,23 +41,55 @@ _PARSERS: dict[int, Callable[[bytes], Any]] = {LABEL: json.loads, NUMBER: int, B
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a part's bytes are read: in a file, or by requests where it lies, ``at_once`` of them side by side."""
+    """Where a part's bytes are read: in a file, or by requests where it lies, ``at_once`` of them side by side, or
+    ``whole``, by one."""
 
     path: Path | None
     reader: Reader | None = None
     part: ManifestPart | None = None
     at_once: int = 1
+    whole: bool = False
 
 
-def look_at(piece: Piece, place: Place) -> Tally:
-    """Count the members of a piece. What cannot be read is named by its row in the index, and counted.
+def look_at(pieces: Sequence[Piece], place: Place) -> list[Tally]:
+    """Count the members of each of some pieces of one part. What cannot be read is named by its row in the index, and
+    counted.
 
     Raises Mismatch when the part itself cannot be read, and errors of the way to it."""
+    with strict, _Open(pieces[0].part, place) as read:
+        cuts = [_cuts(piece, _NEAR if place.path is not None else _NEAR_AFAR) for piece in pieces]
+        ranges = [_range(piece, *cut) for piece, some in zip(pieces, cuts, strict=True) for cut in pairwise(some)]
+        chunks = _chunks(ranges, read, place)
+        return [_looked_at(piece, some, chunks) for piece, some in zip(pieces, cuts, strict=True)]
+
+
+def _looked_at(piece: Piece, cuts: Sequence[int], chunks: Iterator[bytes]) -> Tally:
     looked = _Looked(piece)
-    with strict:
-        for at, data in _bodies(piece, place):
-            looked.at(at, data)
+    starts, lengths = piece.begin.tolist(), piece.stored.tolist()
+    for first, last in pairwise(cuts):
+        chunk = next(chunks)
+        for at in range(first, last):
+            offset = starts[at] - starts[first]
+            looked.at(at, chunk[offset : offset + lengths[at]])
     return looked.tally()
+
+
+def look_abroad(pieces: Sequence[Piece], place: Place, size: int, version: str) -> list[Tally]:
+    """As ``look_at``, by a worker that is not ours: it reads the part, of ``size`` bytes, where it lies, and keeps one
+    that it fetches until it is done.
+
+    Raises ConfigError for a part on a disk that it does not see, or another version of driveshard."""
+    require_version(version)
+    if place.path is not None:
+        require_seen(place.path, size)
+    if not place.whole:
+        return look_at(pieces, place)
+    assert place.reader is not None and place.part is not None
+    with tempfile.TemporaryDirectory(prefix="driveshard-", ignore_cleanup_errors=True) as folder:
+        path = Path(folder) / place.part.name
+        require_room(path.parent, size)
+        place.reader.fetch(place.part, path)
+        return look_at(pieces, Place(path))
 
 
 class _Looked:
@@ -64,20 +102,23 @@ class _Looked:
         self._part = piece.part
         self._counters: dict[str, PixelCounter] = {}
         self._labels: dict[str, Labels] = {}
+        self._arrays: dict[str, Arrays] = {}
         self._broken: list[tuple[int, str]] = []
         self._doubtful = False
 
     def at(self, at: int, data: bytes) -> None:
         name, kind = self._names[self._fields[at]], self._kinds[at]
-        counter = self._counters.get(name) if kind == PICTURE else self._labels.get(name)
-        if counter is None:
-            counter = self._new(name, kind)
+        counter = (self._counters.get(name) if kind == PICTURE else None) or self._counter(name, kind)
         try:
             if self._unpack[at][0] > _LARGEST:
                 raise ValueError(f"it is of {self._unpack[at][0]:,} bytes, too many to be looked at")
             body = unpacked(self._part, data, *self._unpack[at])
             if isinstance(counter, PixelCounter):
                 counter.count(body)
+            elif isinstance(counter, Arrays):
+                count_array(counter, body)
+            elif kind == TABLE:
+                count_table(counter, body)
             else:
                 count_label(counter, body, _PARSERS[kind])
         except Exception as error:  # Pillow's decoders raise nearly anything on bad bytes
@@ -87,14 +128,16 @@ class _Looked:
             if len(self._broken) < MOST_BROKEN:
                 self._broken.append((self._rows[at], _why(error)))
 
-    def _new(self, name: str, kind: int) -> PixelCounter | Labels:
+    def _counter(self, name: str, kind: int) -> PixelCounter | Labels | Arrays:
         if kind == PICTURE:
             return self._counters.setdefault(name, PixelCounter())
+        if kind == ARRAY:
+            return self._arrays.setdefault(name, Arrays())
         return self._labels.setdefault(name, Labels())
 
     def tally(self) -> Tally:
         pictures: dict[str, Pictures] = {name: one.counted() for name, one in self._counters.items()}
-        return Tally(pictures, self._labels, self._broken, self._doubtful)
+        return Tally(pictures, self._labels, self._broken, self._doubtful, self._arrays)
 
 
 def _why(error: Exception) -> str:
@@ -107,18 +150,11 @@ def _why(error: Exception) -> str:
     return (str(error) or type(error).__name__)[:_WORDS]
 
 
-def _bodies(piece: Piece, place: Place) -> Iterator[tuple[int, bytes]]:
-    """(which, stored bytes) of each member, read by ranges that hold many of them."""
-    starts, lengths = piece.begin.tolist(), piece.stored.tolist()
-    near = _NEAR if place.path is not None else _NEAR_AFAR
-    with _Open(piece, place) as read:
-        cuts = list(pairwise(_cuts(starts, lengths, near)))
-        ends = [max(starts[at] + lengths[at] for at in range(first, last)) for first, last in cuts]
-        ranges = [(starts[first], end - starts[first]) for (first, _), end in zip(cuts, ends, strict=True)]
-        for (first, last), chunk in zip(cuts, _chunks(ranges, read, place), strict=True):
-            for at in range(first, last):
-                offset = starts[at] - starts[first]
-                yield at, chunk[offset : offset + lengths[at]]
+def _range(piece: Piece, first: int, last: int) -> tuple[int, int]:
+    """(begin, length) of what holds these members."""
+    begin = int(piece.begin[first])
+    ends = piece.begin[first:last].astype(np.int64) + piece.stored[first:last]
+    return begin, int(ends.max()) - begin
 
 
 def _chunks(ranges: Sequence[tuple[int, int]], read: Callable[[int, int], bytes], place: Place) -> Iterator[bytes]:
@@ -136,8 +172,9 @@ def _chunks(ranges: Sequence[tuple[int, int]], read: Callable[[int, int], bytes]
             yield ahead.popleft().result()
 
 
-def _cuts(starts: Sequence[int], lengths: Sequence[int], near: int) -> list[int]:
+def _cuts(piece: Piece, near: int) -> list[int]:
     """Where the members of each read begin, and the end of all: what is near is read together, up to so many bytes."""
+    starts, lengths = piece.begin.tolist(), piece.stored.tolist()
     cuts, reach = [0], starts[0] if starts else 0
     for at, (start, length) in enumerate(zip(starts, lengths, strict=True)):
         if start - reach > near or (at > cuts[-1] and start + length - starts[cuts[-1]] > _MOST_BYTES):
@@ -149,8 +186,8 @@ def _cuts(starts: Sequence[int], lengths: Sequence[int], near: int) -> list[int]
 class _Open:
     """A place that is open for reading: ``read(start, length)``, fewer bytes at its end."""
 
-    def __init__(self, piece: Piece, place: Place) -> None:
-        self._piece, self._place = piece, place
+    def __init__(self, part: str, place: Place) -> None:
+        self._part, self._place = part, place
         self._descriptor: int | None = None
         self._size = 0
 
@@ -180,7 +217,7 @@ class _Open:
         return found
 
     def _unreadable(self, error: OSError) -> DriveshardError:
-        return Mismatch(f"{self._piece.part} cannot be read: {error.strerror or error}", advice=ADVICE)
+        return Mismatch(f"{self._part} cannot be read: {error.strerror or error}", advice=ADVICE)
 
     def __exit__(self, *_: Any) -> None:
         if self._descriptor is not None:

@@ -116,6 +116,10 @@ def _field_card(name: str, figures: Mapping[str, Any]) -> _Card:
             _levels(canvas, left + third + _PAD, top, third, images["channels"])
         else:
             canvas.words(left, top + 42, plural(figures["count"], "file"), 13)
+            arrays = figures.get("arrays")
+            if arrays and arrays["values"]:
+                text = f"values: mean {arrays['mean']:g}, std {arrays['std']:g}, {arrays['min']:g} to {arrays['max']:g}"
+                canvas.words(left + third + _PAD, top + 42, text, 13, width=third)
         _size_bars(canvas, left + 2 * (third + _PAD), top, third, figures)
 
     return _Card(height, paint)

@@ -22,14 +22,16 @@ _MOST_MEMBERS = 1024
 _MOST_BYTES = 16 << 20
 MOST_FIELDS = 64  # that are told apart; in more than that, those with one extension are taken together
 
-PICTURE, LABEL, NUMBER, BOXES, OTHER = range(5)
-_KINDS = {"json": LABEL, "cls": NUMBER} | dict.fromkeys(IMAGES | {one[1:] for one in ENDINGS}, PICTURE)
+PICTURE, LABEL, NUMBER, BOXES, OTHER, TABLE, ARRAY = range(7)
+_KINDS = {"json": LABEL, "cls": NUMBER, "csv": TABLE, "npy": ARRAY} | dict.fromkeys(
+    IMAGES | {one[1:] for one in ENDINGS}, PICTURE
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Fields:
     """The fields as they are told: their names, and for each number of the index's fields which of them it is, and its
-    kind (PICTURE, LABEL, NUMBER, BOXES or OTHER)."""
+    kind (PICTURE, LABEL, NUMBER, BOXES, TABLE, ARRAY or OTHER)."""
 
     names: list[str]
     which: NDArray[np.uint8]

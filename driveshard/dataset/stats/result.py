@@ -16,11 +16,13 @@ class Stats:
     ``fields``: by name ``count``, ``bytes``, ``smallest``, ``largest``, ``mean`` (bytes), ``histogram`` (of bytes: up
     to so many, how many) and, for images, ``images``: ``count``, ``broken``, ``width`` and ``height`` (least, most),
     ``sizes`` (``"200x100"``: how many), ``modes``, and ``channels``: by name ``mean``, ``std``, ``min``, ``max`` in
-    [0, 1] over all ``pixels``, and ``levels``, which counts them in 256 steps.
+    [0, 1] over all ``pixels``, and ``levels``, which counts them in 256 steps. For numpy arrays (``.npy``) ``arrays``:
+    ``count``, ``broken``, ``shapes`` (``"480x640"``: how many), ``types``, and of all ``values`` together ``mean``,
+    ``std``, ``min``, ``max`` in their own units, None without any; ``left_out`` are those that are no finite numbers.
 
-    ``labels``: by field and place (``objects[].class``) how often each value is there; ``numbers``: by field and place
-    ``count``, ``mean``, ``std``, ``min``, ``max``. ``broken``: members that could not be read, and why, the first
-    hundred; ``broken_count``: all of them.
+    ``labels``: by field and place (``objects[].class``, or the column of a table) how often each value is there;
+    ``numbers``: by field and place ``count``, ``mean``, ``std``, ``min``, ``max``. ``broken``: members that could not
+    be read, and why, the first hundred; ``broken_count``: all of them.
     """
 
     name: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from concurrent.futures import Executor
 from contextlib import closing
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from driveshard.archive.index import Index
 from driveshard.archive.index_builder import path_of, regrouped
+from driveshard.config.options import KEYWORDS, PUSH, read_values
 from driveshard.config.settings import home_folder
 from driveshard.core.errors import Mismatch, UsageError
 from driveshard.core.events import Emit, Notice, ignore
@@ -25,7 +27,7 @@ from driveshard.dataset.stats.result import Stats
 from driveshard.dataset.stats.run import OnBytes, look_at_all
 from driveshard.dataset.stats.supply import Supply
 from driveshard.dataset.stats.tally import Tally
-from driveshard.upload.pack.engine import default_workers
+from driveshard.upload.pack.engine import workers_of
 
 
 def stats(
@@ -35,18 +37,20 @@ def stats(
     seed: int = 0,
     workers: int | None = None,
     key: str | Split | None = None,
+    engine: str | Executor = "processes",
     on_event: Emit = ignore,
 ) -> Stats:
     """Count a dataset, the pixels of its images and its labels: all of it, or ``sample`` samples spread over it.
 
     ``what`` is a folder's link or id, the name of a dataset pushed from here, or a directory with parts, which may be
     zips of other tools; ``key`` regroups members as ``driveshard.Dataset`` does. ``seed`` draws other samples. The work
-    is done by ``workers`` processes, one for each CPU; what they found is kept, so that a run that was ended goes on.
+    is done by ``workers`` processes, one for each CPU, or by another ``engine``, as for ``driveshard.push``; what they
+    found is kept, so that a run that was ended goes on. Workers of a cluster or of an Executor read parts themselves.
 
     Raises SourceMissing when there is no such dataset, UsageError, Mismatch when a part cannot be read, and errors of
     the way to it.
     """
-    return stats_of(os.fspath(what), sample, seed, workers, key, on_event)
+    return stats_of(os.fspath(what), sample, seed, workers, key, on_event, engine=engine)
 
 
 def stats_of(
@@ -57,8 +61,11 @@ def stats_of(
     key: str | Split | None,
     emit: Emit,
     on_bytes: OnBytes = lambda *_: None,
+    *,
+    engine: str | Executor = "processes",
 ) -> Stats:
     """As ``stats``; ``on_bytes`` is told of more bytes that were looked at, and of how many."""
+    engine = read_values({"engine": engine}, PUSH, KEYWORDS)["engine"]
     for name, value in (("sample", sample), ("workers", workers)):
         if value is not None and value < 1:
             raise UsageError(f"{name} has to be 1 or more, and is {value}")
@@ -73,7 +80,8 @@ def stats_of(
             works,
             supply,
             kept,
-            workers or default_workers(),
+            engine,
+            workers_of(engine, workers),
             _namer(index),
             on_bytes,
             lambda text: emit(Notice(text)),
@@ -120,4 +128,5 @@ def _namer(index: Index) -> Callable[[int], str]:
 
 def _broken(tally: Tally) -> int:
     pictures = sum(one.broken for one in tally.pictures.values())
-    return pictures + sum(one.broken for one in tally.labels.values())
+    arrays = sum(one.broken for one in tally.arrays.values())
+    return pictures + arrays + sum(one.broken for one in tally.labels.values())

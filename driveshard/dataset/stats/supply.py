@@ -86,6 +86,24 @@ class Supply:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
+    def abroad(self, work: PartWork, *, renew: bool = False) -> Place:
+        """Where a worker elsewhere reads that part by itself, with what it needs for that from now on; ``renew`` as for
+        ``Shelf.lend``."""
+        if not isinstance(self._parts, CachedParts):
+            return Place(self._parts.fetch(work.number).absolute())
+        reader = self._parts.reader
+        lent = reader.lent(renew=renew) if isinstance(reader, LinkReader) else reader
+        return Place(None, lent, self._parts.manifest_parts[work.number], self._at_once, self.whole(work))
+
+    def whole(self, work: PartWork) -> bool:
+        """Whether a worker elsewhere fetches that part whole: where requests are few, unless it takes little of it."""
+        few = isinstance(self._parts, CachedParts) and self._at_once == 1
+        return few and not _is_little(work, self.size(work.number))
+
+    def size(self, number: int) -> int:
+        """Bytes of that part."""
+        return self._parts.parts[number].size
+
     def _place(self, work: PartWork) -> Place:
         assert isinstance(self._parts, CachedParts) and self._passing is not None
         number = work.number

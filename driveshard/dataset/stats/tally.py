@@ -69,6 +69,40 @@ class Pictures:
 
 
 @dataclass
+class Arrays:
+    """The numeric arrays of a field. ``shapes`` are ``"480x640x3"``, ``types`` numpy's; ``mean`` is of all ``numbers``,
+    ``spread`` the sum of the squares of their distances from it; ``left_out`` are no finite numbers."""
+
+    count: int = 0
+    broken: int = 0
+    shapes: dict[str, int] = field(default_factory=dict)
+    types: dict[str, int] = field(default_factory=dict)
+    numbers: int = 0
+    left_out: int = 0
+    mean: float = 0
+    spread: float = 0
+    low: float | None = None
+    high: float | None = None
+
+    def add(self, other: Arrays) -> None:
+        self.count += other.count
+        self.broken += other.broken
+        _count(self.shapes, other.shapes, MOST_SIZES)
+        _count(self.types, other.types, BINS)
+        self.add_numbers(other)
+
+    def add_numbers(self, other: Arrays) -> None:
+        """By the distance of the means, which loses no digits where sums of squares would."""
+        self.left_out += other.left_out
+        if other.numbers:
+            both, apart = self.numbers + other.numbers, other.mean - self.mean
+            self.spread += other.spread + apart * apart * (self.numbers * other.numbers / both)
+            self.mean += apart * (other.numbers / both)
+            self.numbers = both
+        self.low, self.high = _least(self.low, other.low), _most(self.high, other.high)
+
+
+@dataclass
 class Values:
     """What stands at one place of the labels: how often each value that could be a label, and the numbers together.
 
@@ -124,12 +158,15 @@ class Tally:
     labels: dict[str, Labels] = field(default_factory=dict)
     broken: list[tuple[Any, str]] = field(default_factory=list)
     doubtful: bool = False
+    arrays: dict[str, Arrays] = field(default_factory=dict)
 
     def add(self, other: Tally) -> None:
         for name, pictures in other.pictures.items():
             self.pictures.setdefault(name, Pictures()).add(pictures)
         for name, labels in other.labels.items():
             self.labels.setdefault(name, Labels()).add(labels)
+        for name, arrays in other.arrays.items():
+            self.arrays.setdefault(name, Arrays()).add(arrays)
         self.broken += other.broken[: MOST_BROKEN - len(self.broken)]
         self.doubtful = self.doubtful or other.doubtful
 
@@ -143,6 +180,7 @@ class Tally:
             {name: _pictures(one) for name, one in document["pictures"].items()},
             {name: _labels(one) for name, one in document["labels"].items()},
             [(str(path), str(why)) for path, why in document["broken"]],
+            arrays={name: Arrays(**one) for name, one in document.get("arrays", {}).items()},
         )
 
 

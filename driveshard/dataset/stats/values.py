@@ -1,13 +1,17 @@
-"""Looks through labels (JSON, the numbers of ``.cls`` members, the boxes of YOLO) for values that repeat."""
+"""Looks through labels (JSON, the rows of CSV tables, the numbers of ``.cls`` members, the boxes of YOLO) for values
+that repeat."""
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from driveshard.dataset.stats.tally import MOST_VALUES, Labels, Values, count_value
 
+_NUMBER = re.compile(r"-?(0|[1-9]\d{0,18})(\.\d+)?([eE][+-]?\d{1,3})?", re.ASCII)  # as JSON writes it
 _LARGEST = 64 << 20  # bytes of a label that is looked at
 _DEEPEST = 8
 _LONG_NUMBER = 1e150  # whose square is still a number
@@ -35,8 +39,7 @@ def is_classlike(place: str) -> bool:
 
 def count_label(labels: Labels, data: bytes, parse: Callable[[bytes], Any]) -> None:
     """One more label; ``parse`` makes lists, objects and values of it. Raises ValueError for bytes that are none."""
-    if len(data) > _LARGEST:
-        raise ValueError(f"its {len(data):,} bytes are too many to be looked through for labels")
+    _check_size(data)
     try:
         document = parse(data)
     except RecursionError as error:
@@ -46,6 +49,39 @@ def count_label(labels: Labels, data: bytes, parse: Callable[[bytes], Any]) -> N
         found = labels.at(place)
         if found is not None:
             _add(found, value)
+
+
+def _check_size(data: bytes) -> None:
+    if len(data) > _LARGEST:
+        raise ValueError(f"its {len(data):,} bytes are too many to be looked through for labels")
+
+
+def count_table(labels: Labels, data: bytes) -> None:
+    """A label for each row of a CSV table, whose first row names the columns. Raises ValueError for bytes that are
+    none; then nothing was counted."""
+    _check_size(data)
+    found = Labels()
+    try:
+        rows = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
+        columns = [name[:_LONGEST] for name in next(rows, [])]
+        for row in rows:
+            found.count += bool(row)
+            for column, cell in zip(columns, row, strict=False):
+                values = found.at(column) if cell else None
+                if values is not None:
+                    _add(values, _cell(cell))
+    except csv.Error as error:
+        raise ValueError(f"it is no table: {error}") from error
+    labels.add(found)
+
+
+def _cell(text: str) -> bool | int | float | str:
+    """What a cell means, as JSON would have it."""
+    if text in ("true", "false"):
+        return text == "true"
+    if _NUMBER.fullmatch(text):
+        return int(text) if text.lstrip("-").isdecimal() else float(text)
+    return text
 
 
 def boxes(data: bytes) -> Any:

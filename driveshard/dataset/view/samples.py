@@ -11,7 +11,7 @@ from driveshard.archive.directory import DEFLATED, STORED
 from driveshard.archive.index import Index
 from driveshard.core.errors import Mismatch
 from driveshard.dataset.cached_parts import CachedParts
-from driveshard.dataset.link import LinkReader
+from driveshard.dataset.link import LinkReader, OnBytes
 from driveshard.dataset.parts import ADVICE, Parts, Place
 from driveshard.dataset.places import open_place
 from driveshard.dataset.shelf import Shelf
@@ -107,7 +107,7 @@ def _read_file(path: Path, start: int, length: int) -> bytes:
         raise Mismatch(f"{path.name} cannot be read: {error.strerror or error}", advice=ADVICE) from error
 
 
-def open_samples(what: str) -> Samples:
+def open_samples(what: str, on_bytes: OnBytes = lambda *_: None) -> Samples:
     """The dataset that a link, an id, a name or a directory means. Raises SourceMissing, Mismatch, and errors of the
     way to it."""
-    return Samples(what, open_place(what, None, None))
+    return Samples(what, open_place(what, None, None, on_bytes))

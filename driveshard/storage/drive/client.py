@@ -2,7 +2,7 @@
 
 Neither library is let send: httplib2 repeats a request whose connection closed without a reply, and googleapiclient
 repeats a chunk with an empty body; whether to try again is ``retry``'s to say, after the server was asked what it
-holds. Every thread has its own connection.
+holds. A connection has one request at a time, of whichever thread: to open one costs two round trips.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from driveshard.core.errors import AuthError, ConfigError, Interrupted, NotFound
 from driveshard.core.formatting import shown
 from driveshard.core.urls import is_loopback
 from driveshard.storage.drive.connection import Connection, secure_context
+from driveshard.storage.drive.credentials import naive_utc
 from driveshard.storage.drive.errors import read_answer, translate
 from driveshard.storage.drive.network import Proxy, proxy_for_https
 from driveshard.storage.drive.network import certificates as named_certificates
@@ -71,10 +72,12 @@ class DriveClient:
     ) -> None:
         self.base_url = base_url
         self._credentials = credentials
+        self.api_key = api_key
         self._clock = clock
-        self._timeout = timeout
-        self._local = threading.local()
+        self.timeout = timeout
+        self._local = threading.local()  # ``refusals``: replies of 401 in a row
         self._wires: list[Wire] = []
+        self._free: list[Wire] = []  # the last one is the one used last
         self._lock = threading.Lock()
         self._aborted = False
         self.requests = 0
@@ -128,8 +131,15 @@ class DriveClient:
                 f"an address that is not {self.base_url} was to be asked: {_host(request.uri)}",
                 advice="Nothing was sent there. Check what is between this machine and Drive.",
             )
-        wire = self._wire()
         self._spend_units(request)
+        wire = self._taken_wire()
+        try:
+            return self._send_by(wire, request)
+        finally:
+            with self._lock:
+                self._free.append(wire)
+
+    def _send_by(self, wire: Wire, request: Request) -> Reply:
         with self._lock:
             self.requests += 1
         headers = {"user-agent": _AGENT, **self._with_keys(request)}
@@ -142,6 +152,7 @@ class DriveClient:
             http.client.HTTPException,
             OSError,
         ) as error:
+            self._close_free()  # they may be as broken, and the next try would have one of them
             wire.close()
             raise self._failure(error) from error
         except BaseException:  # what a body's blocks or a sink raise: half a request is under way
@@ -153,10 +164,16 @@ class DriveClient:
         if reply.status == 401 and not isinstance(self._credentials, google.auth.credentials.AnonymousCredentials):
             self._renew(wire)
         else:
-            wire.refusals = 0
+            self._local.refusals = 0
         # The query of a session URI is a secret; path and status are enough to follow what happens.
         log.debug("%s %s -> %s", request.method, urlsplit(request.uri).path, reply.status)
         return reply
+
+    def count_elsewhere(self) -> None:
+        """Another machine makes a request of ours, which takes as much as one that is sent from here."""
+        self._spend_units(Request("PUT", self.base_url, {}))
+        with self._lock:
+            self.requests += 1
 
     def _with_keys(self, request: Request) -> dict[str, str]:
         """The request's headers, and the resource keys of the items that it is about."""
@@ -165,14 +182,32 @@ class DriveClient:
 
     def _renew(self, wire: Wire) -> None:
         """Renew the login once; a second 401 in a row is left for the caller to report."""
-        wire.refusals += 1
-        if wire.refusals > 1:
+        self._local.refusals = getattr(self._local, "refusals", 0) + 1
+        if self._local.refusals > 1:
             return
         try:
             self._credentials.refresh(wire.renewal)
         except google.auth.exceptions.GoogleAuthError as error:
             raise self._failure(error) from error
         raise Unavailable("the login had expired and was renewed")
+
+    def access_token(self, lasting: float, *, renew: bool = False) -> str | None:
+        """The login's access token alone, renewed unless it is good for ``lasting`` seconds more; None for a stranger.
+        Raises what ``send`` does for a login that cannot be renewed."""
+        credentials = self._credentials
+        if isinstance(credentials, google.auth.credentials.AnonymousCredentials):
+            return None
+        ends = credentials.expiry
+        if renew or not credentials.valid or (ends is not None and ends < naive_utc(self._clock.now() + lasting)):
+            wire = self._taken_wire()
+            try:
+                credentials.refresh(wire.renewal)
+            except google.auth.exceptions.GoogleAuthError as error:
+                raise self._failure(error) from error
+            finally:
+                with self._lock:
+                    self._free.append(wire)
+        return str(credentials.token)
 
     def _spend_units(self, request: Request) -> None:
         seconds = self._units.wait_for(_units(request), self._clock.monotonic())
@@ -197,7 +232,7 @@ class DriveClient:
         if isinstance(error, socks.ProxyError):
             return self._proxy_failure(error)
         if isinstance(error, TimeoutError):
-            return Unavailable(f"no answer from Drive for {self._timeout:.0f} s{self._by_proxy()}")
+            return Unavailable(f"no answer from Drive for {self.timeout:.0f} s{self._by_proxy()}")
         if isinstance(error, socket.gaierror):
             if self._proxy is not None:
                 return Unavailable(f"the address of the proxy {self._proxied()} cannot be found")
@@ -243,22 +278,28 @@ class DriveClient:
         except ValueError:
             return False
 
-    def _wire(self) -> Wire:
+    def _taken_wire(self) -> Wire:
         if self._aborted:
             raise Interrupted("stopped")
-        wire: Wire | None = getattr(self._local, "wire", None)
+        with self._lock:
+            wire = self._free.pop() if self._free else None
         if wire is None:
-            wire = self._local.wire = Wire(self._connection(), google_auth_httplib2.Request(self._new_http()))
+            wire = Wire(self._connection(), google_auth_httplib2.Request(self._new_http()))
             with self._lock:
                 self._wires.append(wire)
         elif self._clock.monotonic() - wire.last_used > _IDLE_SECONDS:
             wire.close()
         return wire
 
+    def _close_free(self) -> None:
+        with self._lock:
+            for wire in self._free:
+                wire.close()
+
     def _connection(self) -> Connection:
         scheme, host, port = _origin(self.base_url)
         context = self._context if scheme == "https" else None
-        return Connection(host, port or 80, timeout=self._timeout, context=context, proxy=self._proxy)
+        return Connection(host, port or 80, timeout=self.timeout, context=context, proxy=self._proxy)
 
     @cached_property
     def _context(self) -> ssl.SSLContext:
@@ -266,7 +307,7 @@ class DriveClient:
 
     def _new_http(self) -> httplib2.Http:
         """For renewals of the login, which are not Drive's business."""
-        plain = httplib2.Http(timeout=self._timeout, proxy_info=self._proxy, ca_certs=self._certificates)
+        plain = httplib2.Http(timeout=self.timeout, proxy_info=self._proxy, ca_certs=self._certificates)
         plain.follow_redirects = False
         return plain
 
@@ -287,13 +328,12 @@ class DriveClient:
 
 
 class Wire:
-    """One thread's connection, and its way to renew the login."""
+    """One connection, and its way to renew the login."""
 
     def __init__(self, connection: Connection, renewal: google_auth_httplib2.Request) -> None:
         self.connection = connection
         self.renewal = renewal
         self.last_used = 0.0
-        self.refusals = 0  # replies of 401 in a row
 
     def exchange(self, request: Request, headers: Mapping[str, str]) -> Reply:
         """As ``Connection.exchange``."""

@@ -30,6 +30,7 @@ from driveshard.storage.drive.answers import FOLDER, File, Ids, Page, next_page,
 from driveshard.storage.drive.client import GOOGLE, PAGE, DriveClient, headers_of, is_page
 from driveshard.storage.drive.errors import translate
 from driveshard.storage.drive.links import folder_link
+from driveshard.storage.drive.loan import LASTING, DriveLoan
 from driveshard.storage.drive.permissions import Permissions, named
 from driveshard.storage.drive.resumable import (
     CHUNK_UNIT,
@@ -93,6 +94,11 @@ class DriveDestination:
         return f"drive {self._client.base_url} {self._parent or 'root'}{self._as}"
 
     @property
+    def client(self) -> DriveClient:
+        """What makes its requests."""
+        return self._client
+
+    @property
     def account(self) -> str:
         return f"drive {self._client.base_url}{self._as}"
 
@@ -108,6 +114,13 @@ class DriveDestination:
         """Have an item shown that asks visitors for its resource key."""
         if key:
             self._client.resource_keys[file_id] = key
+
+    def lend_reading(self, *, renew: bool = False) -> DriveLoan:
+        """What ``lent_drive`` needs elsewhere; ``renew`` where what was lent last is not taken any more. Raises
+        AuthError, Unavailable when the login cannot be renewed."""
+        client = self._client
+        token = client.access_token(LASTING, renew=renew)
+        return DriveLoan(client.base_url, token, client.api_key, dict(client.resource_keys))
 
     def abort(self) -> None:
         """Break all requests under way."""

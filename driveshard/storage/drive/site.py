@@ -52,6 +52,7 @@ class Site:
 
     def __init__(self, base_url: str | None, clock: Any, *, timeout: float) -> None:
         nobody = google.auth.credentials.AnonymousCredentials()
+        self.base_url = base_url
         self._pages = DriveClient(base_url or PAGES, nobody, clock, timeout=timeout)
         self._content = self._pages if base_url else DriveClient(CONTENT, nobody, clock, timeout=timeout)
         self._answers: dict[str, str] = {}  # where a file comes from once the question about viruses was answered
@@ -92,6 +93,11 @@ class Site:
     def files(self, folder: Link) -> list[RemoteFile]:
         """A folder's items; their sizes are not told."""
         return [_as_remote(entry, folder.id) for entry in self.listing(folder).entries]
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """The resource keys that are known, by their items' ids."""
+        return dict(self._keys)
 
     def show_key(self, file_id: str, key: str) -> None:
         """Have an item shown that asks visitors for its resource key."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from driveshard.archive.manifest import Manifest, ManifestPart
+from driveshard.archive.manifest import Manifest, ManifestPart, split
 from driveshard.config.card_words import CardWords
 from driveshard.core.formatting import human_size, plural
 from driveshard.upload.dataset_folder.contents import OTHERS, Contents, noted_contents
@@ -27,14 +27,14 @@ _TOGETHER_TREES = (
 )
 _UNPACK = """\
 mkdir -p {folder}
-for part in {stem}-?????.zip; do unzip -q -o "$part" -d {folder}; done
+for part in {zips}; do unzip -q -o "$part" -d {folder}; done
 """
 _READ = """\
 import json
 import zipfile
 
 where = {{}}  # file -> the zip that has it
-for part in json.load(open("manifest.json", encoding="utf-8"))["parts"]:
+for part in {parts}:
     with zipfile.ZipFile(part["name"]) as archive:
         where.update(dict.fromkeys(archive.namelist(), part["name"]))
 name = {member}
@@ -42,12 +42,19 @@ with zipfile.ZipFile(where[name]) as archive:
     data = archive.read(name)
 print(f"{{len(where)}} files; {{name}} has {{len(data)}} bytes")
 """
+_LISTED = 'json.load(open("manifest.json", encoding="utf-8"))["parts"]'
+_IN_PAGES = """(
+    part
+    for page in json.load(open("manifest.json", encoding="utf-8"))["pages"]
+    for part in json.load(open(page["name"], encoding="utf-8"))["parts"]
+)"""
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
     """What a card is made from. ``link`` is the folder's, ``shared`` who may read it (``anyone``, ``nobody``, ...),
-    ``trouble`` a sentence for each kind of member names that other tools trip over."""
+    ``trouble`` a sentence for each kind of member names that other tools trip over, ``paged`` whether the manifest is
+    split."""
 
     manifest: Manifest
     link: str | None
@@ -56,6 +63,12 @@ class Card:
     contents: Contents | None = None
     has_preview: bool = False
     trouble: Sequence[str] = ()
+    paged: bool = False
+
+    @property
+    def _listing(self) -> str:
+        """What lists the parts."""
+        return "`manifest-*.json`" if self.paged else "`manifest.json`"
 
     def encode(self) -> bytes:
         """As Markdown."""
@@ -102,16 +115,21 @@ class Card:
 
     def _without(self) -> Iterator[str]:
         name = shlex.quote(self.manifest.name)
+        digits = max((len(str(part.number)) for part in self.manifest.parts), default=0)
+        zips = " ".join(f"{name}-{'?' * count}.zip" for count in range(5, max(5, digits) + 1))
+        lists = f"`manifest.json` and all {self._listing}" if self.paged else self._listing
         yield "## Get it without driveshard"
         yield (
-            "Every part is a plain zip. Download the zips and `manifest.json` into one folder (a browser does), and"
+            f"Every part is a plain zip. Download the zips and {lists} into one folder (a browser does), and"
             " unpack the zips in the order of their numbers: a file in a later one replaces one of the same name."
         )
-        yield _fenced("sh", _UNPACK.format(folder=shlex.quote(f"{self.manifest.name}-files"), stem=name))
+        yield _fenced("sh", _UNPACK.format(folder=shlex.quote(f"{self.manifest.name}-files"), zips=zips))
         member = _example(self.manifest.parts)
         yield "Or leave them packed and read them from Python:"
-        yield _fenced("python", _READ.format(member=repr(member) if member else "next(iter(where))"))
-        yield "`manifest.json` lists the parts with their sizes, md5 and sha256 checksums."
+        example = repr(member) if member else "next(iter(where))"
+        yield _fenced("python", _READ.format(parts=_IN_PAGES if self.paged else _LISTED, member=example))
+        verb = "list" if self.paged else "lists"
+        yield f"{self._listing} {verb} the parts with their sizes, md5 and sha256 checksums."
         if self.trouble:
             yield "\n".join(f"- Mind: `{line}`." for line in self.trouble)
 
@@ -153,7 +171,7 @@ class Card:
             ["| part | samples | files | size | sha256 |", "|---|---|---|---|---|", *map(_row, parts[:_MOST_PARTS])]
         )
         if len(parts) > _MOST_PARTS:
-            yield f"... and {len(parts) - _MOST_PARTS:,} more in `manifest.json`."
+            yield f"... and {len(parts) - _MOST_PARTS:,} more in {self._listing}."
         yield "Packed by driveshard."
 
 
@@ -165,7 +183,8 @@ def card_of(ledger: Ledger, manifest: Manifest, shared: str, *, has_preview: boo
         preview = ledger.artifact(PREVIEW)
         has_preview = preview is not None and preview[1] is not None
     link = ledger.get("link")
-    return Card(manifest, link, shared, words, noted_contents(ledger), has_preview, sentences(ledger)).encode()
+    trouble, paged = sentences(ledger), bool(split(manifest))
+    return Card(manifest, link, shared, words, noted_contents(ledger), has_preview, trouble, paged).encode()
 
 
 def readers_sentence(shared: str, link: str | None) -> str:

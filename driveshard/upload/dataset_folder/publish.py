@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 from driveshard.archive import manifest as manifests
-from driveshard.archive.manifest import Manifest, ManifestPart
+from driveshard.archive.manifest import Manifest, ManifestPage, ManifestPart
 from driveshard.core.errors import (
     AuthError,
     ComeBackLater,
@@ -25,6 +27,7 @@ from driveshard.core.model import RemoteFile
 from driveshard.upload.dataset_folder.card import CARD, PREVIEW, card_of
 from driveshard.upload.dataset_folder.contents import note_contents
 from driveshard.upload.dataset_folder.preview import preview, spread
+from driveshard.upload.dataset_folder.settling import kinds_in
 from driveshard.upload.ledger.ledger import Ledger
 from driveshard.upload.ledger.rows import LedgerPart
 from driveshard.upload.result import not_shared
@@ -35,54 +38,119 @@ from driveshard.upload.surroundings import Surroundings
 Sha256s = tuple[str, ...]
 """Of parts, in the order of their numbers; and of what is deleted."""
 
+_Pages = Sequence[tuple[ManifestPage, bytes]]
+_JSON = "application/json"
 _SMALL_PARTS = 24
 _TRIES = 3
+_PAGES_AT_ONCE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Index and preview of these ``parts`` are there, the preview if the samples are images."""
+
+    parts: Sha256s = ()
+    has_preview: bool = False
 
 
 class Publisher:
-    """Puts the small files beside the parts and sets who may read. All steps can be repeated without harm. ``heads``
-    are the beginnings of those parts that need not be asked for theirs, by number."""
+    """Puts the small files beside the parts and sets who may read. All steps can be repeated without harm. ``at_hand``
+    gives what need not be asked for: of a part's number and file name a range, as far as it is still known here."""
 
-    def __init__(self, around: Surroundings, folder_id: str, heads: Mapping[int, bytes] | None = None) -> None:
+    def __init__(
+        self,
+        around: Surroundings,
+        folder_id: str,
+        at_hand: Callable[[int, str, int, int], bytes] = lambda *_: b"",
+    ) -> None:
         self._around = around
         self._destination = around.destination
         self._ledger = around.ledger
         self._emit = around.emit
         self._folder_id = folder_id
-        self._heads = heads or {}
+        self._at_hand = at_hand
 
-    def write_index(self, manifest: Manifest) -> Sha256s:
-        """The index alone, before the rest; returns the parts that it is of."""
-        self._put_index(manifest)
-        return _sha256s(manifest)
+    def write_ahead(self, manifest: Manifest, readers: str) -> Written:
+        """Index and preview alone, before the rest; with the card, where no manifest is that it would run ahead of."""
+        first = self._ledger.artifact(manifests.NAME) is None
+        shown = self._around.later(lambda: self._put_preview(manifest, readers if first else None))
+        try:
+            self._put_index(manifest)
+        finally:
+            shown.wait()  # or it would be written twice
+        return Written(_sha256s(manifest), shown.result())
 
-    def publish(self, manifest: Manifest, readers: str = "nobody", indexed: Sha256s = ()) -> None:
+    def publish(self, manifest: Manifest, readers: str = "nobody", ahead: Callable[[], Written] = Written) -> None:
         """Card, preview, index and manifest, each only if it changed; ``readers`` is who may read in the end, for the
-        card. ``indexed`` are the parts of the index that is written already."""
-        data = manifest.encode()
-        known = self._ledger.artifact(manifests.NAME)
-        same = known is not None and known[1] == hashlib.md5(data, usedforsecurity=False).hexdigest()
-        if same and not self._ledger.get("publishing"):
+        card. ``ahead`` waits for what need not be written any more."""
+        pages = manifests.split(manifest)
+        if self._is_published(manifest, pages) and not self._ledger.get("publishing"):
             return
         self._around.hold()
         self._ledger.note(publishing=True)  # the manifest may be there before what goes beside it
-        written = [
-            self._around.later(lambda: self._put(manifests.NAME, data, "application/json")),
-            self._around.later(lambda: self._put_card_and_preview(manifest, readers)),
-        ]
-        if indexed != _sha256s(manifest):
-            written.append(self._around.later(lambda: self._put_index(manifest)))
-        for one in written:
+        begun = [self._around.later(lambda: self._put_manifest(manifest, pages))]
+        written = ahead()
+        if written.parts == _sha256s(manifest):
+            self._put_card(manifest, readers, has_preview=written.has_preview)
+        else:
+            begun.append(self._around.later(lambda: self._put_index(manifest)))
+            self._put_preview(manifest, readers)
+        for one in begun:
             one.result()
+        for name, file_id in self._old_pages(pages).items():
+            self._trash(name, file_id)
         self._ledger.note(publishing=None)
 
-    def _put_card_and_preview(self, manifest: Manifest, readers: str) -> None:
-        picture, seen = self._samples_if_readable(manifest)
+    def _is_published(self, manifest: Manifest, pages: _Pages) -> bool:
+        listed = self._stored(pages)
+        if len(listed) < len(pages) or self._old_pages(pages):
+            return False
+        known = self._ledger.artifact(manifests.NAME)
+        return known is not None and known[1] == _md5(manifest.encode(listed))
+
+    def _put_manifest(self, manifest: Manifest, pages: _Pages) -> None:
+        """The pages first, those that are not there yet: none is ever changed, so until the manifest is replaced
+        everybody reads the dataset as it was, and from then on as it is."""
+        for begin in range(0, len(pages), _PAGES_AT_ONCE):
+            some = pages[begin : begin + _PAGES_AT_ONCE]
+            under_way = [self._around.later(partial(self._put, page.name, data, _JSON)) for page, data in some]
+            for one in under_way:
+                one.result()
+        self._put(manifests.NAME, manifest.encode(self._stored(pages)), _JSON)
+
+    def _stored(self, pages: _Pages) -> list[ManifestPage]:
+        """Those of the pages that are there, with their ids."""
+        known = ((page, data, self._ledger.artifact(page.name)) for page, data in pages)
+        return [replace(page, id=there[0]) for page, data, there in known if there and there[1] == _md5(data)]
+
+    def _old_pages(self, pages: _Pages) -> dict[str, str]:
+        """Ids of pages that a manifest listed once, or was to list, by their names."""
+        names = {page.name for page, _ in pages}
+        known = self._ledger.artifacts().items()
+        return {name: file_id for name, (file_id, _) in known if manifests.is_page(name) and name not in names}
+
+    def _trash(self, name: str, file_id: str) -> None:
+        """Take away a small file that nobody needs, and then forget it: until then the next run knows of it, too, and
+        does not count on it."""
+        self._ledger.note_artifact(name, file_id, None)
+        self._around.write(lambda: self._destination.trash(file_id), doing=f"moving {name} to the trash")
+        self._ledger.forget_artifact(name)
+
+    def _put_preview(self, manifest: Manifest, card_for: str | None) -> bool:
+        """The preview, if the samples are images; and beside it the card, if it is told for which readers."""
+        picture = self._looked_at(manifest)
         shown = None if picture is None else self._around.later(lambda: self._put(PREVIEW, picture, "image/jpeg"))
-        note_contents(self._ledger, seen)
-        self._put_card(manifest, readers, has_preview=picture is not None)
+        if card_for is not None:
+            self._put_card(manifest, card_for, has_preview=picture is not None)
         if shown is not None:
             shown.result()
+        return picture is not None
+
+    def _looked_at(self, manifest: Manifest) -> bytes | None:
+        """The preview, if the samples are images; what was seen is noted for the card."""
+        picture, seen = self._samples_if_readable(manifest)
+        note_contents(self._ledger, seen)
+        return picture
 
     def refresh_card(self, readers: str) -> None:
         """Write the card again if it says other readers, or other words of the owner, than there are now. Raises
@@ -105,7 +173,13 @@ class Publisher:
 
     def _put_index(self, manifest: Manifest) -> None:
         """The index of all members, so that a reader need not open the parts for it."""
-        from driveshard.upload.dataset_folder.index import index_of  # with numpy, of which a push has no other need
+        # with numpy, of which a push has no other need
+        from driveshard.upload.dataset_folder.index import index_of, too_large
+
+        why = too_large(manifest)
+        if why is not None:
+            self._emit(Notice(f"No index was made, so that each reader makes one: {why}"))
+            return
 
         def read(part: ManifestPart, start: int, length: int) -> bytes:
             return self._around.ask(
@@ -162,7 +236,7 @@ class Publisher:
 
     def _put(self, name: str, data: bytes, mime_type: str) -> None:
         """Create or replace one small file, so that it exists once whatever happens in between."""
-        md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        md5 = _md5(data)
         again = False
         for _ in range(_TRIES):
             known = self._ledger.artifact(name)
@@ -190,7 +264,7 @@ class Publisher:
 
     def _put_once(self, file_id: str, name: str, data: bytes, mime_type: str, *, replace: bool) -> RemoteFile:
         """Write it, unless it turns out that an earlier try got through although its reply did not."""
-        md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        md5 = _md5(data)
         unsure = False
 
         def step() -> RemoteFile:
@@ -242,7 +316,7 @@ class Publisher:
 
         def read(part: ManifestPart, start: int, length: int) -> bytes:
             """From what is still known of the part, where that is enough."""
-            data = self._heads.get(part.number, b"")[start : start + length]
+            data = self._at_hand(part.number, part.name, start, length)
             if len(data) < length:
                 data = self._around.ask(
                     lambda: self._destination.read(part.id, start, length), doing="reading samples for the preview"
@@ -250,12 +324,16 @@ class Publisher:
             seen.append(data)
             return data
 
-        picture = preview(manifest, self._ledger.settled().get("kinds", {}), read)
+        picture = preview(manifest, kinds_in(self._ledger), read)
         if not seen:  # no images; their labels are worth a look all the same
             small = manifest.size <= HEADS * HEAD  # then what the card counts is counted whole
             for part in spread(manifest.parts, _SMALL_PARTS if small else HEADS):
                 read(part, 0, min(part.size, HEAD))
         return picture, seen
+
+
+def _md5(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
 def _sha256s(manifest: Manifest) -> Sha256s:

@@ -145,6 +145,9 @@ class Reconciler:
         try:
             self._around.ask(lambda: self._destination.get(file_id), doing=f"looking for {name}")
         except NotFound:
+            known = self._ledger.artifact(name)
+            if known is None or known[1] is None:
+                return  # a page that this run itself took away just now
             self._ledger.forget_artifact(name)
             manifest = self._ledger.artifact(MANIFEST)
             if manifest is not None:

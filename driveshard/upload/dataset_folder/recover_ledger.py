@@ -11,7 +11,7 @@ import os
 import re
 import zlib
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 
 from driveshard.archive import names as member_names
 from driveshard.archive.manifest import NAME as MANIFEST
-from driveshard.archive.manifest import Manifest
+from driveshard.archive.manifest import Manifest, ManifestPage, missing
 from driveshard.archive.zip_reader import DAMAGED, directory_of
 from driveshard.core.errors import Mismatch, NotFound, Unavailable, UsageError
 from driveshard.core.events import Notice
@@ -164,7 +164,7 @@ class Recovery:
         for file_id in dict.fromkeys([*ids, *([known[0]] if known is not None else [])]):
             with suppress(Mismatch, NotFound):
                 remote = self._get(file_id)  # a list may tell the size that it had before
-                manifest = Manifest.decode(self._read(remote, 0, remote.size))
+                manifest = Manifest.decode(self._read(remote.name, file_id, remote.size), self._pages)
                 self._ledger.drop_files(manifest.deleted_paths)
                 return manifest
         return None
@@ -190,10 +190,15 @@ class Recovery:
     def _get(self, file_id: str) -> RemoteFile:
         return self._around.ask(lambda: self._destination.get(file_id), doing="looking at the dataset's files")
 
-    def _read(self, remote: RemoteFile, start: int, length: int) -> bytes:
-        return self._around.ask(
-            lambda: self._destination.read(remote.id, start, length), doing=f"reading {remote.name}"
-        )
+    def _pages(self, pages: Sequence[ManifestPage]) -> Iterator[bytes]:
+        for page in pages:
+            try:
+                yield self._read(page.name, page.id, page.size)
+            except NotFound as error:
+                raise missing(page) from error
+
+    def _read(self, name: str, file_id: str, length: int) -> bytes:
+        return self._around.ask(lambda: self._destination.read(file_id, 0, length), doing=f"reading {name}")
 
     def _with_checksum(self, listed: RemoteFile) -> RemoteFile:
         """The file, once Drive has its checksum: taken for lost, it would be uploaded a second time."""

@@ -59,6 +59,13 @@ def sentences(ledger: Ledger) -> list[str]:
     return lines
 
 
+def kinds_in(ledger: Ledger) -> dict[str, int]:
+    """Members a kind, whether that is settled already or not; empty when some part was packed before that was
+    counted."""
+    settled = ledger.settled()
+    return dict(settled["kinds"]) if settled else _kinds(ledger)
+
+
 def _is_made(ledger: Ledger) -> bool:
     parts = ledger.parts()
     return bool(parts) and not isinstance(ledger.kept_selection(parts[0].number), FileList)

@@ -18,6 +18,7 @@ from driveshard.upload.merge.newest import Newest, names_of
 from driveshard.upload.surroundings import Surroundings
 
 _BLOCK = 8 * 1024 * 1024
+_LEAST = 64 * 1024
 _LARGE = 16 * 1024 * 1024  # bytes of a member that is not held in memory
 _TRIES = 3
 _ADVICE = "Run its push again, which sends what is damaged once more; then run this again."
@@ -84,14 +85,16 @@ def fetch(around: Surroundings, part: LedgerPart, target: Path, on_bytes: Callab
     """Bring a part to ``target``, proved by the sha256 that it was packed with. Raises Mismatch, TempFull, and errors
     of the way to the destination."""
     for _ in range(_TRIES):
-        sha256 = hashlib.sha256()
+        sha256, start = hashlib.sha256(), 0
         try:
             with target.open("wb") as stream:
-                for start in range(0, part.size or 0, _BLOCK):
-                    block = _read(around, part, start)
+                while start < (part.size or 0):
+                    length = _allowed(around, (part.size or 0) - start)
+                    block = _read(around, part, start, length)
                     sha256.update(block)
                     stream.write(block)
                     on_bytes(len(block))
+                    start += length
         except OSError as error:
             raise TempFull(f"{target.parent} cannot be written: {error.strerror or error}") from error
         if sha256.hexdigest() == part.sha256:
@@ -99,9 +102,15 @@ def fetch(around: Surroundings, part: LedgerPart, target: Path, on_bytes: Callab
     raise Mismatch(f"{part.file_name} comes with other bytes than were packed", advice=_ADVICE)
 
 
-def _read(around: Surroundings, part: LedgerPart, start: int) -> bytes:
-    around.clock.check()
-    length = min(_BLOCK, (part.size or 0) - start)
+def _allowed(around: Surroundings, left: int) -> int:
+    """How many of the bytes that are left may be read now. With --bwlimit about a second's worth of them, which are
+    waited for here: what is sent meanwhile shares that limit."""
+    length = min(_BLOCK, left, max(_LEAST, int(around.throttle.rate or _BLOCK)))
+    around.throttle.pace(length)
+    return length
+
+
+def _read(around: Surroundings, part: LedgerPart, start: int, length: int) -> bytes:
     return around.ask(
         lambda: around.destination.read(part.file_id or "", start, length), doing=f"fetching {part.file_name}"
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from driveshard.core.errors import Interrupted, NotFound
 from driveshard.core.events import Doing, Notice, PackStarted, PartPacked, Planned, Scanned, Started, Waiting
-from driveshard.core.files import md5_of
 from driveshard.core.model import PartState
 from driveshard.upload.ledger.rows import LedgerPart
 from driveshard.upload.merge.choose import newest_among
@@ -66,10 +65,9 @@ class Workshop:
 
     def _is_at_hand(self, part: LedgerPart) -> bool:
         """Whether it was built and lies in the temp folder, whole."""
-        path = self._spool.path(part.file_name)
-        if part.state is PartState.PLANNED or not path.exists():
+        if part.state is PartState.PLANNED:
             return False
-        return md5_of(path) == part.md5
+        return self._spool.is_intact(part.number, part.file_name, part.md5)
 
     def _send(self, number: int) -> None:
         try:

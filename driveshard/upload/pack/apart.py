@@ -17,7 +17,7 @@ from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from driveshard import __version__
 from driveshard.core.errors import ConfigError, TempFull, TempLost, WorkersKilled
@@ -70,11 +70,7 @@ class Mark:
 
     def look(self) -> None:
         """For a worker that begins. Raises ConfigError when it is another driveshard, or cannot see the temp folder."""
-        if self.version != __version__:
-            raise ConfigError(
-                f"The worker on {socket.gethostname()} has driveshard {__version__}, and this is {self.version}.",
-                advice="Install the same version everywhere: others may make other bytes.",
-            )
+        require_version(self.version)
         deadline = time.monotonic() + _SEEN_WITHIN
         while not self.path.exists():
             if time.monotonic() > deadline:
@@ -91,6 +87,15 @@ class Mark:
 
     def _emptied(self) -> TempLost:
         return TempLost(f"the temp folder {self.path.parent} was emptied")
+
+
+def require_version(version: str) -> None:
+    """For a worker. Raises ConfigError when the coordinator is another driveshard."""
+    if version != __version__:
+        raise ConfigError(
+            f"The worker on {socket.gethostname()} has driveshard {__version__}, and this is {version}.",
+            advice="Install the same version everywhere: others may make other bytes.",
+        )
 
 
 class _Unseen(ConfigError):
@@ -116,23 +121,36 @@ def build_apart(
     return replace(part, place=attempt.name)
 
 
+class Watch(Protocol):
+    """What tells builds that are not watched whether their run goes on."""
+
+    def set(self) -> None:
+        """It does: called before each of them."""
+
+    def mend(self, error: BaseException) -> BaseException:
+        """A worker's error as the coordinator knows it better."""
+
+
 class Apart(Executor):
     """Another executor, of which only what is submitted through this one is ended with it; ``close`` is called then.
 
-    ``lost`` says whether an error, of a task or of handing one over, means that workers were lost.
+    ``lost`` says whether an error, of a task or of handing one over, means that workers were lost; ``translate`` puts
+    others into our words.
     """
 
     def __init__(
         self,
         executor: Executor,
-        mark: Mark,
+        mark: Watch,
         *,
         lost: Callable[[BaseException], bool] = lambda error: isinstance(error, BrokenExecutor),
+        translate: Callable[[BaseException], BaseException] = lambda error: error,
         close: Callable[[], None] = lambda: None,
     ) -> None:
         self._executor = executor
         self._mark = mark
         self._lost = lost
+        self._translate = translate
         self._close = close
         self._running: set[Future[Any]] = set()
 
@@ -159,7 +177,7 @@ class Apart(Executor):
         elif self._lost(error) and not isinstance(error, BrokenExecutor):
             outer.set_exception(BrokenExecutor(error_text(error)))
         else:
-            outer.set_exception(self._mark.mend(error))
+            outer.set_exception(self._mark.mend(self._translate(error)))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Waits no longer than builds take to hear that they are to stop."""
@@ -195,6 +213,11 @@ class _Whole(Executor):
 def takes_any_object(engine: str | Executor) -> bool:
     """Whether parts are built in this process, so that a source need not be sent anywhere."""
     return engine in ("threads", "serial") or isinstance(engine, ThreadPoolExecutor)
+
+
+def works_apart(engine: str | Executor) -> bool:
+    """Whether the workers are not ours, so that they have neither this machine's login nor, perhaps, its disks."""
+    return not isinstance(engine, str) or engine.partition(":")[0] == "dask"
 
 
 def workers_in(executor: Executor) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Future
 
 from driveshard.core.clock import Clock
-from driveshard.core.errors import PartTooLarge, TempFull, TempLost
+from driveshard.core.errors import LoanOver, PartTooLarge, TempFull, TempLost
 from driveshard.core.events import Emit, PackStarted, Waiting
 from driveshard.core.model import FileList, Part, PartSpec
 from driveshard.sources.base import Source
@@ -55,6 +55,10 @@ class Builder:
             except TempFull as error:
                 self._spool.cancel(spec.number)
                 if not error.vanished:
+                    raise
+            except LoanOver:  # the source is sent with another token
+                self._spool.cancel(spec.number)
+                if tries:
                     raise
             except BaseException:
                 self._spool.cancel(spec.number)

@@ -21,19 +21,25 @@ if "distributed" not in sys.modules:
 import distributed
 from distributed.comm.core import CommClosedError
 
-from driveshard.core.errors import Unreachable
+from driveshard import __version__
+from driveshard.core.errors import ConfigError, Unreachable
 from driveshard.core.formatting import error_text
+from driveshard.upload.far.yard import Yard
 from driveshard.upload.pack.apart import Apart, Mark, build_apart
+from driveshard.upload.pack.dask_workers import DaskWorkers, build_far
 from driveshard.upload.pack.local_cluster import start_cluster
 from driveshard.upload.pack.workers import Crew
 
 _ANSWERS_WITHIN = 15.0  # seconds
 
 
-def start_dask(address: str, workers: int, mark: Mark, tell: Callable[[str], None]) -> Crew:
+def start_dask(
+    address: str, workers: int, mark: Mark, yard: Yard | None, tell: Callable[[str], None], scratch: Path
+) -> Crew:
     """Connect to the scheduler at ``address`` (``HOST:PORT``, with ``tcp://`` or ``tls://`` before it, or the path of
-    its ``--scheduler-file``); without one, make a cluster of ``workers`` on this machine. ``tell`` hears when nobody
-    works there yet.
+    its ``--scheduler-file``); without one, make a cluster of ``workers`` on this machine, whose files are in a folder
+    made in ``scratch``. With a ``yard`` parts stay on the workers, else they are written into the temp folder that has
+    the ``mark``. ``tell`` hears when nobody works there yet.
 
     Raises Unreachable when no scheduler answers, OSError when none can be made.
     """
@@ -42,22 +48,26 @@ def start_dask(address: str, workers: int, mark: Mark, tell: Callable[[str], Non
         if not client.nthreads():
             tell(f"The cluster at {address} has no workers yet; parts are built as soon as one comes")
     else:
-        cluster = start_cluster(workers)
+        cluster = start_cluster(workers, scratch)
         end = cluster.end
         try:
             client = _connect(cluster.address, cluster.security)
         except BaseException:
             end()
             raise
-    executor = Apart(
-        client.get_executor(pure=False), mark, lost=partial(_lost, client), close=partial(_close, client, end)
-    )
+    apart = partial(Apart, client.get_executor(pure=False), lost=partial(_lost, client), translate=_translated)
+    close = partial(_close, client, end)
+    if yard is None:
+        executor = apart(mark, close=close)
+        return Crew(executor, partial(_stop, mark.clear, end), build_apart, (mark,), prove=False)
+    yard.open(DaskWorkers(client, yard))
+    executor = apart(yard, close=partial(_stop, yard.close, close))
+    return Crew(executor, partial(_stop, yard.close, end), build_far, (yard.errand,), prove=False)
 
-    def stop() -> None:
-        mark.clear()
-        end()
 
-    return Crew(executor, stop, build_apart, (mark,), prove=False)
+def _stop(clear: Callable[[], None], end: Callable[[], None]) -> None:
+    clear()
+    end()
 
 
 def count_workers(address: str) -> int:
@@ -90,6 +100,18 @@ def _lost(client: Any, error: BaseException) -> bool:
     """Whether an error tells that workers, or the scheduler, are gone, and nothing about the part."""
     gone = isinstance(error, BrokenExecutor | CancelledError | CommClosedError | distributed.KilledWorker)
     return gone or client.status not in ("running", "connecting")
+
+
+def _translated(error: BaseException) -> BaseException:
+    """What was sent there cannot be read: by a scheduler or a worker without this driveshard, most likely."""
+    unknown = isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "driveshard"
+    if not unknown and "deserialization" not in str(error) and "Can't get attribute" not in str(error):
+        return error
+    return ConfigError(
+        "The cluster's scheduler or a worker cannot read what it is to do:"
+        f" {error_text(error.__cause__ or error).splitlines()[0]}",
+        advice=f"Install driveshard[dask] {__version__} there, too, and what your own source imports.",
+    )
 
 
 def _close(client: Any, end: Callable[[], None]) -> None:

@@ -19,10 +19,10 @@ from concurrent.futures import BrokenExecutor, Executor, Future, wait
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from driveshard.config.values import ENGINES
-from driveshard.core.errors import DriveshardError, Interrupted, UsageError, WorkersKilled
+from driveshard.core.errors import DriveshardError, Interrupted, LoanOver, UsageError, WorkersKilled
 from driveshard.core.formatting import error_text
 from driveshard.core.model import Part, PartSpec
 from driveshard.sources.base import Source
@@ -36,9 +36,13 @@ from driveshard.upload.pack.workers import (
     how_it_died,
     live_by,
     not_interrupted,
+    own_variables,
     process_pool,
     processes_of,
 )
+
+if TYPE_CHECKING:  # worker processes have no use for it
+    from driveshard.upload.far.yard import Yard
 
 T = TypeVar("T")
 
@@ -60,7 +64,8 @@ class Engine:
     """Builds parts on the executors that ``start`` makes: one, and another whenever its workers were lost.
 
     When it cannot make any, ``otherwise`` makes them from then on, and ``tell`` hears why. What is started imports
-    nothing from the folders ``away``.
+    nothing from the folders ``away``. ``apart`` says that workers have neither this machine's login nor its disks: a
+    source that has a method ``lent`` is asked for what they get instead, whenever it is sent to one.
     Thread-safe. Left as a context manager it waits for running builds, or stops them when leaving by an exception.
     """
 
@@ -72,8 +77,12 @@ class Engine:
         otherwise: Callable[[], Crew] | None = None,
         tell: Callable[[str], None] = lambda _: None,
         away: Iterable[str | os.PathLike[str]] = (),
+        apart: bool = False,
     ) -> None:
         self.workers = workers
+        self._apart = apart
+        self._lending = threading.Lock()
+        self._renew = False  # what was lent is not taken any more
         self._start = start
         self._otherwise = otherwise
         self._tell = tell
@@ -108,6 +117,7 @@ class Engine:
         """
         if self._losses[spec.number] >= _LOSSES:
             raise self._given_up(f"{spec.file_name} was built")
+        source = self._sent(source)
         return self._run(
             spec.number,
             lambda crew: partial(
@@ -122,7 +132,7 @@ class Engine:
         ``submit`` does."""
         if self._losses[number] >= _LOSSES:
             raise self._given_up(words)
-        return self._run(number, lambda _: work)
+        return self._run(number, _given(work))
 
     def measure(self, measure: Callable[[Any], T], source: Any) -> T:
         """``measure(source)``, called where parts are built, since samples that end their process do so there too.
@@ -130,10 +140,18 @@ class Engine:
         Raises what it raises, and as ``submit``."""
         for _ in range(_LOSSES):
             try:
-                return self._run(_MEASURING, lambda _: partial(measure, source)).result()
+                return self._run(_MEASURING, _given(partial(measure, self._sent(source)))).result()
             except BrokenExecutor:
                 continue
         raise self._given_up("its first samples were made")
+
+    def _sent(self, source: Any) -> Any:
+        lent = getattr(source, "lent", None) if self._apart else None
+        if lent is None:
+            return source
+        with self._lending:  # until it is renewed others would be lent the old one
+            renew, self._renew = self._renew, False
+            return lent(renew=renew)
 
     def _given_up(self, when: str) -> WorkersKilled:
         return WorkersKilled(f"A worker process {self._death or 'was killed'} {_LOSSES} times while {when}.")
@@ -230,12 +248,18 @@ class Engine:
     def _note_end(self, number: int, crew: Crew | None, future: Future[Any]) -> None:
         """A part's losses are its own: others that come out well say nothing about the memory this one takes."""
         self._running.discard(future)
+        self._renew = self._renew or (not future.cancelled() and isinstance(future.exception(), LoanOver))
         if future.cancelled() or not isinstance(future.exception(), BrokenExecutor):
             self._losses.pop(number, None)
         elif not self._closed:
             self._losses[number] += 1
             if crew is not None:
                 self._death = how_it_died(crew.executor) or self._death
+
+
+def _given(work: Callable[[], T]) -> Callable[[Crew], Callable[[], T]]:
+    """The same for every crew."""
+    return lambda _: work
 
 
 def _hint(error: BaseException) -> str:
@@ -258,26 +282,30 @@ def open_engine(
     tell: Callable[[str], None] = lambda _: None,
     away: Iterable[str | os.PathLike[str]] = (),
     spool: Path | None = None,
+    yard: Yard | None = None,
 ) -> Engine:
     """An engine by its name: ``processes`` is fastest; ``threads`` and ``serial`` stay in this process, ``serial``
     with one thread, for sources that can only be gone through once; ``dask`` is a cluster on this machine, and
     ``dask:ADDRESS`` one that runs elsewhere. Where no process can be started, threads build, and ``tell`` hears why.
     Processes import nothing from the current folder and those ``away``. An executor is used and left as it is.
 
-    Workers that are not ours write into ``spool``, the temp folder. Raises UsageError for another name."""
+    Workers that are not ours write into ``spool``, the temp folder; those of dask keep parts in the ``yard``, if there
+    is one. Raises UsageError for another name."""
     if isinstance(engine, Executor):
-        return Engine(partial(_start_borrowed, engine, _mark_in(spool)), workers)
+        return Engine(partial(_start_borrowed, engine, _mark_in(spool)), workers, apart=True)
     if engine == "processes":
         processes, threads = partial(_start_processes, workers), partial(_start_threads, workers)
         return Engine(processes, workers, otherwise=threads, tell=tell, away=away)
     if engine in ("threads", "serial"):
         workers = workers if engine == "threads" else 1
         return Engine(partial(_start_threads, workers), workers)
-    kind, _, address = engine.partition(":")
-    if kind == "dask":
+    if by_dask(engine):
         from driveshard.upload.pack.dask import start_dask
 
-        return Engine(partial(start_dask, address, workers, _mark_in(spool), tell), workers, away=away)
+        address = engine.partition(":")[2]
+        assert spool is not None
+        start = partial(start_dask, address, workers, _mark_in(spool), yard, tell, spool)
+        return Engine(start, workers, away=away, apart=True)
     raise UsageError(f"There is no engine {engine!r}.", advice=f"Choose one of: {', '.join(ENGINES)}.")
 
 
@@ -298,12 +326,17 @@ def workers_of(engine: str | Executor, asked: int | None) -> int:
         return asked
     if isinstance(engine, Executor):
         return workers_in(engine) or default_workers()
-    kind, _, address = engine.partition(":")
-    if kind == "dask" and address:
+    address = engine.partition(":")[2]
+    if by_dask(engine) and address:
         from driveshard.upload.pack.dask import count_workers
 
         return count_workers(address) or default_workers()
     return default_workers()
+
+
+def by_dask(engine: str | Executor) -> bool:
+    """Whether a cluster's workers build, which may be on other machines."""
+    return isinstance(engine, str) and engine.partition(":")[0] == "dask"
 
 
 def default_workers() -> int:
@@ -333,5 +366,5 @@ def _start_threads(workers: int) -> Crew:
 def _start_processes(workers: int) -> Crew:
     context = helper_context()
     lifeline, held = context.Pipe(duplex=False)
-    executor = process_pool(workers, context, live_by, lifeline)
+    executor = process_pool(workers, context, live_by, lifeline, own_variables())
     return Crew(executor, held.close, build_part, (None, _spare_core(workers)), alone=(None, _spare_core(1)))

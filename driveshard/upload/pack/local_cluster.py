@@ -17,10 +17,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from driveshard.core.formatting import error_text
 from driveshard.upload.pack.workers import FOR_ALL, helper_context, not_interrupted
+from driveshard.upload.spool import BUILDING, make_private
 
 _SETTINGS = {
     "logging": {"distributed": "critical"},
@@ -30,6 +32,7 @@ _SETTINGS = {
     "distributed.admin.tick.interval": "1s",
     "distributed.admin.system-monitor.interval": "10s",
 }
+SCRATCH = f"{BUILDING}dask-"  # a temp folder that such a cluster leaves behind when it is killed is swept with the rest
 _STARTED_WITHIN = 60.0  # seconds
 _ENDED_WITHIN = 3.0  # seconds
 
@@ -43,12 +46,13 @@ class Cluster:
     end: Callable[[], None]
 
 
-def start_cluster(workers: int) -> Cluster:
-    """A scheduler and ``workers`` processes. Raises OSError when they cannot be started."""
+def start_cluster(workers: int, scratch: Path | None = None) -> Cluster:
+    """A scheduler and ``workers`` processes, whose files are in a folder made in ``scratch``. Raises OSError when they
+    cannot be started."""
     context = helper_context()
     lifeline, held = context.Pipe(duplex=False)
     answers, answer = context.Pipe(duplex=False)
-    process = context.Process(target=_serve, args=(workers, lifeline, answer), name="dask")  # type: ignore[attr-defined]
+    process = context.Process(target=_serve, args=(workers, scratch, lifeline, answer), name="dask")  # type: ignore[attr-defined]
     with not_interrupted():
         process.start()
     lifeline.close()
@@ -72,12 +76,14 @@ def _end(process: Any, held: Connection) -> None:
         process.kill()
 
 
-def _serve(workers: int, lifeline: Connection, answer: Connection) -> None:
+def _serve(workers: int, parent: Path | None, lifeline: Connection, answer: Connection) -> None:
     """The cluster's process."""
     for number in FOR_ALL:
         signal.signal(number, signal.SIG_IGN)
     os.environ["PYTHONSAFEPATH"] = "1"  # workers import nothing from the current folder
-    scratch = tempfile.mkdtemp(prefix="driveshard-dask-")
+    if parent is not None:
+        make_private(parent)  # somebody may have cleaned up too much
+    scratch = tempfile.mkdtemp(prefix=SCRATCH, dir=parent)
     try:
         cluster, security = _start(workers, scratch)
         answer.send((cluster.scheduler_address, security))
@@ -107,7 +113,7 @@ def _start(workers: int, scratch: str) -> tuple[Any, Any]:
         threads_per_worker=1,
         host="127.0.0.1",
         security=security,
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",  # None would be the usual port, which another cluster may have
         worker_dashboard_address=None,
         silence_logs=logging.CRITICAL,
         memory_limit=0,

@@ -14,7 +14,7 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -264,11 +264,20 @@ def _start_tracker() -> None:
         sys.warnoptions.remove(_QUIET_TRACKER)
 
 
-def live_by(lifeline: Connection) -> None:
-    """A worker's first step: it ends when the writing end of ``lifeline`` is closed, for whatever reason."""
+def live_by(lifeline: Connection, variables: Mapping[str, str]) -> None:
+    """A worker's first step: it ends when the writing end of ``lifeline`` is closed, for whatever reason. It has the
+    coordinator's ``variables``; the fork server knows them only as they were when it was started."""
+    for name in own_variables():
+        del os.environ[name]
+    os.environ.update(variables)
     for number in FOR_ALL:
         signal.signal(number, signal.SIG_IGN)  # Ctrl-C reaches everybody; what it means, the coordinator decides
     threading.Thread(target=_exit_at_end_of, args=(lifeline,), name="lifeline", daemon=True).start()
+
+
+def own_variables() -> dict[str, str]:
+    """What the environment says to driveshard now."""
+    return {name: value for name, value in os.environ.items() if name.startswith("DRIVESHARD_")}
 
 
 def _exit_at_end_of(lifeline: Connection) -> None:

@@ -35,6 +35,11 @@ def planner_for(
         return PartPlanner(source, ledger, cut, emit, measure)  # type: ignore[arg-type]
     from driveshard.upload.plan.samples import RangePlanner, StreamPlanner
 
-    if getattr(source, "indexable", True):
-        return RangePlanner(source, ledger, cut, emit, measure)  # type: ignore[arg-type]
-    return StreamPlanner(ledger, cut, clock)
+    if goes_once(source):
+        return StreamPlanner(ledger, cut, clock)
+    return RangePlanner(source, ledger, cut, emit, measure)  # type: ignore[arg-type]
+
+
+def goes_once(source: Source) -> bool:
+    """Whether the source can only be gone through once, in order and in this process."""
+    return not isinstance(source, FolderSource | CutSource) and not getattr(source, "indexable", True)

@@ -6,25 +6,20 @@ that only failures in a row count.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from io import FileIO
-
-from driveshard.core.errors import SessionGone, TempLost, Throttled, Unavailable
+from driveshard.core.errors import SessionGone, Throttled, Unavailable
 from driveshard.core.events import BytesSent
 from driveshard.core.model import RemoteFile, UploadSession
-from driveshard.storage.base import Held, Piece, Progress, Stored
-from driveshard.storage.throttle import Allowance
+from driveshard.storage.base import Held, Progress, Stored
 from driveshard.upload.ledger.rows import LedgerPart
+from driveshard.upload.send.load import Load
 from driveshard.upload.send.request_size import FIRST_REQUEST, RequestSizer
 from driveshard.upload.surroundings import Surroundings
 
-_BLOCK = 256 * 1024  # bytes in memory at a time
-_BLOCKS_A_SECOND = 4  # where a limit makes them slow
 _TELL_EVERY = 0.1  # seconds
 
 
 class Transfer:
-    """One part's bytes on their way into ``session``. ``source`` is the spool file, open; ``fresh`` says that the
+    """One part's bytes on their way into ``session``. ``load`` is where they come from; ``fresh`` says that the
     session has just been begun, so that it need not be asked what it holds."""
 
     def __init__(
@@ -32,7 +27,7 @@ class Transfer:
         around: Surroundings,
         part: LedgerPart,
         session: UploadSession,
-        source: FileIO,
+        load: Load,
         sizer: RequestSizer,
         *,
         fresh: bool,
@@ -42,10 +37,11 @@ class Transfer:
         self._part = part
         self._size = part.size
         self._session = session
-        self._source = source
+        self._load = load
         self._sizer = sizer
         self._offset: int | None = 0 if fresh else None
         self._best = 0 if fresh else -1
+        self._at, self._told = 0, 0.0  # the place that the request has come to; when it was last told
         self._taken = self._untold = 0  # bytes: of all requests that were answered well, sent since the last event
 
     def run(self) -> RemoteFile:
@@ -95,36 +91,27 @@ class Transfer:
         return held
 
     def _send(self, offset: int) -> Progress:
-        unit = self._around.destination.chunk_unit
+        unit, rate = self._around.destination.chunk_unit, self._around.throttle.rate
         # Everything held and yet not finished: send the last piece again, which is skipped and ends the upload.
         start = offset if offset < self._size else (self._size - 1) // unit * unit
-        with self._around.throttle.request(self._sizer.of(self._size - start), unit) as allowed:
-            began = self._around.clock.monotonic()
-            piece = Piece(allowed.length, self._blocks(start, allowed))
-            progress = self._around.destination.send(self._session, start, piece, self._size)
+        wanted = self._load.fitting(self._sizer.of(self._size - start), unit, rate)
+        with self._around.throttle.request(wanted, unit) as allowed:
+            began = self._told = self._around.clock.monotonic()
+            self._at = start
+            progress = self._load.send(self._around, self._session, start, allowed, self._size, self._sent)
             self._taken += allowed.length
             held = progress.offset if isinstance(progress, Held) else self._size
             if held >= start + allowed.length:
                 self._sizer.took(allowed.length, self._around.clock.monotonic() - began)
         return progress
 
-    def _blocks(self, start: int, allowed: Allowance) -> Iterator[memoryview]:
-        """The request's bytes, in a buffer that the next block overwrites, each when it may leave. (Mapping the file
-        would save this copy, and end the process with SIGBUS should the file be cut short meanwhile.)"""
-        rate = self._around.throttle.rate
-        most = _BLOCK if rate is None else max(1, min(_BLOCK, int(rate / _BLOCKS_A_SECOND)))
-        buffer, told = memoryview(bytearray(min(most, allowed.length))), self._around.clock.monotonic()
-        self._source.seek(start)
-        while allowed.sent < allowed.length:
-            count = self._source.readinto(buffer[: allowed.length - allowed.sent])
-            if not count:
-                raise TempLost(f"{self._part.file_name} is shorter in the temp folder than it was when it was packed")
-            allowed.send(count)
-            self._untold += count
-            yield buffer[:count]
-            if self._around.clock.monotonic() - told >= _TELL_EVERY:
-                told = self._around.clock.monotonic()
-                self._tell(start + allowed.sent)
+    def _sent(self, count: int) -> None:
+        """So many bytes of the request have left."""
+        self._at += count
+        self._untold += count
+        if self._around.clock.monotonic() - self._told >= _TELL_EVERY:
+            self._told = self._around.clock.monotonic()
+            self._tell(self._at)
 
     def _tell(self, offset: int) -> None:
         sent, self._untold = self._untold, 0

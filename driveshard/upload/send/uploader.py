@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from io import FileIO
 
 from driveshard.core.errors import (
     IdInUse,
@@ -22,11 +21,11 @@ from driveshard.core.errors import (
     Unreachable,
 )
 from driveshard.core.events import Notice, PartReleased, UploadStarted
-from driveshard.core.files import md5_of
 from driveshard.core.model import PartState, RemoteFile, SampleRange, UploadSession
 from driveshard.storage.base import Stored
 from driveshard.upload.ledger.ledger import Ledger
 from driveshard.upload.ledger.rows import LedgerPart
+from driveshard.upload.send.load import Load
 from driveshard.upload.send.request_size import RequestSizer
 from driveshard.upload.send.transfer import Transfer
 from driveshard.upload.spool import Spool
@@ -58,7 +57,7 @@ class Uploader:
         self._emit = around.emit
         self._address = address
         self.spool = spool
-        self.heads: dict[int, bytes] = {}  # of the first parts that are released, by number
+        self._heads: dict[int, bytes] = {}  # of the first parts that are released, by number
         self.begun: Callable[[], None] = lambda: None  # called when a session has begun
         self._sizer = RequestSizer(around.destination.chunk_unit, around.throttle.rate)
 
@@ -118,14 +117,14 @@ class Uploader:
             self._give_up_session(part)
             session = None
         restarts = 0
-        with self._open(part) as source:
+        with self.spool.open(part.number, part.file_name) as load:
             while self._ledger.part(part.number).state is not PartState.STORED:
                 fresh = session is None
                 session = session or self._begin(part)
                 if session is None:
                     return None  # the id's file turned out to be this part
                 try:
-                    return self._send(part, session, source, fresh=fresh)
+                    return self._send(part, session, load, fresh=fresh)
                 except SessionGone as gone:
                     restarts += 1
                     if restarts > _MOST_RESTARTS:
@@ -141,18 +140,12 @@ class Uploader:
         else:
             self._ledger.session_gone(part.number)
 
-    def _open(self, part: LedgerPart) -> FileIO:
-        try:
-            return self.spool.path(part.file_name).open("rb", buffering=0)
-        except FileNotFoundError as error:
-            raise TempLost(f"{part.file_name} is no longer in the temp folder") from error
-
-    def _send(self, part: LedgerPart, session: UploadSession, source: FileIO, *, fresh: bool) -> RemoteFile | None:
+    def _send(self, part: LedgerPart, session: UploadSession, load: Load, *, fresh: bool) -> RemoteFile | None:
         assert part.size is not None
         self._emit(UploadStarted(part.number, part.file_name, part.size, 0 if fresh else session.offset))
         remote: RemoteFile | None = None
         try:
-            remote = Transfer(self._around, part, session, source, self._sizer, fresh=fresh).run()
+            remote = Transfer(self._around, part, session, load, self._sizer, fresh=fresh).run()
         except IdInUse:
             if not self._stored_under_id(part):
                 self._ledger.reserve(part.number, None)
@@ -246,7 +239,7 @@ class Uploader:
                 advice="Check this machine's memory, disk and network; then run the same command again.",
             )
         self._emit(Notice(f"{part.file_name} {what}; it is uploaded again"))
-        if md5_of(self.spool.path(part.file_name)) != part.md5:
+        if not self.spool.is_intact(part.number, part.file_name, part.md5):
             raise TempLost(f"{part.file_name} is not intact in the temp folder")
 
     def _with_checksum(self, file_id: str, part: LedgerPart) -> RemoteFile:
@@ -259,11 +252,19 @@ class Uploader:
     def _remove(self, file_id: str) -> None:
         self._around.write(lambda: self._destination.remove(file_id), doing="removing a spoilt upload")
 
+    def at_hand(self, number: int, file_name: str, start: int, length: int) -> bytes:
+        """A range of a part, as far as it is still known here."""
+        kept = self._heads.get(number, b"")[start : start + length]
+        if len(kept) < length:
+            with suppress(OSError, TempLost), self.spool.open(number, file_name) as load:
+                return load.read(start, length)
+        return kept
+
     def _keep_head(self, part: LedgerPart) -> None:
         """What is published shows some samples of a few parts; as long as it is here, it need not be asked for."""
-        if len(self.heads) < HEADS:
-            with suppress(OSError), self.spool.path(part.file_name).open("rb") as source:
-                self.heads[part.number] = source.read(HEAD)
+        if len(self._heads) < HEADS:
+            with suppress(OSError, TempLost), self.spool.open(part.number, part.file_name) as load:
+                self._heads[part.number] = load.read(0, HEAD)
 
     def _release(self, part: LedgerPart) -> None:
         assert part.size is not None

@@ -121,22 +121,50 @@ def test_one_connection_serves_many_requests_until_it_is_old(
     assert server.connections == 2
 
 
-def test_each_thread_has_its_own_connection(wire: Callable[..., Wire], client: Callable[..., DriveClient]) -> None:
-    server = wire(OK, keep=True)
-    drive = client(server.url)
+def test_a_connection_has_one_request_at_a_time_of_whichever_thread(
+    wire: Callable[..., Wire], client: Callable[..., DriveClient]
+) -> None:
+    """Many threads have a request each; a connection of its own for each would cost its round trips every time."""
     meet = threading.Barrier(4)
 
-    def work() -> None:
+    def all_at_once(connection: socket.socket) -> None:
         meet.wait(5)
-        for _ in range(5):
-            drive.send(put(server.url))
+        connection.sendall(OK)
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
+    server = wire(*[all_at_once] * 4, OK, keep=True)
+    drive = client(server.url)
+    for count in (4, 1, 1):
+        threads = [threading.Thread(target=lambda: drive.send(put(server.url))) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert (server.connections, len(server.requests), drive.requests) == (4, 6, 6)
+
+
+def test_what_broke_one_connection_costs_one_request(
+    wire: Callable[..., Wire], client: Callable[..., DriveClient]
+) -> None:
+    """Others that wait may be as broken, and are not tried one after the other."""
+    meet = threading.Barrier(3)
+
+    def all_at_once(connection: socket.socket) -> None:
+        meet.wait(5)
+        connection.sendall(OK)
+
+    server = wire(*[all_at_once] * 3, OK, keep=True)
+    drive = client(server.url)
+    threads = [threading.Thread(target=lambda: drive.send(put(server.url))) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert (server.connections, len(server.requests), drive.requests) == (4, 20, 20)
+    for connection in server._open:
+        connection.shutdown(socket.SHUT_RDWR)
+    with pytest.raises(Unavailable):
+        drive.send(put(server.url))
+    assert drive.send(put(server.url)).status == 200
+    assert server.connections == 4
 
 
 def test_308_is_an_answer_and_no_redirect(wire: Callable[..., Wire], client: Callable[..., DriveClient]) -> None:
@@ -205,7 +233,7 @@ def test_nobody_there_is_said_clearly(client: Callable[..., DriveClient]) -> Non
 def test_an_abort_breaks_the_request_under_way(wire: Callable[..., Wire], client: Callable[..., DriveClient]) -> None:
     server = wire(stall)
     drive = client(server.url)
-    drive._timeout = 30.0
+    drive.timeout = 30.0
 
     def abort_once_sent() -> None:
         while not server.requests:

@@ -227,7 +227,7 @@ def test_what_a_block_raises_passes_through_and_ends_the_connection(start: Start
 
 def test_an_abort_ends_a_large_request_at_once(start: Start) -> None:
     drive = start(lambda connection: time.sleep(20))
-    drive._timeout = 30.0
+    drive.timeout = 30.0
     threading.Timer(0.5, drive.abort).start()
     began = time.monotonic()
     with pytest.raises(Interrupted):

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from driveshard.archive import manifest as manifests
 from driveshard.cli.demo.objects import draw_backgrounds, draw_foregrounds
 from driveshard.cli.main import COMMANDS
 from driveshard.config.card_words import CardWords
@@ -88,11 +89,15 @@ def test_the_shell_loop_unpacks_everything(rig: Rig, tmp_path: Path) -> None:
     assert contents(here / "my pets-files") == {**FILES, "cats/000.jpg": b"a newer cat"}
 
 
-def test_the_python_lines_read_one_file(rig: Rig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("paged", [False, True])
+def test_the_python_lines_read_one_file(rig: Rig, tmp_path: Path, paged: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if paged:
+        monkeypatch.setattr(manifests, "SPLIT_OVER", 0)
     assert rig.push().error is None
     here = fetched(rig, tmp_path / "here")
     (code,) = snippets(card_of(rig), "python")
-    assert len(code.splitlines()) <= 12
+    assert len(code.splitlines()) <= (16 if paged else 12)
+    assert len(list(here.glob("manifest-*.json"))) == paged
     done = subprocess.run([sys.executable, "-I", "-c", code], cwd=here, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, f"{len(FILES)} files; cats/000.jpg has 100 bytes\n"), done.stderr
 

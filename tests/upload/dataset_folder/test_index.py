@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from driveshard.archive.directory import read_directory
 from driveshard.archive.index import IndexedPart, save_index
@@ -15,7 +16,7 @@ from driveshard.archive.index_builder import build_index
 from driveshard.archive.manifest import Manifest
 from driveshard.archive.zip_writer import ZipWriter
 from driveshard.config.settings import PushOptions, Settings
-from driveshard.core.events import ignore
+from driveshard.core.events import Notice
 from driveshard.core.model import RemoteFile
 from driveshard.emulator import Emulator
 from driveshard.sources.folder import FolderSource
@@ -25,6 +26,7 @@ from driveshard.upload.dataset_folder.index import index_of
 from driveshard.upload.ledger.ledger import Ledger
 from driveshard.upload.result import PushResult
 from driveshard.upload.run import push
+from tests.fakes import Heard
 
 
 class Bench:
@@ -36,6 +38,7 @@ class Bench:
         patience = Patience(attempts=3, first=0.01, longest=0.05)
         self.settings = Settings(home=self.home, drive_url=f"{emulator.url}/", patience=patience, list_lag=0.3)
         self.emulator = emulator
+        self.heard = Heard()
 
     def push(self, files: dict[str, bytes]) -> dict[str, bytes]:
         """Add these files, push, and give all that lies in the folder."""
@@ -43,11 +46,12 @@ class Bench:
             (self.source / path).parent.mkdir(parents=True, exist_ok=True)
             (self.source / path).write_bytes(content)
         options = PushOptions("src", name="set", part_size=9000, writes_per_second=0.0, engine="threads")
-        result = push(options, FolderSource(self.source), self.settings, ignore)
+        result = push(options, FolderSource(self.source), self.settings, self.heard)
         assert result.error is None
         return self.stored(result)
 
     def stored(self, result: PushResult) -> dict[str, bytes]:
+        self.emulator.drive.line.set_bandwidth(None)
         destination = open_destination("drive:", self.settings)
         listed: list[RemoteFile] = destination.children(result.folder_id or "")
         found = {one.name: destination.read(one.id, 0, one.size) for one in listed}
@@ -94,16 +98,37 @@ def test_it_is_published_and_follows_each_push(bench: Bench) -> None:
     assert bench.downloads() == before + len(second)  # those of this test
 
 
-def test_it_is_written_while_the_last_part_is_on_its_way(bench: Bench) -> None:
-    """So that the end of a run, which waits for its places among the writes, has one less."""
+def test_all_but_the_manifest_is_written_while_the_last_part_is_on_its_way(bench: Bench) -> None:
+    """So that the end of a run, which waits for its places among the writes, has one. The preview is made of what
+    still lies here: no part is read back."""
     bench.emulator.drive.line.set_bandwidth(50_000)
-    stored = bench.push(FILES)
-    assert stored["index.npz"] == expected(stored)
+    stored = bench.push({**{f"d/{number}.png": picture(number) for number in range(8)}, "last": bytes(80_000)})
     log = bench.emulator.log()
     last_part = max(entry["time"] for entry in log if "final" in entry["kinds"] and "session" in entry["kinds"])
     small = sorted(entry["time"] - entry["seconds"] for entry in log if "uploadType=multipart" in entry["path"])
-    assert len(small) == 3
-    assert small[0] < last_part < small[1]
+    assert len(small) == 4
+    assert small[2] < last_part < small[3]
+    assert bench.downloads() == len(stored)  # those of this test
+    assert stored["index.npz"] == expected(stored)
+    assert "preview.jpg" in stored["README.md"].decode()
+
+
+def test_a_card_does_not_run_ahead_of_a_manifest_that_is_there(bench: Bench) -> None:
+    bench.push(FILES)
+    before = len(bench.emulator.log())
+    bench.emulator.drive.line.set_bandwidth(50_000)
+    stored = bench.push({"last": bytes(30_000)})
+    log = bench.emulator.log()[before:]
+    last_part = max(entry["time"] for entry in log if "final" in entry["kinds"] and "session" in entry["kinds"])
+    (card,) = [entry for entry in log if entry["bytes"] == len(stored["README.md"]) and "body" in entry["kinds"]]
+    assert card["time"] - card["seconds"] > last_part
+
+
+def picture(number: int) -> bytes:
+    """About 900 bytes, and next to none of the preview."""
+    stream = io.BytesIO()
+    Image.new("RGB", (17, 17), (6 * number, 90, 0)).save(stream, "PNG", compress_level=0)
+    return stream.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -135,6 +160,14 @@ def test_an_index_that_somebody_deleted_comes_back_with_the_next_part(bench: Ben
     destination.close()  # type: ignore[attr-defined]
     stored = bench.push({"e.txt": b"more"})
     assert stored["index.npz"] == expected(stored)
+
+
+def test_one_that_this_machine_cannot_hold_is_not_made(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be killed for it at the end of each push."""
+    monkeypatch.setattr("driveshard.upload.dataset_folder.index._MEMORY_A_FILE", 1 << 50)
+    assert "index.npz" not in bench.push(FILES)
+    (told,) = [one.text for one in bench.heard if isinstance(one, Notice) and "index" in one.text]
+    assert told.startswith("No index was made, so that each reader makes one: it takes some ")
 
 
 def test_a_part_that_cannot_be_understood_means_no_index(tmp_path: Path) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib.util
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,6 +20,7 @@ from typing import Any
 
 import psutil
 import pytest
+from PIL import Image
 
 import driveshard
 from driveshard.config.options import FLAGS, PUSH, in_file, read_values
@@ -26,7 +32,14 @@ from driveshard.core.errors import (
     Unreachable,
     WorkersKilled,
 )
+from driveshard.core.events import ignore
+from driveshard.dataset.part_samples import LentSamples
+from driveshard.dataset.shelf import require_seen
+from driveshard.dataset.stats.look import Place, look_abroad
+from driveshard.dataset.stats.stats import stats_of
 from driveshard.emulator import Emulator
+from driveshard.storage.drive.credentials import StoredCredentials, write_token
+from driveshard.storage.drive.destination import DriveDestination
 from driveshard.upload.pack import apart
 from driveshard.upload.pack.apart import Mark
 from driveshard.upload.pack.engine import Engine, WorkerLost, open_engine, workers_of
@@ -172,6 +185,25 @@ def test_a_cluster_makes_the_same_parts(rig: Rig, cluster: Any) -> None:
 
 
 @needs_dask
+def test_the_workers_send_what_they_built(rig: Rig, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("it is sent from here")
+
+    monkeypatch.setattr(DriveDestination, "send", refuse)
+    assert complete(rig, engine=f"dask:{cluster.address}") == rig.expected()
+
+
+@needs_dask
+def test_a_folder_is_sent_to_from_here(tmp_path: Path, cluster: Any) -> None:
+    fill(tmp_path / "source", 9, 300)
+    for engine in (f"dask:{cluster.address}", "serial"):
+        to = f"file:{tmp_path / engine[:4]}"
+        driveshard.push(tmp_path / "source", name="t", to=to, engine=engine, temp=tmp_path / "temp")
+    first, second = ([path.read_bytes() for path in tmp_path.glob(f"{name}/t/*.zip")] for name in ("dask", "seri"))
+    assert first == second != []
+
+
+@needs_dask
 def test_a_client_of_ones_own_is_an_executor_too(rig: Rig, cluster: Any) -> None:
     from distributed import Client
 
@@ -223,6 +255,38 @@ def test_errors_come_out_of_the_cluster_whole(engine: Engine, spool: Path, notes
 
 
 @needs_dask
+def test_a_run_that_is_gone_keeps_no_worker_from_the_next_one(cluster: Any, notes: Path) -> None:
+    from distributed import Client
+
+    from driveshard.upload.far.bench import Errand
+    from driveshard.upload.pack.dask_workers import build_far
+
+    def begin(client: Any, run: str, count: int) -> list[Any]:
+        task = (SPEC, Play(notes, "add three"), notes, PLENTY, Errand(run))
+        return [client.submit(build_far, *task, pure=False) for _ in range(count)]
+
+    with Client(cluster.address, set_as_default=False) as client:
+        waiting = begin(client, "gone", 12)
+        until(lambda: sum(one.done() for one in waiting) == 6, 20)  # two to a worker, and all wait for room
+    with Client(cluster.address, set_as_default=False) as client:
+        assert begin(client, "next", 1)[0].result(timeout=20).files == 3
+
+
+@needs_dask
+def test_a_cluster_without_this_driveshard_is_told() -> None:
+    from driveshard.upload.pack.dask import _translated
+
+    missing = ModuleNotFoundError("No module named 'driveshard'", name="driveshard")
+    graph = RuntimeError("Error during deserialization of the task graph. This frequently\noccurs")
+    for error in (missing, graph, AttributeError("Can't get attribute 'X' on <module 'driveshard'>")):
+        told = _translated(error)
+        assert isinstance(told, ConfigError)
+        assert "Install driveshard[dask]" in told.advice
+    for error in (ModuleNotFoundError("x", name="x"), RuntimeError("a model's own"), PartTooLarge("x")):
+        assert _translated(error) is error
+
+
+@needs_dask
 def test_a_cluster_that_does_not_answer_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("driveshard.upload.pack.dask._ANSWERS_WITHIN", 0.3)
     for address in ("tcp://127.0.0.1:1", "nonsense", str(tmp_path / "scheduler.json")):
@@ -261,3 +325,128 @@ COORDINATOR = """
         futures = [engine.submit(SPEC, Play(notes, "never end"), temp / str(at), PLENTY) for at in range(2)]
         futures[0].result()
 """
+
+
+# -- a dataset that the cluster reads --------------------------------------------------------------------------------
+
+FIRST_TOKEN, REFRESH_TOKEN = "ya29.the-first-token-of-all", "1//a-token-that-stays-here"
+
+
+@pytest.fixture
+def scenes(tmp_path: Path, home: Path, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home in which somebody is logged in for ten minutes more, and has pushed pictures that nobody else may read."""
+    for name, value in {"HOME": home, "DRIVE_URL": emulator.url, "WRITES_PER_SECOND": 1000, "ENGINE": "serial"}.items():
+        monkeypatch.setenv(f"DRIVESHARD_{name}", str(value))
+    soon = datetime.datetime.now(datetime.UTC).replace(tzinfo=None) + datetime.timedelta(minutes=10)
+    login = StoredCredentials(  # type: ignore[no-untyped-call]
+        FIRST_TOKEN, REFRESH_TOKEN, None, f"{emulator.url}/token", "an-id", "a-secret", expiry=soon
+    )
+    write_token(home / "token.json", login)
+    folder = tmp_path / "scenes"
+    folder.mkdir()
+    for number in range(24):
+        Image.effect_noise((80, 60), 10 + 4 * number).convert("RGB").save(folder / f"{number:02d}.png")
+        (folder / f"{number:02d}.json").write_text(f'{{"class": {number % 3}}}')
+    driveshard.push(folder, part_size=50_000)
+    return home
+
+
+def tokens_of(emulator: Emulator) -> set[str]:
+    return {token for token, _ in emulator.drive.store.database.load("tokens")} | {FIRST_TOKEN, REFRESH_TOKEN}
+
+
+def leaks(emulator: Emulator, *folders: Path) -> list[Path]:
+    """Files with a token in them, but for the login's own."""
+    files = [one for folder in folders for one in folder.rglob("*") if one.is_file() and one.name != "token.json"]
+    return [one for one in files if any(token.encode() in one.read_bytes() for token in tokens_of(emulator))]
+
+
+def looked(home: Path, engine: str) -> driveshard.Stats:
+    """With nothing that an earlier run left."""
+    shutil.rmtree(home / "cache", ignore_errors=True)
+    return driveshard.stats("scenes", workers=3, engine=engine)
+
+
+@needs_dask
+def test_a_cluster_counts_the_same_by_what_it_is_lent(scenes: Path, emulator: Emulator, cluster: Any) -> None:
+    from distributed import Client
+
+    found = [looked(scenes, engine) for engine in ("serial", "threads", "processes")]
+    emulator.set_faults("401-expired:download@3")
+    before = len(emulator.log())
+    found.append(looked(scenes, f"dask:{cluster.address}"))
+    assert found[0].fields["png"]["images"]["count"] == 24 and found[0].parts >= 5
+    assert found.count(found[0]) == 4
+    log = emulator.log()[before:]
+    assert 401 in [one["status"] for one in log if "alt=media" in one["path"]]
+    assert [one["path"] for one in log].count("/token") >= 2, "one that lasts, and another when that was refused"
+    scratch = Path(tempfile.gettempdir()).glob("driveshard-*")
+    assert leaks(emulator, scenes, *scratch) == []
+    with Client(cluster.address, set_as_default=False) as client:
+        said = f"{client.get_worker_logs()} {client.get_scheduler_logs()}"
+    assert not any(token in said for token in tokens_of(emulator))
+
+
+@needs_dask
+def test_a_cluster_derives_the_same_by_what_it_is_lent(
+    scenes: Path, emulator: Emulator, cluster: Any, tmp_path: Path
+) -> None:
+    def label(samples: list[dict[str, bytes]]) -> list[dict[str, bytes]]:
+        return [{"label.json": sample["json"]} for sample in samples]
+
+    made = []
+    for number, engine in enumerate(("serial", f"dask:{cluster.address}")):
+        to = tmp_path / str(number)
+        emulator.set_faults("401-expired:download@9" if number else "")
+        driveshard.derive("scenes", label, name="labels", to=f"file:{to}", engine=engine, workers=3)
+        made.append([path.read_bytes() for path in sorted((to / "labels").glob("*.zip"))])
+    assert made[0] == made[1] and len(made[0]) >= 5
+    assert leaks(emulator, scenes, to) == []
+
+
+@needs_dask
+def test_what_a_killed_worker_was_looking_at_is_counted_once(
+    tmp_path: Path, home: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distributed import Client
+
+    monkeypatch.setenv("DRIVESHARD_HOME", str(home))
+    (tmp_path / "set").mkdir()
+    Image.effect_noise((1600, 1200), 90).save(tmp_path / "large.jpg")
+    for number in range(10):
+        with zipfile.ZipFile(tmp_path / "set" / f"{number}.zip", "w") as archive:
+            for name in "ab":
+                archive.write(tmp_path / "large.jpg", f"{number}{name}.jpg")
+    killed: list[str] = []
+
+    def kill(*_: int) -> None:
+        told.append(1)
+        if len(told) < 3 or killed:
+            return
+        until(busy, 10)  # seven parts are still to be looked at
+        killed.append(busy()[0])
+        os.kill(pids[killed[0]], signal.SIGKILL)
+
+    def busy() -> list[str]:
+        return [address for address, tasks in client.processing().items() if tasks]
+
+    told: list[int] = []
+    with Client(cluster.address, set_as_default=False) as client:
+        pids = client.run(os.getpid)
+        engine = f"dask:{cluster.address}"
+        found = stats_of(str(tmp_path / "set"), None, 0, 3, None, ignore, kill, engine=engine)
+    assert killed and found.fields["jpg"]["images"]["count"] == 20
+    assert len(told) == 1 + 10 and found.broken == []
+
+
+def test_a_dataset_that_a_worker_does_not_see_is_told(tmp_path: Path) -> None:
+    (tmp_path / "0.zip").write_bytes(b"0123")
+    require_seen(tmp_path / "0.zip", 4)
+    for path, size, said in ((tmp_path / "1.zip", 4, "does not see"), (tmp_path / "0.zip", 5, "sees another file as")):
+        with pytest.raises(ConfigError, match=rf"The worker on .* {said} .*zip") as caught:
+            look_abroad([], Place(path), size, driveshard.__version__)
+        assert "or give its link" in caught.value.advice
+    with pytest.raises(ConfigError, match="has driveshard"):
+        look_abroad([], Place(tmp_path / "0.zip"), 4, "0.0")
+    with pytest.raises(ConfigError, match="does not see"):
+        LentSamples("set", "unseen", tmp_path / "set", "").counts()

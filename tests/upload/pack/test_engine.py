@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,14 @@ def test_a_killed_worker_costs_its_part_one_more_try(processes: Engine, tmp_path
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
+def test_workers_know_what_the_environment_says_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the fork server was started when it said something else."""
+    for value in ("one", "another"):
+        monkeypatch.setenv("DRIVESHARD_DRIVE_URL", value)
+        with open_engine("processes", 1) as engine:
+            assert engine.call(0, partial(os.getenv, "DRIVESHARD_DRIVE_URL"), "").result(timeout=30) == value
+
+
 def test_many_threads_may_find_the_pool_broken_at_once(processes: Engine, tmp_path: Path, notes: Path) -> None:
     source = Play(notes, "die once")
     with pytest.raises(WorkerLost):

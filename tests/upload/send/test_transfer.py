@@ -30,6 +30,7 @@ from driveshard.storage.retry import Patience, Retry
 from driveshard.storage.throttle import Throttle
 from driveshard.upload.ledger.ledger import Ledger
 from driveshard.upload.ledger.rows import LedgerPart
+from driveshard.upload.send.load import FileLoad
 from driveshard.upload.send.request_size import RequestSizer
 from driveshard.upload.send.transfer import Transfer
 from driveshard.upload.surroundings import Surroundings
@@ -196,9 +197,9 @@ class Bench:
             self.heard,
         )
         part = cast(LedgerPart, SimpleNamespace(number=1, file_name="a.zip", size=len(self.content)))
-        with self.path.open("rb", buffering=0) as source:
+        with FileLoad(self.path) as load:
             session = UploadSession("id", "uri", 0.0)
-            return Transfer(around, part, session, source, self.sizer, fresh=self.fresh).run()
+            return Transfer(around, part, session, load, self.sizer, fresh=self.fresh).run()
 
     def confirmed(self, number: int, offset: int) -> None:
         """As the ledger's."""

@@ -12,8 +12,9 @@ import secrets
 import socket
 import time
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, InvalidStateError, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -152,7 +153,7 @@ class Apart(Executor):
         self._lost = lost
         self._translate = translate
         self._close = close
-        self._running: set[Future[Any]] = set()
+        self._running: dict[Future[Any], Future[Any]] = {}  # what was handed out for each of the executor's own
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """As ``Executor.submit``. Raises BrokenExecutor when workers were lost."""
@@ -165,27 +166,32 @@ class Apart(Executor):
             raise
         outer: Future[T] = Future()
         outer.set_running_or_notify_cancel()
-        self._running.add(inner)
+        self._running[inner] = outer
         inner.add_done_callback(partial(self._pass_on, outer))
         return outer
 
     def _pass_on(self, outer: Future[T], inner: Future[T]) -> None:
-        self._running.discard(inner)
+        self._running.pop(inner, None)
         error = BrokenExecutor("it was taken back") if inner.cancelled() else inner.exception()
-        if error is None:
-            outer.set_result(inner.result())
-        elif self._lost(error) and not isinstance(error, BrokenExecutor):
-            outer.set_exception(BrokenExecutor(error_text(error)))
-        else:
-            outer.set_exception(self._mark.mend(self._translate(error)))
+        with suppress(InvalidStateError):  # it was given up
+            if error is None:
+                outer.set_result(inner.result())
+            elif self._lost(error) and not isinstance(error, BrokenExecutor):
+                outer.set_exception(BrokenExecutor(error_text(error)))
+            else:
+                outer.set_exception(self._mark.mend(self._translate(error)))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Waits no longer than builds take to hear that they are to stop."""
+        """Waits no longer than builds take to hear that they are to stop. What has no outcome by then is lost: of a
+        cluster whose scheduler died nothing is heard any more."""
         running = list(self._running)
         for future in running if cancel_futures else ():
             future.cancel()
         if wait:
             wait_for(running, _ENDED_WITHIN)
+        for outer in list(self._running.values()):
+            with suppress(InvalidStateError):
+                outer.set_exception(BrokenExecutor("nothing was heard of it any more"))
         self._close()
 
 

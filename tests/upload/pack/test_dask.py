@@ -12,9 +12,10 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import time
 import zipfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,21 @@ def test_an_executor_that_takes_nothing_is_told(spool: Path, notes: Path) -> Non
     pool.shutdown()
     with pytest.raises(WorkersKilled, match=r"that was given takes no more work: .*after shutdown"):
         open_engine(pool, 1, spool=spool).submit(SPEC, Play(notes, "add three"), spool / "a", PLENTY)
+
+
+def test_what_nothing_is_heard_of_any_more_is_lost(spool: Path) -> None:
+    class Silent(Executor):
+        def submit(self, *_: Any, **__: Any) -> Future[Any]:  # type: ignore[override]
+            return asked
+
+    asked: Future[Any] = Future()
+    asked.set_running_or_notify_cancel()
+    executor = apart.Apart(Silent(), Mark(spool / ".building-run-0"))
+    told = executor.submit(int)
+    executor.shutdown(wait=False)
+    with pytest.raises(WorkerLost):
+        told.result(timeout=1)
+    asked.set_result(1)  # too late, and no error
 
 
 def test_how_many_work_there(pool: ThreadPoolExecutor) -> None:
@@ -302,20 +318,26 @@ def test_a_cluster_that_does_not_answer_is_told(tmp_path: Path, monkeypatch: pyt
 
 
 @needs_dask
-def test_a_worker_is_lost_when_nobody_can_be_asked_for_it(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from distributed import Client
+def test_a_worker_is_lost_when_nobody_can_be_asked_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from distributed.comm.core import CommClosedError
 
     from driveshard.upload.far.yard import Yard
     from driveshard.upload.pack import dask_workers
 
+    class Closed:
+        def subscribe_topic(self, *_: Any) -> None:
+            """Nothing is heard of."""
+
+        def run(self, *_: Any, **__: Any) -> None:
+            time.sleep(1)
+
+        def nthreads(self) -> None:
+            raise CommClosedError("ConnectionPool closing.")
+
     monkeypatch.setattr(dask_workers, "_LOOK_EVERY", 0.0)
-    client = Client(cluster.address, set_as_default=False)
-    workers = dask_workers.DaskWorkers(client, Yard(lambda: None, Clock()))  # type: ignore[arg-type,return-value]
-    monkeypatch.setattr(workers, "_ask", lambda *_: None)  # its answer never comes
-    outcome = workers.begin("tcp://127.0.0.1:1", print)
-    client.close()
+    workers = dask_workers.DaskWorkers(Closed(), Yard(lambda: None, Clock()))  # type: ignore[arg-type,return-value]
     with pytest.raises(TempLost, match="is gone"):
-        outcome(0.01)
+        workers.begin("tcp://127.0.0.1:1", print)(0.01)
 
 
 @needs_dask

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from driveshard.archive.names import as_text
+from driveshard.archive.names import OTHER, as_text
 from driveshard.archive.zip_reader import whole_members
 from driveshard.core.model import FileList, sample_key
 from driveshard.sources.composite.layouts import as_sample
 from driveshard.upload.ledger.ledger import Ledger
 from driveshard.upload.plan.known import seen_rows
 
+_LABEL_KINDS = ("cls", "json")
 _LABEL_BYTES = 4096  # a larger one is no label
 _MOST_VALUES = 24  # a label with more values is a measurement
 _SHORT = 40  # characters of a value
@@ -50,6 +51,13 @@ def note_contents(ledger: Ledger, heads: Iterable[bytes]) -> None:
     labels = _labels(members, seen.of)
     found = Contents(ledger.contents(), exact.of, seen.of, exact.fields, exact.folders, labels)
     ledger.note(inside=asdict(found))
+
+
+def is_known(ledger: Ledger, kinds: Mapping[str, int]) -> bool:
+    """Whether the card needs no look into the parts: of a folder's files without labels. ``kinds`` counts its members
+    by kind, empty when that is not known."""
+    labels = any(kind.rpartition(".")[2] in _LABEL_KINDS for kind in kinds)
+    return _is_folder(ledger) and bool(kinds) and OTHER not in kinds and not labels
 
 
 def noted_contents(ledger: Ledger) -> Contents | None:
@@ -104,7 +112,7 @@ def _labels(members: Iterable[tuple[str, bytes]], samples: int) -> dict[str, dic
 def _label_of(path: str, data: bytes) -> Iterator[tuple[str, str]]:
     """(label, value) of a small ``.cls`` or ``.json`` member: its whole, or each plain value of an object."""
     name = path[len(sample_key(path)) + 1 :]
-    if len(data) > _LABEL_BYTES or name.rpartition(".")[2] not in ("cls", "json"):
+    if len(data) > _LABEL_BYTES or name.rpartition(".")[2] not in _LABEL_KINDS:
         return
     try:
         text = data.decode()

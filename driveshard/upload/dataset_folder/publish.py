@@ -25,7 +25,7 @@ from driveshard.core.errors import (
 from driveshard.core.events import Notice
 from driveshard.core.model import RemoteFile
 from driveshard.upload.dataset_folder.card import CARD, PREVIEW, card_of
-from driveshard.upload.dataset_folder.contents import note_contents
+from driveshard.upload.dataset_folder.contents import is_known, note_contents
 from driveshard.upload.dataset_folder.preview import preview, spread
 from driveshard.upload.dataset_folder.settling import kinds_in
 from driveshard.upload.ledger.ledger import Ledger
@@ -324,8 +324,9 @@ class Publisher:
             seen.append(data)
             return data
 
-        picture = preview(manifest, kinds_in(self._ledger), read)
-        if not seen:  # no images; their labels are worth a look all the same
+        kinds = kinds_in(self._ledger)
+        picture = preview(manifest, kinds, read)
+        if not seen and not is_known(self._ledger, kinds):  # no images; their labels are worth a look all the same
             small = manifest.size <= HEADS * HEAD  # then what the card counts is counted whole
             for part in spread(manifest.parts, _SMALL_PARTS if small else HEADS):
                 read(part, 0, min(part.size, HEAD))

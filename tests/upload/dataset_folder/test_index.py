@@ -98,6 +98,13 @@ def test_it_is_published_and_follows_each_push(bench: Bench) -> None:
     assert bench.downloads() == before + len(second)  # those of this test
 
 
+def test_of_files_without_images_or_labels_nothing_is_read_back(bench: Bench) -> None:
+    there = bench.push({f"{number}.bin": bytes([number]) * 5000 for number in range(30)})
+    assert bench.downloads() == len(there), "by this test itself, each file once"
+    again = bench.push({"more.json": b"{}"})
+    assert bench.downloads() > len(there) + len(again)
+
+
 def test_all_but_the_manifest_is_written_while_the_last_part_is_on_its_way(bench: Bench) -> None:
     """So that the end of a run, which waits for its places among the writes, has one. The preview is made of what
     still lies here: no part is read back."""

@@ -69,9 +69,12 @@ class Publisher:
         self._emit = around.emit
         self._folder_id = folder_id
         self._at_hand = at_hand
+        self._ahead = False  # then what fails is met again at the end, when all parts are there
 
     def write_ahead(self, manifest: Manifest, readers: str) -> Written:
-        """Index and preview alone, before the rest; with the card, where no manifest is that it would run ahead of."""
+        """Index and preview alone, before the rest; with the card, where no manifest is that it would run ahead of.
+        Raises what reading a part raises that is neither here any more nor there yet."""
+        self._ahead = True
         first = self._ledger.artifact(manifests.NAME) is None
         shown = self._around.later(lambda: self._put_preview(manifest, readers if first else None))
         try:
@@ -189,6 +192,8 @@ class Publisher:
         try:
             data = index_of(manifest, self._ledger, read)
         except (Refused, DailyCap, Unreachable) as error:
+            if self._ahead:
+                raise
             self._emit(Notice(f"No index was made: {error}"))
             return
         if data is not None:
@@ -308,6 +313,8 @@ class Publisher:
         try:
             return self._samples(manifest)
         except (Refused, DailyCap, Unreachable) as error:  # all parts are up, and what is written may well get through
+            if self._ahead:
+                raise
             self._emit(Notice(f"No preview was made: {error}"))
             return None, []
 

@@ -26,6 +26,7 @@ from driveshard.upload.dataset_folder.index import index_of
 from driveshard.upload.ledger.ledger import Ledger
 from driveshard.upload.result import PushResult
 from driveshard.upload.run import push
+from driveshard.upload.send.uploader import Uploader
 from tests.fakes import Heard
 
 
@@ -118,6 +119,18 @@ def test_all_but_the_manifest_is_written_while_the_last_part_is_on_its_way(bench
     assert bench.downloads() == len(stored)  # those of this test
     assert stored["index.npz"] == expected(stored)
     assert "preview.jpg" in stored["README.md"].decode()
+
+
+def test_what_cannot_be_read_yet_is_read_at_the_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a part whose worker is gone when its session has begun."""
+    monkeypatch.setattr(Uploader, "at_hand", lambda *_: b"")
+    bench.emulator.drive.line.set_bandwidth(50_000)
+    stream = io.BytesIO()
+    Image.new("RGB", (100, 100)).save(stream, "PNG", compress_level=0)
+    stored = bench.push({"one.png": stream.getvalue()})
+    assert "preview.jpg" in stored
+    assert "preview.jpg" in stored["README.md"].decode()
+    assert stored["index.npz"] == expected(stored)
 
 
 def test_a_card_does_not_run_ahead_of_a_manifest_that_is_there(bench: Bench) -> None:

@@ -46,6 +46,7 @@ def upload_ours(file: Path, url: str) -> float:
     from driveshard.storage.retry import Patience, Retry
     from driveshard.storage.throttle import Throttle
     from driveshard.upload.ledger.ledger import Ledger
+    from driveshard.upload.send.load import FileLoad
     from driveshard.upload.send.request_size import RequestSizer
     from driveshard.upload.send.transfer import Transfer
     from driveshard.upload.surroundings import Surroundings
@@ -62,8 +63,8 @@ def upload_ours(file: Path, url: str) -> float:
 
     def work() -> None:
         """Send the file once through a session that is begun."""
-        with file.open("rb", buffering=0) as source:
-            Transfer(around, part, session, source, RequestSizer(destination.chunk_unit), fresh=True).run()
+        with FileLoad(file) as load:
+            Transfer(around, part, session, load, RequestSizer(destination.chunk_unit), fresh=True).run()
 
     return cpu(work)
 

@@ -16,7 +16,7 @@ import tempfile
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -63,7 +63,7 @@ def upload_ours(file: Path, url: str) -> float:
 
     def work() -> None:
         """Send the file once through a session that is begun."""
-        with FileLoad(file) as load:
+        with closing(FileLoad(file)) as load:
             Transfer(around, part, session, load, RequestSizer(destination.chunk_unit), fresh=True).run()
 
     return cpu(work)

@@ -31,6 +31,7 @@ class Allowed:
     resume_after: float | None
 
     def as_json(self) -> dict[str, Any]:
+        """As ``status --json`` has it: bytes of the last 24 hours, ``resume_after`` a POSIX time."""
         return {
             "drive": self.url,
             "profile": self.profile,

@@ -107,6 +107,7 @@ class _Looked:
         self._doubtful = False
 
     def at(self, at: int, data: bytes) -> None:
+        """Count the piece's member ``at``, whose bytes are as they are stored; what cannot be read is broken."""
         name, kind = self._names[self._fields[at]], self._kinds[at]
         counter = (self._counters.get(name) if kind == PICTURE else None) or self._counter(name, kind)
         try:

@@ -161,6 +161,7 @@ class Tally:
     arrays: dict[str, Arrays] = field(default_factory=dict)
 
     def add(self, other: Tally) -> None:
+        """Count what another one has counted, too."""
         for name, pictures in other.pictures.items():
             self.pictures.setdefault(name, Pictures()).add(pictures)
         for name, labels in other.labels.items():

@@ -65,10 +65,6 @@ class Errand:
     run: str
     version: str = __version__
 
-    def check(self) -> None:
-        """Raises ConfigError where another driveshard is installed."""
-        require_version(self.version)
-
 
 @dataclass(frozen=True)
 class Shipment:
@@ -105,7 +101,7 @@ class Bench:
                 f" {error.strerror or error}"
             ) from error
 
-    def heard(self, known: frozenset[str] | None = None) -> None:
+    def heard(self, known: frozenset[str]) -> None:
         """The run goes on. It waits for the parts ``known``: others are of answers that were lost."""
         now = time.monotonic()
         with self._changed:
@@ -113,9 +109,7 @@ class Bench:
                 return
             self._until = now + HEARD_WITHIN
             forgotten = [
-                name
-                for name, finished in self._here.items()
-                if known is not None and name not in known and now - finished > _UNKNOWN_FOR
+                name for name, finished in self._here.items() if name not in known and now - finished > _UNKNOWN_FOR
             ]
         for name in forgotten:
             self.drop(name)
@@ -251,7 +245,7 @@ def build(place: Workplace, errand: Errand, spec: PartSpec, source: Source, max_
     """As ``build_part``, into this worker's own folder; the part's ``place`` is its name there. Waits while it is full.
 
     Raises ConfigError for another driveshard, Interrupted once the run is over, or waits for the part no more."""
-    errand.check()
+    require_version(errand.version)
     bench = _bench(place, errand)
     with bench.room(place.wanted):
         bench.make()

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from driveshard.core.errors import TempLost
-from driveshard.core.model import UploadSession
 from driveshard.storage.base import Progress
-from driveshard.storage.throttle import Allowance
 from driveshard.upload.far import bench
 from driveshard.upload.far.bench import Shipment
 from driveshard.upload.far.yard import Yard
-from driveshard.upload.send.load import Load
+from driveshard.upload.send.load import Load, Stretch
 from driveshard.upload.spool import Spool
 from driveshard.upload.surroundings import Surroundings
 
@@ -82,37 +79,28 @@ class FarLoad:
         self._yard = yard
         self._number = number
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def close(self) -> None:
         """Nothing is open here."""
 
     def fitting(self, wanted: int, unit: int, rate: float | None) -> int:
         """A second's worth where a limit stands, which counts for all workers together: each request has its turn."""
         return wanted if rate is None else max(min(wanted, unit), min(wanted, int(rate) // unit * unit))
 
-    def send(
-        self,
-        around: Surroundings,
-        session: UploadSession,
-        start: int,
-        allowed: Allowance,
-        size: int,
-        sent: Callable[[int], None],
-    ) -> Progress:
+    def send(self, around: Surroundings, stretch: Stretch, sent: Callable[[int], None]) -> Progress:
+        length, told = stretch.allowed.length, 0
         # All of it counts as sent, since of a request that breaks nobody here knows how much has left.
-        allowed.send(allowed.length)
-        told = 0
+        stretch.allowed.send(length)
 
         def tell(count: int) -> None:
             nonlocal told
+            count = min(count, length - told)  # news of the request before may come late
             told += count
             sent(count)
 
-        shipment = Shipment(self._yard.lend(), session, start, allowed.length, size, around.throttle.rate)
+        rate = around.throttle.rate
+        shipment = Shipment(self._yard.lend(), stretch.session, stretch.start, length, stretch.size, rate)
         progress = self._yard.send(self._number, shipment, tell)
-        sent(allowed.length - told)
+        sent(length - told)
         return progress
 
     def read(self, start: int, length: int) -> bytes:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 from driveshard.core.errors import TempLost
 from driveshard.core.model import UploadSession
@@ -18,28 +18,28 @@ BLOCK = 256 * 1024  # bytes in memory at a time
 _BLOCKS_A_SECOND = 4  # where a limit makes them slow
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """What one request carries: the ``allowed`` bytes from ``start`` of a part of ``size``, into ``session``."""
+
+    session: UploadSession
+    start: int
+    allowed: Allowance
+    size: int
+
+
 class Load(Protocol):
     """One part, opened. All methods raise TempLost when it is not there (any more) as it was packed."""
 
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        """Close it."""
+    def close(self) -> None:
+        """It is not needed any more."""
 
     def fitting(self, wanted: int, unit: int, rate: float | None) -> int:
         """How many of the ``wanted`` bytes one request from here carries, where ``rate`` is a limit in bytes/s."""
 
-    def send(
-        self,
-        around: Surroundings,
-        session: UploadSession,
-        start: int,
-        allowed: Allowance,
-        size: int,
-        sent: Callable[[int], None],
-    ) -> Progress:
-        """Send the ``allowed`` bytes from ``start`` on, each when it may leave, as ``Destination.send`` does; ``sent``
-        hears how many have left since it was called last."""
+    def send(self, around: Surroundings, stretch: Stretch, sent: Callable[[int], None]) -> Progress:
+        """Send these bytes, each when it may leave, as ``Destination.send`` does; ``sent`` hears how many have left
+        since it was called last."""
 
     def read(self, start: int, length: int) -> bytes:
         """Bytes ``start``..., fewer than ``length`` at its end."""
@@ -55,31 +55,20 @@ class FileLoad:
         except FileNotFoundError as error:
             raise TempLost(f"{path.name} is no longer in the temp folder") from error
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def close(self) -> None:
         self._source.close()
 
     def fitting(self, wanted: int, unit: int, rate: float | None) -> int:
         return wanted
 
-    def send(
-        self,
-        around: Surroundings,
-        session: UploadSession,
-        start: int,
-        allowed: Allowance,
-        size: int,
-        sent: Callable[[int], None],
-    ) -> Progress:
+    def send(self, around: Surroundings, stretch: Stretch, sent: Callable[[int], None]) -> Progress:
         def may_leave(count: int) -> None:
-            allowed.send(count)
+            stretch.allowed.send(count)
             sent(count)
 
-        most = block_size(around.throttle.rate)
-        blocks = blocks_of(self._source, self._name, start, allowed.length, most, may_leave)
-        return around.destination.send(session, start, Piece(allowed.length, blocks), size)
+        length, most = stretch.allowed.length, block_size(around.throttle.rate)
+        blocks = blocks_of(self._source, self._name, stretch.start, length, most, may_leave)
+        return around.destination.send(stretch.session, stretch.start, Piece(length, blocks), stretch.size)
 
     def read(self, start: int, length: int) -> bytes:
         self._source.seek(start)

@@ -11,7 +11,7 @@ from driveshard.core.events import BytesSent
 from driveshard.core.model import RemoteFile, UploadSession
 from driveshard.storage.base import Held, Progress, Stored
 from driveshard.upload.ledger.rows import LedgerPart
-from driveshard.upload.send.load import Load
+from driveshard.upload.send.load import Load, Stretch
 from driveshard.upload.send.request_size import FIRST_REQUEST, RequestSizer
 from driveshard.upload.surroundings import Surroundings
 
@@ -98,7 +98,7 @@ class Transfer:
         with self._around.throttle.request(wanted, unit) as allowed:
             began = self._told = self._around.clock.monotonic()
             self._at = start
-            progress = self._load.send(self._around, self._session, start, allowed, self._size, self._sent)
+            progress = self._load.send(self._around, Stretch(self._session, start, allowed, self._size), self._sent)
             self._taken += allowed.length
             held = progress.offset if isinstance(progress, Held) else self._size
             if held >= start + allowed.length:

@@ -7,7 +7,7 @@ it is believed. A part's temp file is deleted in one place only, after the desti
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 
 from driveshard.core.errors import (
@@ -117,7 +117,7 @@ class Uploader:
             self._give_up_session(part)
             session = None
         restarts = 0
-        with self.spool.open(part.number, part.file_name) as load:
+        with closing(self.spool.open(part.number, part.file_name)) as load:
             while self._ledger.part(part.number).state is not PartState.STORED:
                 fresh = session is None
                 session = session or self._begin(part)
@@ -256,14 +256,14 @@ class Uploader:
         """A range of a part, as far as it is still known here."""
         kept = self._heads.get(number, b"")[start : start + length]
         if len(kept) < length:
-            with suppress(OSError, TempLost), self.spool.open(number, file_name) as load:
+            with suppress(OSError, TempLost), closing(self.spool.open(number, file_name)) as load:
                 return load.read(start, length)
         return kept
 
     def _keep_head(self, part: LedgerPart) -> None:
         """What is published shows some samples of a few parts; as long as it is here, it need not be asked for."""
         if len(self._heads) < HEADS:
-            with suppress(OSError, TempLost), self.spool.open(part.number, part.file_name) as load:
+            with suppress(OSError, TempLost), closing(self.spool.open(part.number, part.file_name)) as load:
                 self._heads[part.number] = load.read(0, HEAD)
 
     def _release(self, part: LedgerPart) -> None:

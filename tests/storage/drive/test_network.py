@@ -90,7 +90,12 @@ def test_what_cannot_be_a_proxy_is_refused_by_name(monkeypatch: pytest.MonkeyPat
 
 def test_an_emulator_is_not_reached_by_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:port")
-    DriveClient("http://127.0.0.1:1/", EmulatorCredentials(), Clock()).close()
+    with pytest.raises(ConfigError):
+        DriveClient(GOOGLE, EmulatorCredentials(), Clock())
+    client = DriveClient("http://127.0.0.1:1/", EmulatorCredentials(), Clock())
+    with pytest.raises(Unavailable, match=r"^nothing answers at 127\.0\.0\.1:1\n"):
+        client.execute(client.about.get(fields="user"))
+    client.close()
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -32,10 +33,9 @@ from driveshard.upload.far.bench import Workplace
 from driveshard.upload.far.sealing import public_key
 from driveshard.upload.far.spool import FarSpool
 from driveshard.upload.far.yard import Lying, Yard
+from driveshard.upload.send.load import Stretch
 from driveshard.upload.surroundings import Surroundings
 from tests.rig import PLENTY, UNIT, Rig, fill
-
-pytest.importorskip("cryptography", reason="it comes with driveshard[dask]")
 
 
 class Threads:
@@ -106,9 +106,12 @@ class Site:
 
     def send(self, part: Part, start: int, length: int, sent: Callable[[int], None] = lambda _: None) -> Progress:
         around = self.around()
-        with self.spool.open(part.number, part.file_name) as load, around.throttle.request(length, UNIT) as allowed:
+        with (
+            closing(self.spool.open(part.number, part.file_name)) as load,
+            around.throttle.request(length, UNIT) as allowed,
+        ):
             assert load.fitting(length, UNIT, None) == length
-            return load.send(around, self.session, start, allowed, part.size, sent)
+            return load.send(around, Stretch(self.session, start, allowed, part.size), sent)
 
     def begin(self, part: Part) -> None:
         self.session = self.drive.begin(self.drive.reserve_ids(1)[0], self.folder, part.file_name, part.size, {})
@@ -137,7 +140,7 @@ def test_a_part_is_sent_from_where_it_was_built(site: Site) -> None:
     assert isinstance(done, Stored)
     assert (done.file.size, done.file.md5) == (part.size, part.md5)
     assert os.listdir(site.spool.directory) == []
-    with site.spool.open(0, part.file_name) as load:
+    with closing(site.spool.open(0, part.file_name)) as load:
         assert load.read(0, 4) == b"PK\x03\x04"
     assert site.spool.is_intact(0, part.file_name, part.md5)
     assert not site.spool.is_intact(0, part.file_name, "0" * 32)
@@ -301,6 +304,6 @@ def test_a_worker_without_room_is_named(site: Site, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(("rate", "carries"), [(None, 4 * UNIT), (2.5 * UNIT, 2 * UNIT), (1000.0, UNIT)])
 def test_where_a_limit_stands_a_request_is_a_second_of_it(site: Site, rate: float | None, carries: int) -> None:
     part = site.build()
-    with site.spool.open(0, part.file_name) as load:
+    with closing(site.spool.open(0, part.file_name)) as load:
         assert load.fitting(4 * UNIT, UNIT, rate) == carries
         assert load.fitting(7, UNIT, rate) == 7

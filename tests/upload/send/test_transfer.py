@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -197,7 +198,7 @@ class Bench:
             self.heard,
         )
         part = cast(LedgerPart, SimpleNamespace(number=1, file_name="a.zip", size=len(self.content)))
-        with FileLoad(self.path) as load:
+        with closing(FileLoad(self.path)) as load:
             session = UploadSession("id", "uri", 0.0)
             return Transfer(around, part, session, load, self.sizer, fresh=self.fresh).run()
 

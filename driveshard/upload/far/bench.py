@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from io import FileIO
 from pathlib import Path
 from typing import cast
 
@@ -162,18 +163,20 @@ class Bench:
 
     def drop(self, name: str) -> None:
         """A part is of no more use."""
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # cleaned away; on Windows perhaps still open, and gone with the run
             (self.directory / name).unlink()
         with self._changed:
             self._here.pop(name, None)
             self._changed.notify_all()
 
-    def path(self, name: str) -> Path:
+    def open(self, name: str) -> FileIO:
         """A finished part. Raises TempLost when it is not here."""
-        path = self.directory / name
-        if name not in self._here or not path.exists():
-            raise _gone(name)
-        return path
+        try:
+            if name in self._here:
+                return (self.directory / name).open("rb", buffering=0)
+        except FileNotFoundError as error:  # somebody cleaned up too much
+            raise _gone(name) from error
+        raise _gone(name)
 
     @contextmanager
     def opened(self, sender: Sender) -> Iterator[Opened]:
@@ -282,8 +285,12 @@ def build(place: Workplace, errand: Errand, spec: PartSpec, source: Source, max_
 def send(place: Workplace, errand: Errand, name: str, sealed: Sealed) -> Progress:
     """One request, a Shipment. Raises TempLost when the part is not here, and as ``Destination.send``."""
     bench = _opened(place, errand, name)
-    path, shipment = bench.path(name), cast(Shipment, unseal(sealed))
-    with path.open("rb", buffering=0) as source, bench.opened(shipment.sender) as sender:
+    with bench.open(name) as source:
+        return _sent(bench, name, source, cast(Shipment, unseal(sealed)))
+
+
+def _sent(bench: Bench, name: str, source: FileIO, shipment: Shipment) -> Progress:
+    with bench.opened(shipment.sender) as sender:
         may_leave, most = bench.may_leave(name, shipment.rate), block_size(shipment.rate)
         blocks = blocks_of(source, name, shipment.start, shipment.length, most, may_leave)
         piece = Piece(shipment.length, blocks)
@@ -295,14 +302,14 @@ def send(place: Workplace, errand: Errand, name: str, sealed: Sealed) -> Progres
 
 def read(place: Workplace, errand: Errand, name: str, start: int, length: int) -> bytes:
     """A part's bytes ``start``..., fewer than ``length`` at its end. Raises TempLost."""
-    with _opened(place, errand, name).path(name).open("rb") as source:
+    with _opened(place, errand, name).open(name) as source:
         source.seek(start)
-        return source.read(length)
+        return source.read(length) or b""
 
 
 def md5(place: Workplace, errand: Errand, name: str) -> str | None:
     """A part's checksum as it is now. Raises TempLost."""
-    return md5_of(_opened(place, errand, name).path(name))
+    return md5_of(_opened(place, errand, name).directory / name)
 
 
 def drop(place: Workplace, errand: Errand, name: str) -> None:

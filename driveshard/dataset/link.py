@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -89,9 +90,8 @@ class Opened:
 
     def __init__(self, shelf: Shelf) -> None:
         self.shelf = shelf
-
-    def __del__(self) -> None:
-        self.shelf.close()
+        # Not __del__: of a circle of objects that is found, connections could go before what closes them.
+        weakref.finalize(self, shelf.close)
 
 
 def open_link(what: str | Lent, cache: Path, limit: int | None, on_bytes: OnBytes = lambda *_: None) -> Place:

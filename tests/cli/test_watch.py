@@ -252,4 +252,6 @@ def test_watching_in_this_process_leaves_nothing(
     before = {thread.name for thread in threading.enumerate()}
     fill(tmp_path / "photos", 2, 100)
     assert main(["push", str(tmp_path / "photos"), *QUICK, "--stall-after", "1h", "-q"]) == 0
-    assert {thread.name for thread in threading.enumerate()} - before <= {"stall watch"}
+    left = {thread.name for thread in threading.enumerate()} - before
+    # The emulator runs in this process, too: its thread for a connection ends a moment after the connection.
+    assert {name for name in left if "process_request_thread" not in name} <= {"stall watch"}

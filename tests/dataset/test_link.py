@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import multiprocessing
 import os
 import pickle
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +26,7 @@ from driveshard.core.errors import Mismatch, Unavailable
 from driveshard.core.events import ignore
 from driveshard.dataset.cached_parts import CachedParts
 from driveshard.dataset.fetch import Ways, fetch
+from driveshard.dataset.link import LinkReader
 from driveshard.dataset.parts import OpenParts
 from driveshard.dataset.selection import wanted_of
 from driveshard.dataset.shelf import DirectoryShelf
@@ -267,6 +271,28 @@ def test_an_index_comes_in_blocks(place: Place, tmp_path: Path, monkeypatch: pyt
     requests = [entry for entry in place.emulator.log()[before:] if "download" in entry["kinds"]]
     assert len(requests) == 1 + -(-index.stat().st_size // (512 if who == "owner" else 256))
     assert list(dataset) == samples(FILES)
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def test_a_reader_that_is_part_of_a_circle_closes_its_connection(
+    place: Place, monkeypatch: pytest.MonkeyPatch, no_collection: None
+) -> None:
+    """When Python finds it, the older connection would go before the younger one that closes it."""
+    link = place.push({"d/0.bin": b"0"})
+    monkeypatch.setenv("DRIVESHARD_HOME", str(place.settings.home))
+    reader: Any = LinkReader(link)
+    reader.shelf().files()
+    reader.itself = reader
+    gone = weakref.ref(reader)
+    del reader
+    gc.collect()  # an open connection is told as an error
+    assert gone() is None
 
 
 def test_a_dataset_larger_than_its_cache(place: Place, tmp_path: Path) -> None:

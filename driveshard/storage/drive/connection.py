@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import selectors
 import socket
 import ssl
@@ -126,6 +127,7 @@ class Connection(http.client.HTTPConnection):
             line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with contextlib.suppress(OSError, AttributeError):  # where the system knows of it
                 line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
+            self._process = os.getpid()
             self.sock = self._context.wrap_socket(line, server_hostname=self.host) if self._context else line
         except BaseException:
             line.close()
@@ -173,9 +175,9 @@ class Connection(http.client.HTTPConnection):
         return Reply(response.status, {key.lower(): value for key, value in response.getheaders()}, content)
 
     def shut(self) -> None:
-        """Break it, whoever waits for it."""
+        """Break it, whoever waits for it. A forked child has its parent's, which it only lets go."""
         sock = self.sock
-        if sock is not None:
+        if sock is not None and self._process == os.getpid():
             with contextlib.suppress(OSError):  # the other side was quicker
                 sock.shutdown(socket.SHUT_RDWR)
 

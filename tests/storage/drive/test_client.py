@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import multiprocessing
+import os
 import socket
 import struct
 import threading
@@ -119,6 +121,22 @@ def test_one_connection_serves_many_requests_until_it_is_old(
     clock.time += 26
     drive.send(put(server.url))
     assert server.connections == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_lets_go_of_a_connection_and_its_parent_keeps_it(
+    wire: Callable[..., Wire], client: Callable[..., DriveClient]
+) -> None:
+    """As the workers of a training loop do, that have their parent's dataset."""
+    server = wire(OK, keep=True)
+    drive = client(server.url)
+    drive.send(put(server.url))
+    child = multiprocessing.get_context("fork").Process(target=drive.close)
+    child.start()
+    child.join(20)
+    assert child.exitcode == 0
+    drive.send(put(server.url))
+    assert server.connections == 1
 
 
 def test_a_connection_has_one_request_at_a_time_of_whichever_thread(

@@ -18,6 +18,7 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import harness
@@ -26,13 +27,11 @@ from inputs import make_job
 
 from driveshard.core.events import ignore
 from driveshard.storage.registry import open_destination
-from driveshard.upload.dataset_folder.find_or_create import DatasetFolder
+from driveshard.upload.dataset_folder.ahead import Ahead
 from driveshard.upload.push import prepare
 from driveshard.upload.result import PushResult
 from driveshard.upload.run import Run
 from driveshard.upload.send.uploader import Uploader
-from driveshard.upload.spool import Spool
-from driveshard.upload.surroundings import Surroundings
 
 BAR = 1.1
 
@@ -120,12 +119,17 @@ class _Ways:
 
 
 class _Packing(Run):
-    """A push that ends when everything is packed."""
+    """A push that ends when everything is packed: nothing is sent, and nothing published."""
 
-    def _fill(self, around: Surroundings, spool: Spool, place: DatasetFolder) -> None:
-        place.find()
-        with mock.patch.object(Uploader, "upload", lambda uploader, number: None):
-            self._run_pipeline(around, spool, lambda: self._open_folder(place, around.ledger))
+    def _run_pipeline(self, *arguments: Any) -> None:
+        with (
+            mock.patch.object(Uploader, "upload", lambda uploader, number: None),
+            mock.patch.object(Ahead, "begin", lambda ahead: None),
+        ):
+            super()._run_pipeline(*arguments)
+
+    def _finish(self, *arguments: Any) -> None:
+        """The parts stay where they are."""
 
 
 def pack_only(job: str, temp: str, name: str) -> int:

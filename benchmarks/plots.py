@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 INK, GREY, OURS, THEIRS, MISSED = "#1f2328", "#8c959f", "#0969da", "#6e7781", "#cf222e"
 ALL_FILES = 800_000
+MOST_SHOWN = 10  # times its bar
 STYLE = {
     "figure.facecolor": "white",
     "axes.facecolor": "white",
@@ -132,29 +133,31 @@ def in_words(seconds: float) -> str:
 
 
 def plot_ratios(results: Results) -> Figure:
-    """How far each ratio is on the good side of its bar; the bar is 1."""
+    """How far each ratio is on the good side of its bar, the bar being 1; an arrow is further right than is shown."""
     rows = [(name, ratio) for name, figures in results.items() if "ratios" in figures for ratio in figures["ratios"]]
     rows = sorted(((name, ratio) for name, ratio in rows if ratio["bar"] is not None), key=lambda row: row[1]["margin"])
     figure, axes = plt.subplots(figsize=(8.2, 0.42 * len(rows) + 1.1))
     for at, (_, ratio) in enumerate(rows):
         colour = OURS if ratio["ok"] else MISSED
-        axes.plot([1, ratio["margin"]], [at, at], color=colour, linewidth=2)
-        axes.plot(ratio["margin"], at, "o", color=colour, markersize=7)
+        margin = min(ratio["margin"], MOST_SHOWN)
+        axes.plot([1, margin], [at, at], color=colour, linewidth=2)
+        axes.plot(margin, at, "o" if margin < MOST_SHOWN else ">", color=colour, markersize=7)
         sign = "≤" if ratio["at_most"] else "≥"
-        right = ratio["margin"] >= 1
         axes.annotate(
             f"{ratio['ratio']:.2f}  (bar {sign} {ratio['bar']:g})",
-            (ratio["margin"], at),
-            xytext=(9 if right else -9, 0),
+            (max(1, margin), at),
+            xytext=(9, 0),
             textcoords="offset points",
             va="center",
-            ha="left" if right else "right",
             fontsize=9.5,
         )
     axes.axvline(1, color=GREY, linewidth=1)
     axes.set_yticks(range(len(rows)), [f"{name}: {ratio['what']}" for name, ratio in rows], fontsize=9.5)
-    most, least = max(row[1]["margin"] for row in rows), min(row[1]["margin"] for row in rows)
-    axes.set_xlim(min(0.8, least) - (0.9 if least < 1 else 0), most + 1.1)
+    axes.set_xscale("log")
+    axes.set_xlim(min(0.5, 0.9 * rows[0][1]["margin"]), 4 * MOST_SHOWN)
+    ticks = (0.5, 1, 2, 5, 10)
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
@@ -176,7 +179,7 @@ def plot_growth(results: Results) -> Figure:
     right.axhline(200, color=MISSED, linewidth=1)
     right.text(files[0], 204, "bar: 200 MiB", color=MISSED, fontsize=9.5, va="bottom")
     right.set_title("peak memory, MiB", loc="left", fontsize=11)
-    right.set_ylim(0, 240)
+    right.set_ylim(0, max(240, 1.1 * max(size["main_mib"] for size in sizes)))
     left.set_ylim(bottom=0)
     for axes in (left, right):
         axes.set_xscale("log")

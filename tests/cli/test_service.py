@@ -132,8 +132,9 @@ def test_what_is_to_be_mended_ends_it(job: Job) -> None:
     assert "soon" in err
 
 
-def test_nobody_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_to_tell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", "/nonexistent/notify")
     notify("READY=1")
     monkeypatch.delenv("NOTIFY_SOCKET")
     notify("READY=1")
+    assert capsys.readouterr() == ("", "")  # and nothing was raised
